@@ -1,0 +1,37 @@
+"""The errors that Efface raises on purpose: each says what was given, what is allowed, and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["DataAccessError", "InputError", "NotPreparedError", "UnsupportedRequestError", "nearest"]
+
+
+class InputError(ValueError):
+    """Something the caller gave cannot be used; the command line answers it with exit status 2 and writes nothing."""
+
+
+class UnsupportedRequestError(InputError):
+    """A method was asked for something outside its target, e.g. single items of a class-only method."""
+
+
+class NotPreparedError(InputError):
+    """A method needs something that training had to leave behind, e.g. mnemonic codes, and the artifact lacks it."""
+
+
+class DataAccessError(RuntimeError):
+    """A method touched data that it did not declare in its `needs`: a defect of the method, not of the input."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Return the closing words of an "unknown name" error: the nearest allowed name, then all of them.
+
+    Args:
+        name: What was given.
+        allowed: Every name that would have been accepted.
+    """
+    names = sorted(allowed)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Allowed: {', '.join(names)}."
