@@ -1,0 +1,1 @@
+"""Models from inputs to logits: a few of our own, and the loading of anyone's."""
