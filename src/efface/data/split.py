@@ -1,0 +1,171 @@
+"""A data set seen under a request: forget, retain, validation and test, as indices."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from efface.data.part import Part
+from efface.data.sources import Data
+from efface.errors import DataAccessError, InputError
+from efface.request import Request, Resolved
+
+__all__ = ["Split"]
+
+_KINDS = frozenset({"forget", "retain", "validation", "test"})
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The parts of a data set under a request; without a request everything is retained.
+
+    Make one with `Split.of`. The parts of training data are disjoint: forget, retain and validation. Validation data is
+    held out of training, stratified by class, and depends on the seed only, never on the request: it can choose
+    hyper-parameters and stop a method. Items that were asked for but lie in the validation part were never trained
+    on; they are left out of every part and counted in `untrained`.
+
+    Attributes:
+        data: The whole data set.
+        request: What is to be forgotten, or None.
+        validation_fraction: Share of each class's training samples held out.
+        seed: Seed of that choice.
+        resolved: The request's indices, classes and fingerprint.
+        allowed: Kinds of parts that may be touched; see `only`.
+        user: Who may touch them; for the error.
+    """
+
+    data: Data
+    request: Request | None
+    validation_fraction: float
+    seed: int
+    resolved: Resolved | None
+    held_out: np.ndarray
+    allowed: frozenset[str] = _KINDS
+    user: str = "this code"
+
+    @classmethod
+    def of(cls, data: Data, request: Request | None = None, validation: float = 0.1, seed: int = 0) -> Split:
+        """Split a data set under a request.
+
+        Args:
+            data: The data set.
+            request: What to forget; None keeps everything.
+            validation: Fraction of each class's training samples to hold out, in [0, 1).
+            seed: Seed of the held-out choice.
+
+        Raises:
+            InputError: The request does not fit the data (see `Request.resolve`), the fraction is out of range, or
+                nothing that was trained on is meant.
+        """
+        if not 0 <= validation < 1:
+            raise InputError(f"validation fraction {validation}; allowed: from 0 up to, not including, 1")
+        labels = data.train_labels
+        rng = np.random.default_rng([seed, 0x5EED])
+        chosen = [
+            rng.permutation(np.flatnonzero(labels == c))[: round(validation * int((labels == c).sum()))]
+            for c in range(len(data.classes))
+        ]
+        held_out = np.sort(np.concatenate(chosen)).astype(np.int64)
+        resolved = None if request is None else request.resolve(data)
+        split = cls(data, request, validation, seed, resolved, held_out)
+        if resolved is not None and len(split.forget) == 0:
+            raise InputError("everything asked for lies in the validation part and was never trained on; nothing to do")
+        return split
+
+    def only(self, kinds: Iterable[str], user: str) -> Split:
+        """Return the same split in which every other kind of part raises `DataAccessError` when touched.
+
+        Args:
+            kinds: Some of `forget`, `retain`, `validation`, `test`.
+            user: Name of the method, for the error.
+        """
+        return dataclasses.replace(self, allowed=frozenset(kinds) & self.allowed, user=user)
+
+    def under(self, request: Request) -> Split:
+        """Return the same data and held-out samples under another request."""
+        return Split.of(self.data, request, self.validation_fraction, self.seed)
+
+    @property
+    def forget_classes(self) -> tuple[int, ...]:
+        """Class numbers to forget; empty for a request of items."""
+        return () if self.resolved is None else self.resolved.classes
+
+    @property
+    def retain_classes(self) -> tuple[int, ...]:
+        """All other class numbers."""
+        return tuple(c for c in range(len(self.data.classes)) if c not in self.forget_classes)
+
+    @property
+    def forget(self) -> Part:
+        """Training samples to forget."""
+        self._touch("forget")
+        wanted = np.empty(0, np.int64) if self.resolved is None else self.resolved.indices
+        return Part("forget", self.data.train, np.setdiff1d(wanted, self.held_out))
+
+    @property
+    def retain(self) -> Part:
+        """Training samples to keep."""
+        self._touch("retain")
+        return Part("retain", self.data.train, np.setdiff1d(self._trained, self._wanted))
+
+    @property
+    def train(self) -> Part:
+        """Everything the original model is trained on: forget and retain together."""
+        self._touch("forget", "retain")
+        return Part("train", self.data.train, self._trained)
+
+    @property
+    def validation(self) -> Part:
+        """Held-out training samples, less those a request of items names."""
+        self._touch("validation")
+        kept = self.held_out if self.forget_classes else np.setdiff1d(self.held_out, self._wanted)
+        return Part("validation", self.data.train, kept)
+
+    @property
+    def validation_retain(self) -> Part:
+        """Held-out training samples of kept classes."""
+        return dataclasses.replace(self.validation.of_class(*self.retain_classes), name="validation (kept classes)")
+
+    @property
+    def validation_forget(self) -> Part:
+        """Held-out training samples of forgotten classes; empty for a request of items."""
+        return dataclasses.replace(self.validation.of_class(*self.forget_classes), name="validation (forgotten)")
+
+    @property
+    def test(self) -> Part:
+        """The test set."""
+        self._touch("test")
+        return Part("test", self.data.test, np.arange(len(self.data.test)))
+
+    @property
+    def test_retain(self) -> Part:
+        """Test samples of kept classes."""
+        return dataclasses.replace(self.test.of_class(*self.retain_classes), name="test (kept classes)")
+
+    @property
+    def test_forget(self) -> Part:
+        """Test samples of forgotten classes; empty for a request of items."""
+        return dataclasses.replace(self.test.of_class(*self.forget_classes), name="test (forgotten)")
+
+    @property
+    def untrained(self) -> int:
+        """How many items were asked for that the model never trained on."""
+        return 0 if self.forget_classes else len(np.intersect1d(self._wanted, self.held_out))
+
+    @cached_property
+    def _trained(self) -> np.ndarray:
+        return np.setdiff1d(np.arange(len(self.data.train), dtype=np.int64), self.held_out)
+
+    @property
+    def _wanted(self) -> np.ndarray:
+        return np.empty(0, np.int64) if self.resolved is None else self.resolved.indices
+
+    def _touch(self, *kinds: str) -> None:
+        undeclared = [k for k in kinds if k not in self.allowed]
+        if undeclared:
+            declared = ", ".join(sorted(self.allowed)) or "no data"
+            raise DataAccessError(f"{self.user} touched {' and '.join(undeclared)} data; it declared {declared}")

@@ -1,0 +1,230 @@
+"""What to forget, as data: classes, items, groups, or a condition on metadata."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from efface.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+
+__all__ = ["Request", "Resolved"]
+
+Kind = Literal["classes", "items", "groups", "where"]
+
+
+class _Described(Protocol):
+    """The facts about a data set that a request is resolved against; `efface.data.Data` has them."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def train_labels(self) -> np.ndarray: ...
+    @property
+    def groups(self) -> np.ndarray | None: ...
+    @property
+    def metadata(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+
+class Resolved(NamedTuple):
+    """A request seen against one data set.
+
+    Attributes:
+        indices: Sorted positions in the training set that are asked for, int64.
+        classes: The forgotten classes as sorted class numbers; empty for a request of items.
+        fingerprint: SHA-256 of the data set's fingerprint and the indices: equal requests on equal data agree.
+    """
+
+    indices: np.ndarray
+    classes: tuple[int, ...]
+    fingerprint: str
+
+
+class Request(BaseModel):
+    """A deletion request: exactly one of classes, items, groups or where, plus why and when.
+
+    Attributes:
+        classes: Class numbers or class names; every training sample of them is forgotten.
+        items: Positions in the training set.
+        groups: Group ids, for data with one group id per item (one person's records).
+        where: Metadata column -> value; an item is meant if every column has the value.
+        reason: Free text, kept in the record.
+        requested_at: When the request arrived, kept in the record.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: tuple[int | str, ...] = ()
+    items: tuple[int, ...] = ()
+    groups: tuple[int | str, ...] = ()
+    where: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    reason: str = ""
+    requested_at: datetime | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one_kind(self) -> Request:
+        given = [k for k in ("classes", "items", "groups", "where") if getattr(self, k)]
+        if len(given) != 1:
+            said = "nothing" if not given else " and ".join(given)
+            raise ValueError(f"a request names exactly one of classes, items, groups or where; given: {said}")
+        values: Sequence[object] = () if self.where else getattr(self, given[0])
+        repeated = sorted({str(v) for v in values if list(values).count(v) > 1}) if len(values) < 1000 else []
+        if len(values) >= 1000 and len(set(values)) < len(values):
+            repeated = ["(some)"]
+        if repeated:
+            raise ValueError(f"{given[0]} are named more than once: {', '.join(repeated[:5])}; name each once")
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        """Which of the four fields is given."""
+        kinds: tuple[Kind, ...] = ("classes", "items", "groups", "where")
+        return next(k for k in kinds if getattr(self, k))
+
+    @property
+    def target(self) -> Literal["classes", "items"]:
+        """What a method has to be able to forget: whole classes, or single items (also for groups and conditions)."""
+        return "classes" if self.classes else "items"
+
+    def describe(self) -> str:
+        """Return the request in a few words, e.g. `classes 0, 5` or `1200 items`."""
+        if self.where:
+            return "items where " + " and ".join(f"{k} = {v}" for k, v in sorted(self.where.items()))
+        values = getattr(self, self.kind)
+        if len(values) > 8:
+            return f"{len(values)} {self.kind}"
+        noun = {"classes": "class", "items": "item", "groups": "group"}[self.kind] if len(values) == 1 else self.kind
+        return f"{noun} {', '.join(map(str, values))}"
+
+    @classmethod
+    def of(cls, **fields: object) -> Request:
+        """Build a request, turning a validation failure into an `InputError`.
+
+        Raises:
+            InputError: Not exactly one kind is given, or an entry is repeated.
+        """
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise InputError(_plain(error)) from None
+
+    @classmethod
+    def read(cls, path: str | Path) -> Request:
+        """Read a request from a JSON file.
+
+        Raises:
+            InputError: The file is missing, is not JSON, or does not describe a request.
+        """
+        try:
+            return cls.model_validate_json(Path(path).read_bytes())
+        except FileNotFoundError:
+            raise InputError(f"no request file at {path}") from None
+        except ValidationError as error:
+            raise InputError(f"{path}: {_plain(error)}") from None
+
+    def resolve(self, data: _Described) -> Resolved:
+        """Turn the request into training-set positions.
+
+        Args:
+            data: The data set; its training labels, groups and metadata are looked at, never its inputs.
+
+        Raises:
+            InputError: A class, item, group or column does not exist, no training sample is meant, or every class
+                (or every sample) is.
+        """
+        import numpy as np
+
+        labels = data.train_labels
+        n = len(labels)
+        classes: tuple[int, ...] = ()
+        if self.classes:
+            classes = tuple(sorted(self._class_number(c, data.classes) for c in self.classes))
+            if len(set(classes)) < len(classes):
+                raise InputError(f"{self.describe()}: a class is named twice, once by number and once by name")
+            absent = [c for c in classes if not (labels == c).any()]
+            if absent:
+                names = ", ".join(f"{c} ({data.classes[c]})" for c in absent)
+                raise InputError(f"the training data holds no sample of class {names}; there is nothing to forget")
+            if not set(np.unique(labels).tolist()) - set(classes):
+                raise InputError("the request covers every class of the training data; delete the model instead")
+            chosen = np.isin(labels, classes)
+        elif self.items:
+            outside = [i for i in self.items if not 0 <= i < n]
+            if outside:
+                raise InputError(f"item ids out of range: {outside[:5]}; allowed: 0 to {n - 1}")
+            chosen = np.zeros(n, dtype=bool)
+            chosen[list(self.items)] = True
+        elif self.groups:
+            chosen = self._of_groups(data)
+        else:
+            chosen = self._where(data, n)
+        indices = np.flatnonzero(chosen).astype(np.int64)
+        if len(indices) == 0:
+            raise InputError(f"{self.describe()}: no training sample is meant")
+        if len(indices) == n:
+            raise InputError(f"{self.describe()}: every training sample is meant; delete the model instead")
+        digest = hashlib.sha256()
+        digest.update(json.dumps([data.fingerprint, self.target, classes]).encode())
+        digest.update(indices.astype("<i8").tobytes())
+        return Resolved(indices, classes, digest.hexdigest())
+
+    @staticmethod
+    def _class_number(given: int | str, names: tuple[str, ...]) -> int:
+        if isinstance(given, int):
+            if not 0 <= given < len(names):
+                raise InputError(
+                    f"unknown class {given}; allowed: 0 to {len(names) - 1}, or a name: {', '.join(names)}"
+                )
+            return given
+        if given in names:
+            return names.index(given)
+        if given.isdecimal() and int(given) < len(names):
+            return int(given)
+        from efface.errors import nearest
+
+        raise InputError(f"unknown class {given!r}. {nearest(given, names)}")
+
+    def _of_groups(self, data: _Described) -> np.ndarray:
+        import numpy as np
+
+        if data.groups is None:
+            raise InputError("the data has no group ids; give `groups` when making the Data, or ask for items")
+        known = {str(g) for g in np.unique(data.groups).tolist()}
+        missing = [g for g in self.groups if str(g) not in known]
+        if missing:
+            raise InputError(f"no such group: {', '.join(map(str, missing[:5]))}; the data has {len(known)} groups")
+        return np.isin(data.groups.astype(str), [str(g) for g in self.groups])
+
+    def _where(self, data: _Described, n: int) -> np.ndarray:
+        import numpy as np
+
+        from efface.errors import nearest
+
+        chosen = np.ones(n, dtype=bool)
+        for column, value in self.where.items():
+            if column not in data.metadata:
+                if not data.metadata:
+                    raise InputError(f"the data has no metadata, so not {column!r} either; ask for items or classes")
+                raise InputError(f"unknown metadata column {column!r}. {nearest(column, data.metadata)}")
+            chosen &= np.asarray(data.metadata[column] == value)
+        return chosen
+
+
+def _plain(error: ValidationError) -> str:
+    """Say a pydantic error in one line per field, without pydantic's own links."""
+    return "; ".join(
+        (".".join(map(str, e["loc"])) + ": " if e["loc"] else "") + e["msg"].removeprefix("Value error, ")
+        for e in error.errors()
+    )
