@@ -1,0 +1,65 @@
+"""Fresh weights for a model that we did not build, so that it can be retrained from scratch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+
+from efface.errors import InputError
+from efface.models.seeding import seeded
+
+__all__ = ["reset"]
+
+
+def reset(model: nn.Module, seed: int | torch.Generator) -> nn.Module:
+    """Return a deep copy of the model with every module initialised anew by its own `reset_parameters`.
+
+    Children come before their parents, in the order in which they were registered: where that is also the order of
+    construction, the result equals the model built under the same seed. Buffers of modules without `reset_parameters`
+    are kept, as constants; so are modes, devices and `requires_grad`.
+
+    Args:
+        model: Any module; it is not changed.
+        seed: The seed of the new weights; the caller's random state is not touched.
+
+    Raises:
+        InputError: Some modules own parameters but have no `reset_parameters`; they are named.
+    """
+    stuck = [
+        f"{name or 'the model itself'} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if _resetter(module) is None and next(module.parameters(recurse=False), None) is not None
+    ]
+    if stuck:
+        raise InputError(
+            f"This model cannot be given fresh weights for retraining: {', '.join(stuck)} own parameters but have no "
+            "reset_parameters() method. Add one, or hand over a function that builds the model (as `my_package:build`)."
+        )
+    fresh = copy.deepcopy(model)
+    with seeded(seed), torch.no_grad():
+        for module in _children_first(fresh, set()):
+            call = _resetter(module)
+            if call is not None:
+                call()
+    return fresh
+
+
+def _resetter(module: nn.Module) -> Callable[[], object] | None:
+    """Return the method that initialises the module's own parameters, or None."""
+    if isinstance(module, nn.MultiheadAttention):
+        return module._reset_parameters  # torch's one layer whose method bears another name
+    call = getattr(module, "reset_parameters", None)
+    return call if callable(call) else None
+
+
+def _children_first(module: nn.Module, seen: set[nn.Module]) -> Iterator[nn.Module]:
+    """Yield every module once, children before parents."""
+    if module in seen:
+        return
+    seen.add(module)
+    for child in module.children():
+        yield from _children_first(child, seen)
+    yield module
