@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-__all__ = ["DataAccessError", "InputError", "NotPreparedError", "UnsupportedRequestError", "nearest"]
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+__all__ = ["DataAccessError", "InputError", "NotPreparedError", "UnsupportedRequestError", "explain", "nearest"]
 
 
 class InputError(ValueError):
@@ -35,3 +39,13 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return f"{hint}Allowed: {', '.join(names)}."
+
+
+def explain(error: ValidationError) -> str:
+    """Say a pydantic validation error in one line, one clause per field, without pydantic's own links."""
+    clauses = []
+    for e in error.errors(include_url=False):
+        where = ".".join(map(str, e["loc"]))
+        given = "" if e["type"] in {"missing", "value_error"} else f" (given: {e['input']!r})"
+        clauses.append((f"{where}: " if where else "") + e["msg"].removeprefix("Value error, ") + given)
+    return "; ".join(clauses)

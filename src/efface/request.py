@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from efface.errors import InputError
+from efface.errors import InputError, explain, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,7 +118,7 @@ class Request(BaseModel):
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            raise InputError(_plain(error)) from None
+            raise InputError(explain(error)) from None
 
     @classmethod
     def read(cls, path: str | Path) -> Request:
@@ -132,7 +132,7 @@ class Request(BaseModel):
         except FileNotFoundError:
             raise InputError(f"no request file at {path}") from None
         except ValidationError as error:
-            raise InputError(f"{path}: {_plain(error)}") from None
+            raise InputError(f"{path}: {explain(error)}") from None
 
     def resolve(self, data: _Described) -> Resolved:
         """Turn the request into training-set positions.
@@ -192,8 +192,6 @@ class Request(BaseModel):
             return names.index(given)
         if given.isdecimal() and int(given) < len(names):
             return int(given)
-        from efface.errors import nearest
-
         raise InputError(f"unknown class {given!r}. {nearest(given, names)}")
 
     def _of_groups(self, data: _Described) -> np.ndarray:
@@ -210,8 +208,6 @@ class Request(BaseModel):
     def _where(self, data: _Described, n: int) -> np.ndarray:
         import numpy as np
 
-        from efface.errors import nearest
-
         chosen = np.ones(n, dtype=bool)
         for column, value in self.where.items():
             if column not in data.metadata:
@@ -220,11 +216,3 @@ class Request(BaseModel):
                 raise InputError(f"unknown metadata column {column!r}. {nearest(column, data.metadata)}")
             chosen &= np.asarray(data.metadata[column] == value)
         return chosen
-
-
-def _plain(error: ValidationError) -> str:
-    """Say a pydantic error in one line per field, without pydantic's own links."""
-    return "; ".join(
-        (".".join(map(str, e["loc"])) + ": " if e["loc"] else "") + e["msg"].removeprefix("Value error, ")
-        for e in error.errors()
-    )

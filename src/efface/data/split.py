@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -34,6 +34,9 @@ class Split:
         validation_fraction: Share of each class's training samples held out.
         seed: Seed of that choice.
         resolved: The request's indices, classes and fingerprint.
+        held_out: Positions of the validation part in the training set.
+        gone: Positions that earlier requests named; they are in no part.
+        gone_classes: Classes that earlier requests named; neither forgotten now nor retained.
         allowed: Kinds of parts that may be touched; see `only`.
         user: Who may touch them; for the error.
     """
@@ -44,11 +47,20 @@ class Split:
     seed: int
     resolved: Resolved | None
     held_out: np.ndarray
+    gone: np.ndarray
+    gone_classes: tuple[int, ...] = ()
     allowed: frozenset[str] = _KINDS
     user: str = "this code"
 
     @classmethod
-    def of(cls, data: Data, request: Request | None = None, validation: float = 0.1, seed: int = 0) -> Split:
+    def of(
+        cls,
+        data: Data,
+        request: Request | None = None,
+        validation: float = 0.1,
+        seed: int = 0,
+        earlier: Sequence[Request] = (),
+    ) -> Split:
         """Split a data set under a request.
 
         Args:
@@ -56,6 +68,7 @@ class Split:
             request: What to forget; None keeps everything.
             validation: Fraction of each class's training samples to hold out, in [0, 1).
             seed: Seed of the held-out choice.
+            earlier: Requests already served; what they name is neither forgotten again nor retained.
 
         Raises:
             InputError: The request does not fit the data (see `Request.resolve`), the fraction is out of range, or
@@ -71,9 +84,16 @@ class Split:
         ]
         held_out = np.sort(np.concatenate(chosen)).astype(np.int64)
         resolved = None if request is None else request.resolve(data)
-        split = cls(data, request, validation, seed, resolved, held_out)
+        served = [r.resolve(data) for r in earlier]
+        gone = np.unique(np.concatenate([np.empty(0, np.int64), *(r.indices for r in served)]))
+        gone_classes = tuple(sorted({c for r in served for c in r.classes}))
+        if resolved is not None:
+            _check_new(resolved, gone, gone_classes, data)
+        split = cls(data, request, validation, seed, resolved, held_out, gone, gone_classes)
         if resolved is not None and len(split.forget) == 0:
             raise InputError("everything asked for lies in the validation part and was never trained on; nothing to do")
+        if len(split.retain) == 0:
+            raise InputError("nothing would be left to retain after this request; delete the model instead")
         return split
 
     def only(self, kinds: Iterable[str], user: str) -> Split:
@@ -85,10 +105,6 @@ class Split:
         """
         return dataclasses.replace(self, allowed=frozenset(kinds) & self.allowed, user=user)
 
-    def under(self, request: Request) -> Split:
-        """Return the same data and held-out samples under another request."""
-        return Split.of(self.data, request, self.validation_fraction, self.seed)
-
     @property
     def forget_classes(self) -> tuple[int, ...]:
         """Class numbers to forget; empty for a request of items."""
@@ -96,15 +112,16 @@ class Split:
 
     @property
     def retain_classes(self) -> tuple[int, ...]:
-        """All other class numbers."""
-        return tuple(c for c in range(len(self.data.classes)) if c not in self.forget_classes)
+        """All other class numbers, less those that earlier requests named."""
+        dropped = {*self.forget_classes, *self.gone_classes}
+        return tuple(c for c in range(len(self.data.classes)) if c not in dropped)
 
     @property
     def forget(self) -> Part:
         """Training samples to forget."""
         self._touch("forget")
         wanted = np.empty(0, np.int64) if self.resolved is None else self.resolved.indices
-        return Part("forget", self.data.train, np.setdiff1d(wanted, self.held_out))
+        return Part("forget", self.data.train, np.setdiff1d(wanted, np.union1d(self.held_out, self.gone)))
 
     @property
     def retain(self) -> Part:
@@ -122,7 +139,8 @@ class Split:
     def validation(self) -> Part:
         """Held-out training samples, less those a request of items names."""
         self._touch("validation")
-        kept = self.held_out if self.forget_classes else np.setdiff1d(self.held_out, self._wanted)
+        held_out = np.setdiff1d(self.held_out, self.gone)
+        kept = held_out if self.forget_classes else np.setdiff1d(held_out, self._wanted)
         return Part("validation", self.data.train, kept)
 
     @property
@@ -158,7 +176,7 @@ class Split:
 
     @cached_property
     def _trained(self) -> np.ndarray:
-        return np.setdiff1d(np.arange(len(self.data.train), dtype=np.int64), self.held_out)
+        return np.setdiff1d(np.arange(len(self.data.train), dtype=np.int64), np.union1d(self.held_out, self.gone))
 
     @property
     def _wanted(self) -> np.ndarray:
@@ -169,3 +187,11 @@ class Split:
         if undeclared:
             declared = ", ".join(sorted(self.allowed)) or "no data"
             raise DataAccessError(f"{self.user} touched {' and '.join(undeclared)} data; it declared {declared}")
+
+
+def _check_new(resolved: Resolved, gone: np.ndarray, gone_classes: tuple[int, ...], data: Data) -> None:
+    again = [data.classes[c] for c in resolved.classes if c in gone_classes]
+    if again:
+        raise InputError(f"class {', '.join(again)} was already forgotten by an earlier request of this artifact")
+    if len(np.setdiff1d(resolved.indices, gone)) == 0:
+        raise InputError("everything asked for was already forgotten by earlier requests of this artifact")

@@ -1,0 +1,99 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from efface.errors import InputError
+
+__all__ = ["check_vacant", "new_folder", "write_file"]
+
+
+def check_vacant(path: str | Path, overwrite: bool) -> Path:
+    """Return the path if a folder may be made there; called before long work, so that nothing is computed in vain.
+
+    Raises:
+        InputError: Something is there already and `overwrite` is off, or it is a file, or no folder can be made there.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; give the path of a folder to make")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        raise InputError(
+            f"the folder {path} exists and is not empty; choose another, or allow overwriting (--overwrite)"
+        )
+    nearest = path.absolute().parent
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise InputError(f"cannot make {path}: {nearest} is not a folder that can be written to")
+    return path
+
+
+@contextmanager
+def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary folder to fill; it takes the place of `path` when the block ends well, and vanishes otherwise.
+
+    Args:
+        path: The folder to make.
+        overwrite: Replace an existing folder; the old one stays until the new one is complete.
+
+    Raises:
+        InputError: See `check_vacant`.
+    """
+    path = check_vacant(path, overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        yield draft
+        draft.chmod(0o777 & ~_umask())
+        for file in draft.rglob("*"):
+            _flush(file)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+            path.rename(old / path.name)
+            try:
+                draft.rename(path)
+            except OSError:
+                (old / path.name).rename(path)
+                raise
+            finally:
+                shutil.rmtree(old, ignore_errors=True)
+        else:
+            draft.rename(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_file(path: str | Path, content: str | bytes) -> Path:
+    """Write one file atomically: a temporary file beside it, flushed to disk, then renamed."""
+    path = Path(path)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(draft).chmod(0o666 & ~_umask())
+        Path(draft).replace(path)
+    finally:
+        Path(draft).unlink(missing_ok=True)
+    return path
+
+
+def _umask() -> int:
+    current = os.umask(0o022)
+    os.umask(current)
+    return current
+
+
+def _flush(file: Path) -> None:
+    if file.is_file():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())

@@ -1,0 +1,41 @@
+"""Retraining without the data: the reference that every other method is measured against."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from efface.artifact import Artifact
+from efface.data import Split
+from efface.methods.method import Method, Needs
+from efface.models.reset import reset
+from efface.run import Run
+from efface.training import fit
+
+__all__ = ["Retrain"]
+
+
+@dataclass(frozen=True)
+class Retrain(Method):
+    """Train from new random weights on the retained data with the artifact's own recipe.
+
+    The number of outputs stays: a forgotten class keeps its logit, which never gets a positive sample. The recipe's
+    epochs stay too, so there are fewer steps (|D_r| < |D|). Initial weights and order come from the run's seed, which
+    should differ from the original's: two models with one seed are closer to each other than retraining is to itself.
+
+    Source: the definition of exact unlearning, e.g. Bourtoule et al. 2021 (arXiv 1912.03817), section III.
+    """
+
+    name: ClassVar[str] = "retrain"
+    needs: ClassVar[Needs] = Needs(targets=("classes", "items"), retain=True)
+    cost: ClassVar[str] = "O(E N_R)"
+    source: ClassVar[str] = "definition of exact unlearning; arXiv 1912.03817"
+
+    def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
+        """Return a freshly initialised twin trained on the retained data."""
+        fresh = run.copied(reset(artifact.model, run.number("retrain/initial weights")))
+        for parameter, original in zip(fresh.parameters(), artifact.model.parameters(), strict=True):
+            parameter.requires_grad_(original.requires_grad)
+        return fit(fresh, split.retain, artifact.record.recipe, run, stage="retrain")
