@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from efface.errors import InputError
 
-__all__ = ["activation_distance", "agreement", "js_divergence", "random_twin", "zero_retrain_forgetting"]
+__all__ = ["activation_distance", "agreement", "js_divergence", "zero_retrain_forgetting"]
 
 
 def _pair(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +84,7 @@ def zero_retrain_forgetting(unlearned: Tensor, random: Tensor) -> float:
 
     Args:
         unlearned: Logits, shape (examples, classes).
-        random: Logits of a twin with fresh weights on the same examples.
+        random: Logits of a twin with fresh weights (`efface.models.reset.reset`) on the same examples.
 
     Raises:
         InputError: If the shapes differ or there is no example.
@@ -93,31 +92,3 @@ def zero_retrain_forgetting(unlearned: Tensor, random: Tensor) -> float:
     if len(unlearned) == 0:
         raise InputError("ZRF over no example is not defined; give at least one forget example.")
     return 1 - float(js_divergence(unlearned, random).mean())
-
-
-def random_twin(model: nn.Module, seed: int) -> nn.Module:
-    """Return a copy of the model with freshly initialised weights.
-
-    Args:
-        model: Any module whose parameters belong to layers with `reset_parameters`; never changed.
-        seed: Seed of the initialisation; the global random state is put back afterwards.
-
-    Returns:
-        The twin, on the CPU: there the global random state can be put back.
-
-    Raises:
-        InputError: If a layer with parameters does not know how to reset them.
-    """
-    twin = copy.deepcopy(model).cpu()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for name, module in twin.named_modules():
-            reset = getattr(module, "reset_parameters", None)
-            if callable(reset):
-                reset()
-            elif any(True for _ in module.parameters(recurse=False)):
-                raise InputError(
-                    f"Layer {name!r} ({type(module).__name__}) has parameters but no reset_parameters(); "
-                    "its random twin, which ZRF needs, cannot be made."
-                )
-    return twin

@@ -38,7 +38,8 @@ def check_logits(logits: Tensor, labels: Tensor, *, where: str = "the logits") -
     if bool(bad.any()):
         raise InputError(
             f"{where} hold {int(bad.sum())} values that are NaN or infinite, in {int(bad.any(1).sum())} of "
-            f"{len(logits)} rows; a model that does not answer in numbers cannot be audited: look at its weights and its inputs."
+            f"{len(logits)} rows; a model that does not answer in numbers cannot be audited: look at its weights and "
+            "inputs."
         )
     if bool(logits.isneginf().all(1).any()):
         raise InputError(f"{where} hold a row of minus infinities only; at least one class must stay possible.")

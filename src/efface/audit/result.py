@@ -48,7 +48,10 @@ class Score(_Frozen):
         floor_low: Lower end of where another retrained model would score.
         floor_high: Upper end.
         original: The same score for the original model; None in its own row or where not measured.
-        reference: The same score for the retrained model, or the mean over several; None without one.
+        reference: The same score for the retrained model; None without one.
+        gap: This score minus the retrained model's on the same records; None where it is not compared.
+        gap_low: Lower end of the gap's interval, over records (simultaneous over the verdict's checks).
+        gap_high: Upper end.
         status: Whether it was measured.
         why: Why not, or what to know when reading it (sub-sample, cap, least false-positive rate).
     """
@@ -61,6 +64,9 @@ class Score(_Frozen):
     floor_high: Number = None
     original: Number = None
     reference: Number = None
+    gap: Number = None
+    gap_low: Number = None
+    gap_high: Number = None
     status: Literal["measured", "not assessed"] = "measured"
     why: str = ""
 
