@@ -1,3 +1,54 @@
-"""Efface makes trained PyTorch classifiers forget on request, and shows how far they did."""
+"""Efface makes trained PyTorch classifiers forget on request, and shows how far they did.
+
+Importing the package imports neither torch nor anything slow: the public names load on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "Artifact": "efface.artifact",
+    "Audit": "efface.audit.result",
+    "Data": "efface.data",
+    "InputError": "efface.errors",
+    "ModelSpec": "efface.models.spec",
+    "Recipe": "efface.training",
+    "Request": "efface.request",
+    "Run": "efface.run",
+    "Split": "efface.data",
+    "audit": "efface.verbs",
+    "forget": "efface.verbs",
+    "train": "efface.verbs",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+if TYPE_CHECKING:
+    from efface.artifact import Artifact as Artifact
+    from efface.audit.result import Audit as Audit
+    from efface.data import Data as Data
+    from efface.data import Split as Split
+    from efface.errors import InputError as InputError
+    from efface.models.spec import ModelSpec as ModelSpec
+    from efface.request import Request as Request
+    from efface.run import Run as Run
+    from efface.training import Recipe as Recipe
+    from efface.verbs import audit as audit
+    from efface.verbs import forget as forget
+    from efface.verbs import train as train
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'efface' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -119,12 +119,14 @@ class Artifact:
         record: How it came to be.
         memory: Tensors by name: codes, masks, shards' weights, cached importances.
         path: The folder it was read from or written to, if any.
+        parent: The artifact it was made from, while both are in memory; on disk only its record is kept.
     """
 
     model: nn.Module
     record: Record
     memory: dict[str, Tensor] = field(default_factory=dict)
     path: Path | None = None
+    parent: Artifact | None = None
 
     def save(self, path: str | Path, *, overwrite: bool = False, extra: Callable[[Path], object] | None = None) -> Path:
         """Write the folder atomically.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
@@ -24,13 +25,14 @@ class Data:
     """Train and test samples with class names and, where known, a group id and metadata per training item.
 
     Attributes:
-        name: Source name, e.g. `digits`.
+        name: What it is called, e.g. `digits`.
         train: Training samples.
         test: Test samples.
         classes: Class names; the position is the class number.
         groups: One id per training sample (a person, a device), or None.
         metadata: Columns of one value per training sample, for requests with `where`.
         options: The arguments the source was loaded with, for the record; never a path of this machine.
+        source: The name that `load` knows it by, or `custom`.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Data:
     groups: np.ndarray | None = None
     metadata: Mapping[str, np.ndarray] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "custom"
 
     def __post_init__(self) -> None:
         """Check that the pieces fit together.
@@ -248,6 +251,6 @@ def load(name: str, root: str | Path | None = None, download: bool = False, **op
     else:
         arguments = {"root": root, "download": download, **options}
     try:
-        return SOURCES[name](**arguments)
+        return dataclasses.replace(SOURCES[name](**arguments), source=name)
     except TypeError as error:
         raise InputError(f"data {name!r}: {error}") from None

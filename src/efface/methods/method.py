@@ -55,12 +55,14 @@ class Method(ABC):
         needs: Data, preparation and targets.
         cost: Forgetting time in big-O, in the words of the catalogue.
         source: Where it was published.
+        moves_batch_norm: Whether forgetting (with default settings) changes BatchNorm's running statistics.
     """
 
     name: ClassVar[str]
     needs: ClassVar[Needs]
     cost: ClassVar[str]
     source: ClassVar[str]
+    moves_batch_norm: ClassVar[bool] = False
 
     def settings(self) -> dict[str, object]:
         """Return every hyper-parameter by name, as plain JSON values."""
@@ -107,24 +109,35 @@ class Method(ABC):
 
 
 def prepare(
-    method: Method, model: nn.Module, split: Split, recipe: Recipe, run: Run, *, spec: ModelSpec | None = None
+    method: Method | None,
+    model: nn.Module,
+    split: Split,
+    recipe: Recipe,
+    run: Run,
+    *,
+    spec: ModelSpec | None = None,
+    parent: Artifact | None = None,
 ) -> Artifact:
     """Train a copy of `model` under a method and return the artifact.
 
     Args:
-        method: Decides what training leaves behind.
-        model: Initial weights; not changed.
-        split: The data. Under a request the model is trained without the data to forget only by `Retrain`.
+        method: Decides what training leaves behind; None trains plainly.
+        model: Initial weights, or an already trained model; not changed.
+        split: The data, without a request.
         recipe: How to train.
         run: Device, precision, randomness, progress, history.
         spec: How the network was built, for the record.
+        parent: The artifact that `model` comes from, if training continues from one.
 
     Raises:
         InputError: Training diverged or the data does not fit.
     """
     before = weights_sha256(model.state_dict())
     started = time.perf_counter()
-    trained, memory = method.train(run.copied(model), split, recipe, run)
+    copied = run.copied(model)
+    trained, memory = (
+        method.train(copied, split, recipe, run) if method else (fit(copied, split.train, recipe, run), {})
+    )
     seconds = time.perf_counter() - started
     trained.eval()
     record = Record(
@@ -132,8 +145,8 @@ def prepare(
         created=now(),
         model=None if spec is None else spec.model_copy(update={"weights": None}),
         data=describe_data(split),
-        method=method.name,
-        settings=method.settings(),
+        method=method.name if method else "plain",
+        settings=method.settings() if method else {},
         recipe=recipe,
         seed=run.seed,
         device=str(run.device),
@@ -143,8 +156,9 @@ def prepare(
         versions=versions(),
         weights_before=before,
         weights_after=weights_sha256(trained.state_dict()),
+        parent=parent.record if parent else None,
     )
-    return Artifact(trained, record, memory)
+    return Artifact(trained, record, memory, parent=parent)
 
 
 def apply(method: Method, artifact: Artifact, split: Split, run: Run) -> Artifact:
@@ -197,7 +211,7 @@ def apply(method: Method, artifact: Artifact, split: Split, run: Run) -> Artifac
         weights_after=weights_sha256(model.state_dict()),
         parent=artifact.record,
     )
-    return Artifact(model, record, method.memory_after(artifact, model, split))
+    return Artifact(model, record, method.memory_after(artifact, model, split), parent=artifact)
 
 
 def given(model: nn.Module, split: Split, recipe: Recipe, run: Run, *, spec: ModelSpec | None = None) -> Artifact:
@@ -236,7 +250,7 @@ def describe_data(split: Split) -> DataRecord:
     """Return the record's words for a split's data."""
     data = split.data
     return DataRecord(
-        source=data.name,
+        source=data.source,
         options=dict(data.options),
         fingerprint=data.fingerprint,
         classes=data.classes,

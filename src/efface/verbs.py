@@ -1,0 +1,300 @@
+"""The verbs as functions: train, forget, audit. The command line has one subcommand for each, with the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from efface.artifact import Artifact, Record
+from efface.audit.assess import assess
+from efface.audit.result import Audit
+from efface.data import Data, Split
+from efface.errors import InputError
+from efface.methods.catalogue import make, methods
+from efface.methods.method import Method, apply, given, prepare
+from efface.models.check import check_model
+from efface.models.spec import ModelSpec, build
+from efface.request import Request
+from efface.run import Progress, Run
+from efface.training import Recipe
+
+__all__ = ["audit", "forget", "rebuilt", "split_of", "train"]
+
+Model = nn.Module | Artifact
+
+
+def train(
+    model: nn.Module | ModelSpec | str | Artifact,
+    data: Data,
+    *,
+    method: str | Method | None = None,
+    settings: Mapping[str, Any] | None = None,
+    recipe: Recipe | None = None,
+    validation: float = 0.1,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Artifact:
+    """Train a classifier, plainly or with what a method needs to forget later.
+
+    Args:
+        model: A built-in's name, a `ModelSpec`, your own module (a copy is trained, from its present weights), or an
+            artifact to continue from (e.g. to fine-tune mnemonic codes in).
+        data: Training and test data.
+        method: A method that prepares at training time (its name or an instance); None trains plainly.
+        settings: Hyper-parameters of a method given by name.
+        recipe: How to train; the artifact's own, or the default recipe, if not given.
+        validation: Fraction of the training data to hold out; an artifact's own value wins.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        progress: Where to show progress.
+
+    Returns:
+        The artifact; nothing is written until `save`.
+
+    Raises:
+        InputError: Something given does not fit.
+    """
+    parent = model if isinstance(model, Artifact) else None
+    recipe = recipe or (parent.record.recipe if parent else Recipe())
+    chosen = None if method is None else _method(method, settings)
+    if chosen is None and settings:
+        raise InputError(
+            f"hyper-parameters {', '.join(settings)} were given, but no method to take them; name a method"
+        )
+    run = Run(seed=recipe.seed, device=device, precision=recipe.precision, progress=progress)
+    spec: ModelSpec | None = None
+    if isinstance(model, Artifact):
+        _same_data(model.record, data)
+        spec, network = model.record.model, model.model
+        split = split_of(model, data)
+    else:
+        if isinstance(model, str):
+            model = ModelSpec(build=model)
+        if isinstance(model, ModelSpec):
+            spec = model
+            network = build(
+                model,
+                input_shape=data.input_shape,
+                num_classes=len(data.classes),
+                seed=run.number("initial weights"),
+                trust=True,
+            )
+        else:
+            network = model
+            check_model(network, data.input_shape, len(data.classes))
+        split = Split.of(data, validation=validation, seed=recipe.seed)
+    return prepare(chosen, network, split, recipe, run, spec=spec, parent=parent)
+
+
+def forget(
+    model: Model,
+    data: Data,
+    request: Request,
+    *,
+    method: str | Method,
+    settings: Mapping[str, Any] | None = None,
+    recipe: Recipe | None = None,
+    validation: float = 0.1,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Artifact:
+    """Make a trained classifier forget.
+
+    Args:
+        model: An artifact, or your own trained module; it is not changed.
+        data: The data it was trained on.
+        request: What to forget.
+        method: Name or instance.
+        settings: Hyper-parameters of a method given by name.
+        recipe: How your own module was trained, for methods that train; an artifact knows.
+        validation: Fraction of the training data held out, for your own module (its training should not have seen
+            it); an artifact knows.
+        seed: Seed of this step.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        progress: Where to show progress.
+
+    Returns:
+        A new artifact whose record names the old one as its parent.
+
+    Raises:
+        InputError: The request, the method, its settings or the data do not fit together.
+    """
+    chosen = _method(method, settings)
+    if isinstance(model, Artifact):
+        _same_data(model.record, data)
+        recipe = model.record.recipe
+        split = split_of(model, data, request)
+    else:
+        recipe = recipe or Recipe()
+        split = Split.of(data, request, validation, recipe.seed)
+    # Offset by one: retraining from the original's own seed would give a model unnaturally close to it.
+    run = Run(seed=recipe.seed + 1 + seed, device=device, precision=recipe.precision, progress=progress)
+    artifact = model if isinstance(model, Artifact) else given(model, split, recipe, run)
+    return apply(chosen, artifact, split, run)
+
+
+def audit(
+    model: Model,
+    data: Data,
+    request: Request | None = None,
+    *,
+    original: Model | None = None,
+    retrained: Model | Sequence[Model] | bool = False,
+    others: Mapping[str, Model] | None = None,
+    recipe: Recipe | None = None,
+    validation: float = 0.1,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Audit:
+    """Measure how far a model has forgotten, beside the original, retrained, fine-tuned and logit-mask rows.
+
+    Args:
+        model: What to audit: an artifact made by `forget`, or any module.
+        data: The data the original was trained on.
+        request: What was to be forgotten; an artifact knows.
+        original: The model before; an artifact made in this process knows.
+        retrained: One or several models trained without the data; True trains one now; False audits at level (a).
+        others: More rows by name.
+        recipe: How the original was trained, if neither model is an artifact.
+        validation: Fraction held out of training; an artifact knows.
+        seed: Seed of the audit's draws and of the models it trains.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        progress: Where to show progress.
+
+    Raises:
+        InputError: A model, the request or the data is missing or does not fit.
+    """
+    record = model.record if isinstance(model, Artifact) else None
+    if request is None:
+        request = record.request if record else None
+    if request is None:
+        raise InputError("the request is missing: say what was to be forgotten")
+    if original is None:
+        original = model.parent if isinstance(model, Artifact) else None
+    if original is None:
+        raise InputError("the original model is missing: give the model (or artifact folder) before forgetting")
+    if record is not None:
+        _same_data(record, data)
+        validation, split_seed, recipe = record.data.validation, record.data.split_seed, record.recipe
+        earlier = tuple(r for r in record.earlier_requests if r != request)
+    elif isinstance(original, Artifact):
+        _same_data(original.record, data)
+        validation, split_seed = original.record.data.validation, original.record.data.split_seed
+        recipe, earlier = original.record.recipe, original.record.earlier_requests
+    else:
+        recipe = recipe or Recipe()
+        split_seed, earlier = recipe.seed, ()
+    split = Split.of(data, request, validation, split_seed, earlier)
+    run = Run(seed=recipe.seed + 1 + seed, device=device, precision=recipe.precision, progress=progress)
+    before = original if isinstance(original, Artifact) else given(original, split, recipe, run)
+
+    name = record.method if record and record.action == "forget" else "candidate"
+    rows: dict[str, nn.Module] = {"original": before.model}
+    seconds: dict[str, float] = {}
+    history = [dict(row) for row in record.history] if record else []
+    references = _references(retrained, before, split, run)
+    if references:
+        rows["retrained"] = references[0].model
+        if "forget" in references[0].record.seconds:
+            seconds["retrained"] = references[0].record.seconds["forget"]
+    for row, kind in (("fine-tuned", "fine-tune"), ("logit mask", "logit-mask")):
+        baseline = make(kind)
+        if request.target in baseline.needs.targets and name not in {row, kind}:
+            made = apply(baseline, before, split, run.twin())
+            rows[row], seconds[row] = made.model, made.record.seconds["forget"]
+    for label, other in (others or {}).items():
+        rows[label] = _network(other)
+        if isinstance(other, Artifact) and "forget" in other.record.seconds:
+            seconds[label] = other.record.seconds["forget"]
+    rows[name] = _network(model)
+    if record and "forget" in record.seconds:
+        seconds[name] = record.seconds["forget"]
+    return assess(
+        {label: run.copied(network) for label, network in rows.items()},
+        split,
+        run,
+        candidate=name,
+        references=[run.copied(r.model) for r in references],
+        seconds=seconds,
+        history=history,
+    )
+
+
+def split_of(artifact: Artifact, data: Data, request: Request | None = None) -> Split:
+    """Return the data split as the artifact was trained on it, under a further request."""
+    record = artifact.record
+    return Split.of(data, request, record.data.validation, record.data.split_seed, record.earlier_requests)
+
+
+def rebuilt(model: nn.Module, record: Record) -> nn.Module:
+    """Return the architecture that a record's chain of methods left; for `Artifact.load`."""
+    for step in record.chain:
+        if step.method in methods():
+            model = make(step.method, step.settings).rebuild(model, step)
+    return model
+
+
+def _method(method: str | Method, settings: Mapping[str, Any] | None) -> Method:
+    if isinstance(method, Method):
+        if settings:
+            raise InputError("settings go with a method's name; an instance already has its own")
+        return method
+    return make(method, settings)
+
+
+def _network(model: Model) -> nn.Module:
+    return model.model if isinstance(model, Artifact) else model
+
+
+def _references(
+    retrained: Model | Sequence[Model] | bool, original: Artifact, split: Split, run: Run
+) -> list[Artifact]:
+    if retrained is False:
+        return []
+    if retrained is True:
+        return [apply(make("retrain"), original, split, run.twin())]
+    listed = [retrained] if isinstance(retrained, Artifact | nn.Module) else list(retrained)
+    made = []
+    for reference in listed:
+        if isinstance(reference, Artifact):
+            _check_reference(reference.record, original.record, split)
+            made.append(reference)
+        else:
+            made.append(given(reference, split, original.record.recipe, run))
+    return made
+
+
+def _check_reference(reference: Record, original: Record, split: Split) -> None:
+    """Refuse references trained on other data, for another request, or by another recipe."""
+    different = [
+        name
+        for name, a, b in (
+            ("data", reference.data.fingerprint, original.data.fingerprint),
+            ("held-out fraction", reference.data.validation, original.data.validation),
+            ("held-out seed", reference.data.split_seed, original.data.split_seed),
+            ("model", reference.model, original.model),
+            ("recipe", reference.recipe, original.recipe),
+        )
+        if a != b
+    ]
+    if reference.method != "retrain":
+        different.insert(0, f"method ({reference.method} instead of retrain)")
+    elif split.resolved is not None and reference.request_fingerprint != split.resolved.fingerprint:
+        different.insert(0, "request")
+    if different:
+        raise InputError(
+            f"the retrained model does not fit this audit; different: {', '.join(different)}. "
+            "Make one with method retrain from the same original and request"
+        )
+
+
+def _same_data(record: Record, data: Data) -> None:
+    if record.data.fingerprint != data.fingerprint:
+        raise InputError(
+            f"this is not the data that the artifact was trained on (fingerprint {data.fingerprint[:12]}..., recorded "
+            f"{record.data.fingerprint[:12]}... for {record.data.source} with {record.data.options}); load it with the "
+            "same options"
+        )
