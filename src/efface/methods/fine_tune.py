@@ -37,6 +37,7 @@ class FineTune(Method):
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), retain=True)
     cost: ClassVar[str] = "O(E N_R), few epochs"
     source: ClassVar[str] = "baseline of arXiv 1911.04933"
+    moves_batch_norm: ClassVar[bool] = True
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a copy trained for a few more epochs on the retained data."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from pydantic.dataclasses import dataclass
 from torch import nn
 
@@ -24,6 +25,7 @@ class Retrain(Method):
     The number of outputs stays: a forgotten class keeps its logit, which never gets a positive sample. The recipe's
     epochs stay too, so there are fewer steps (|D_r| < |D|). Initial weights and order come from the run's seed, which
     should differ from the original's: two models with one seed are closer to each other than retraining is to itself.
+    Frozen parameters (`requires_grad` off) keep their values: training never wrote the data into them.
 
     Source: the definition of exact unlearning, e.g. Bourtoule et al. 2021 (arXiv 1912.03817), section III.
     """
@@ -32,10 +34,13 @@ class Retrain(Method):
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), retain=True)
     cost: ClassVar[str] = "O(E N_R)"
     source: ClassVar[str] = "definition of exact unlearning; arXiv 1912.03817"
+    moves_batch_norm: ClassVar[bool] = True
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a freshly initialised twin trained on the retained data."""
         fresh = run.copied(reset(artifact.model, run.number("retrain/initial weights")))
-        for parameter, original in zip(fresh.parameters(), artifact.model.parameters(), strict=True):
-            parameter.requires_grad_(original.requires_grad)
+        with torch.no_grad():
+            for parameter, original in zip(fresh.parameters(), artifact.model.parameters(), strict=True):
+                if not original.requires_grad:
+                    parameter.copy_(original)
         return fit(fresh, split.retain, artifact.record.recipe, run, stage="retrain")
