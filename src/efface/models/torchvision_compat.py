@@ -1,4 +1,4 @@
-"""The one place that imports torchvision and timm, because beside a CPU-only torch that import can fail.
+"""The one place that imports torchvision, timm and Pillow, all optional; the first can fail beside a CPU-only torch.
 
 torchvision registers shape functions for its compiled operators `torchvision::nms` and `torchvision::qnms` while it is
 imported. Where its compiled library does not load (a torchvision wheel built for CUDA beside a CPU-only torch:
@@ -20,7 +20,7 @@ import torch
 
 from efface.errors import InputError
 
-__all__ = ["import_timm", "import_torchvision"]
+__all__ = ["import_pillow", "import_timm", "import_torchvision"]
 
 SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -57,6 +57,19 @@ def import_timm() -> ModuleType:
     _locate("timm")
     import_torchvision()
     return importlib.import_module("timm")
+
+
+def import_pillow() -> ModuleType:
+    """Import Pillow's `PIL.Image`.
+
+    Returns:
+        The module `PIL.Image`.
+
+    Raises:
+        InputError: Pillow is not installed.
+    """
+    _locate("PIL")
+    return importlib.import_module("PIL.Image")
 
 
 def _locate(package: str) -> str:
