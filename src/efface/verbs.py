@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from efface.artifact import Artifact, Record
-from efface.audit.assess import assess
-from efface.audit.result import Audit
 from efface.data import Data, Split
 from efface.errors import InputError
 from efface.methods.catalogue import make, methods
@@ -19,6 +17,9 @@ from efface.models.spec import ModelSpec, build
 from efface.request import Request
 from efface.run import Progress, Run
 from efface.training import Recipe
+
+if TYPE_CHECKING:
+    from efface.audit.result import Audit
 
 __all__ = ["audit", "forget", "rebuilt", "split_of", "train"]
 
@@ -167,6 +168,8 @@ def audit(
     Raises:
         InputError: A model, the request or the data is missing or does not fit.
     """
+    from efface.audit.assess import assess  # scikit-learn and scipy, which training and forgetting do not need
+
     record = model.record if isinstance(model, Artifact) else None
     if request is None:
         request = record.request if record else None
