@@ -125,7 +125,7 @@ def _resolve(
         raise InputError(
             f"The model is built by {spec.build!r}, which is code outside Efface, torchvision.models and timm; it was "
             "not run, because that path was read from a file. If you trust where that file comes from, pass trust=True "
-            "in Python, or --trust-model-code on the command line."
+            "in Python, or --trust on the command line."
         )
     return _import(spec.build), arguments
 
@@ -150,7 +150,7 @@ def _timm_model(arguments: dict[str, Any], trust: bool) -> Callable[..., Any]:
     if not trust and (elsewhere or "/" in name or ":" in name):
         raise InputError(
             f"timm would build {name!r} from outside its own registry{f' ({elsewhere[0]})' if elsewhere else ''}, and "
-            "that was read from a file. If you trust where that file comes from, pass trust=True (--trust-model-code)."
+            "that was read from a file. If you trust where that file comes from, pass trust=True (--trust)."
         )
     if "/" not in name and ":" not in name and not timm.is_model(name):
         raise InputError(f"timm has no model {name!r}. {_nearest_few(name, timm.list_models())}")
