@@ -65,7 +65,7 @@ class SquareSums:
                 if (value := some.value(block.start)) != 0:
                     self._target(k, name, gradients).addcmul_(gradients[0], gradients[0], value=value)
             return
-        squared = gradients.flatten(1).square()
+        squared = gradients.reshape(len(gradients), -1).square()  # flatten(1) refuses scalar parameters
         for k, some in enumerate(chosen):
             part, w = some.within(block.start, stop)
             if len(w):
