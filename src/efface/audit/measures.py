@@ -79,6 +79,10 @@ test_agreement | agreement | Same answer as the retrained model, test data | sha
 zrf | agreement | Zero retrain forgetting (ZRF) | share | reference | arXiv 2205.08096
     Likeness to a network with random weights on the forget data; never used in the verdict.
 
+forget_shift | membership | Margins above the retrained model's, forget data (AUC) | share | 0.5 |
+    Chance that a forget record gets a higher margin than another one gets from the retrained model; above 0.5
+    knowledge is left, below 0.5 the records are rejected more than by a model that never saw them.
+
 population_auc | membership | Attack with one threshold (AUC) | share | reference |
     Chance that a forgotten record looks more familiar to the model than an unseen one of the same class; 0.5 is
     chance, and both sides of it betray something.

@@ -227,13 +227,16 @@ def population_attack(
     return AttackResult(area, tpr, least, len(first), len(second))
 
 
-def match_by_class(members: Tensor, others: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def match_by_class(
+    members: Tensor, others: Tensor, generator: torch.Generator, most: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Draw as many members as others of every class, so that the label itself betrays nothing.
 
     Args:
         members: Labels of the forget records.
         others: Labels of the held-out records.
         generator: Where the draw comes from; never the first n.
+        most: Most records on each side; all that match by default.
 
     Returns:
         Sorted positions into both groups, of equal length, each class equally often in both.
@@ -253,7 +256,9 @@ def match_by_class(members: Tensor, others: Tensor, generator: torch.Generator) 
             "No held-out record shares a class with the forget records, so no fair attack can be made; "
             "hold out some records of the forgotten classes."
         )
-    return torch.cat(left).sort().values, torch.cat(right).sort().values
+    first, second = torch.cat(left), torch.cat(right)
+    kept = torch.randperm(len(first), generator=generator)[:most]
+    return first[kept].sort().values, second[kept].sort().values
 
 
 def logistic_attack(members: Tensor, others: Tensor, seed: int, *, folds: int = 5) -> float:

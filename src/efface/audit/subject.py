@@ -40,6 +40,9 @@ class AuditSettings(BaseModel):
         fpr: False-positive rate for true-positive rates; raised to what the records support.
         confidence: Of all intervals.
         tolerance: Gap in a share (accuracy, AUC, recall) that counts as run-to-run noise while no floor is known.
+        probe_tolerance: The same for the probe from a few records, which varies more.
+        probe_tolerance: The same for the probe from a few records, which varies more from run to run.
+        shift_tolerance: The same for `forget_shift`.
         ain_factor: Factor in relearning steps that counts as noise while no floor is known.
         floor_models: Most further retrained models whose features and relearning are measured for floors.
         exposed: How many records to list.
@@ -59,9 +62,16 @@ class AuditSettings(BaseModel):
     fpr: float = Field(default=0.01, gt=0, lt=1)
     confidence: float = Field(default=0.95, gt=0, lt=1)
     tolerance: float = Field(default=0.02, ge=0, lt=1)
+    probe_tolerance: float = Field(default=0.10, ge=0, lt=1)
+    shift_tolerance: float = Field(default=0.25, ge=0, lt=0.5)
     ain_factor: float = Field(default=2.0, gt=1)
     floor_models: int = Field(default=7, ge=0)
     exposed: int = Field(default=10, ge=0)
+
+    def tolerance_of(self, measure: str) -> float:
+        """Return the gap that counts as noise for one score while no floor is known."""
+        wider = {"probe_recall_few": self.probe_tolerance, "forget_shift": self.shift_tolerance}
+        return wider.get(measure, self.tolerance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +105,7 @@ class Scene:
             InputError: If the split has no request.
         """
         if split.request is None:
-            raise InputError(
-                "An audit needs a request: without one nothing was to be forgotten. Use Split.of(data, r)."
-            )
+            raise InputError("An audit needs a request: make the split with Split.of(data, request).")
         notes: list[str] = []
 
         def bounded(part: Part, size: int, purpose: str) -> Part:
@@ -134,13 +142,8 @@ class Scene:
         members = others = torch.empty(0, dtype=torch.int64)
         if len(parts["held_out"]) and set(parts["forget"].labels.tolist()) & set(parts["held_out"].labels.tolist()):
             generator = run.generator("audit/membership")
-            members, others = match_by_class(parts["forget"].labels, parts["held_out"].labels, generator)
-            if len(members) > settings.attack_samples:
-                # The same positions in both, where classes are in the same order: still matched on average by class.
-                members, others = (
-                    x[torch.randperm(len(x), generator=generator)[: settings.attack_samples]].sort().values
-                    for x in (members, others)
-                )
+            labels = parts["forget"].labels, parts["held_out"].labels
+            members, others = match_by_class(*labels, generator, settings.attack_samples)
             notes.append(f"Attacks compare {len(members)} forget records with as many unseen ones, matched by class.")
         return cls(split, settings, run, parts, members, others, notes)
 
