@@ -16,10 +16,19 @@ from efface.data.split import Split
 from efface.errors import InputError
 from efface.run import Run
 
-__all__ = ["Contrast", "Denominator", "Order", "batches", "contrast", "reference_part", "require_reachable"]
+__all__ = [
+    "Contrast",
+    "Denominator",
+    "Order",
+    "batches",
+    "contrast",
+    "order_for",
+    "reference_part",
+    "require_reachable",
+]
 
 Denominator = Literal["retain", "full"]
-Order = Literal["shuffled", "class_sorted"]
+Order = Literal["published", "shuffled", "class_sorted"]
 
 _READ = 1024  # samples per batch handed to estimators whose result does not depend on it
 
@@ -70,7 +79,7 @@ def contrast(
     def measure(part: Part, purpose: str) -> FisherDiagonal:
         generator = run.generator(f"{name}/{purpose}")
         if estimator == "batch_squared":
-            read = batches(part, batch_size, order, run, f"{name}/{purpose}")
+            read = batches(part, batch_size, order_for(order, split), run, f"{name}/{purpose}")
         else:
             read = part.batches(_READ, device=run.device)
         return fisher_diagonal(model, read, estimator=estimator, generator=generator)
@@ -94,13 +103,20 @@ def reference_part(split: Split, denominator: Denominator) -> Part:
     return split.train if denominator == "full" else split.retain
 
 
-def batches(part: Part, batch_size: int, order: Order, run: Run, purpose: str) -> Batches:
+def order_for(order: Order, split: Split) -> Literal["shuffled", "class_sorted"]:
+    """Return the order itself; `published` is that of the published scripts: class after class for whole classes."""
+    if order == "published":
+        return "class_sorted" if split.forget_classes else "shuffled"
+    return order
+
+
+def batches(part: Part, batch_size: int, order: Literal["shuffled", "class_sorted"], run: Run, purpose: str) -> Batches:
     """Return a part's batches for measures that depend on them.
 
     Args:
         part: The samples.
         batch_size: Samples per batch.
-        order: `shuffled` by the run's generator, or `class_sorted`, as the published script for whole classes has it.
+        order: By the run's generator, or class after class.
         run: Device and randomness.
         purpose: Names the random order.
     """

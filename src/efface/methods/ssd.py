@@ -44,7 +44,8 @@ class SSD(Method):
         estimator: `empirical` (the paper: true labels, per sample), `true`, `mc`, or `batch_squared` (the code).
         denominator: `retain` or `full`.
         batch_size: Samples per batch, for `batch_squared` only.
-        order: Order of the samples, for `batch_squared` only.
+        order: Order of the samples, for `batch_squared` only: `shuffled`, `class_sorted`, or `published`, which is the
+            latter for classes and the former for items.
         skip_norm: Leave scales and shifts of normalisation layers alone (the paper dampens them too).
     """
 
@@ -53,7 +54,7 @@ class SSD(Method):
     estimator: Estimator = "empirical"
     denominator: Denominator = "retain"
     batch_size: Annotated[int, Field(ge=1)] = 64
-    order: Order = "shuffled"
+    order: Order = "published"
     skip_norm: bool = False
 
     name: ClassVar[str] = "ssd"
