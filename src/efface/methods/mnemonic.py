@@ -71,6 +71,7 @@ class Mnemonic(Method):
         layers: Forgetting: names or patterns (`fc2`, `layer4.*`) of modules or parameters to change; all by default.
         steps: Forgetting: steps with λ1 / steps and λ2 / steps each, η computed anew before each.
         search: Forgetting: choose λ1 and λ2 from the grids and the given pair, by the codes alone; see `best_cell`.
+        search_slack: Retained margin that the search gives up for a deeper change, as a fraction of the one before.
         lambda_1_grid: Values of λ1 for the search.
         lambda_2_grid: Values of λ2 for the search.
     """
@@ -84,6 +85,7 @@ class Mnemonic(Method):
     layers: Words = ()
     steps: Annotated[int, Field(ge=1)] = 1
     search: bool = False
+    search_slack: Annotated[float, Field(ge=0, le=1)] = 0.1
     lambda_1_grid: Grid = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
     lambda_2_grid: Grid = (0.01, 0.1, 1.0, 10.0, 100.0, 1e4)
 
@@ -141,7 +143,7 @@ class Mnemonic(Method):
             for cell in run.track(grid, "mnemonic search", len(grid)):
                 *_, (_, found[cell]) = self._walk(model, weights, before, eta, codes, cell)
                 run.history.add("mnemonic/search", lambda_1=cell[0], lambda_2=cell[1], **found[cell].row())
-            pair, why = best_cell(found, at_first)
+            pair, why = best_cell(found, at_first, self.search_slack)
             run.note(f"mnemonic: of {len(grid)} pairs, λ1 = {pair[0]:g} and λ2 = {pair[1]:g} chosen: {why}")
         last = at_first
         for step, (sign, last) in enumerate(self._walk(model, weights, before, eta, codes, pair), 1):
