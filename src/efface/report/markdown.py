@@ -1,0 +1,169 @@
+"""The report as Markdown: the same words and numbers without figures, for a pull request or a ticket."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+import efface
+from efface.artifact import Record
+from efface.audit.measures import Measure
+from efface.audit.result import Audit, Score
+from efface.report import words
+from efface.report.choice import breaks, columns, group_measures, key_numbers, not_assessed
+from efface.report.page import (
+    LIMITS_LEDE,
+    SECTIONS,
+    asked,
+    audited,
+    checks_lede,
+    history_of,
+    sorted_checks,
+    split_headline,
+)
+
+__all__ = ["markdown"]
+
+OUTCOMES = {"alike": "no difference found", "differs": "**differs**", "not assessed": "not assessed"}
+
+
+def markdown(audit: Audit, record: Record | None = None) -> str:
+    """Return the report as Markdown (GitHub's tables); text from outside is escaped, so that it stays text.
+
+    Args:
+        audit: What was measured.
+        record: How the candidate came to be, with what it was made from; None if that is not known.
+    """
+    parts = [*_first(audit, record), *_checks(audit), *_models(audit)]
+    for section, groups in (
+        ("utility", ("utility", "agreement")),
+        ("attacks", ("membership", "ensembles")),
+        ("inside", ("features", "relearning")),
+    ):
+        parts += [f"## {SECTIONS[section]}", _scores(audit, group_measures(audit, *groups))]
+    parts += [*_records(audit), f"## {SECTIONS['cost']}", _scores(audit, group_measures(audit, "cost"))]
+    parts += [*_how(audit, record), *_limits(audit), f"Efface {_text(efface.__version__)}; figures are in report.html."]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _text(value: object) -> str:
+    """Text in which nothing is markup: one line, HTML and Markdown characters escaped."""
+    line = " ".join(str(value).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = re.sub(r"([\\`*_\[\]|~#!$])", r"\\\1", line)
+    # A scheme in plain text would become a link.
+    return re.sub(r"(?i)\b(https?|ftp|www)([:.])", r"\1&#8203;\2", line)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _value(score: Score, measure: Measure) -> str:
+    if not score.measured:
+        return "–"
+    ends = words.interval(score.low, score.high, measure.unit)
+    return words.number(score.value, measure.unit) + (f" ({ends})" if ends else "")
+
+
+def _list(mapping: Mapping[str, str]) -> str:
+    return "\n".join(f"- {_text(k)}: {_text(v)}" for k, v in mapping.items())
+
+
+def _first(audit: Audit, record: Record | None) -> list[str]:
+    level, statement = split_headline(audit)
+    rows = []
+    for k in key_numbers(audit):
+        unit = k.measure.unit
+        others = [words.number(v, unit) if v is not None else "–" for v in (k.score.original, k.score.reference)]
+        value = _value(k.score, k.measure) if k.score.measured else f"not assessed: {_text(k.score.why)}"
+        rows.append(
+            (
+                f"{_text(k.question)} {_text(k.measure.title)}",
+                value,
+                *others,
+                words.floor(k.score, k.measure) or "not known",
+            )
+        )
+    return [
+        f"# Asked to forget: {_text(audit.request_text)}",
+        _list(asked(audit, record)),
+        f"> **Verdict: {_text(audit.verdict.outcome)}.** {_text(level)} {_text(statement)}",
+        _table(("Four numbers", _text(audit.candidate), "Original", "Retrained", "Noise floor"), rows),
+    ]
+
+
+def _checks(audit: Audit) -> list[str]:
+    rows = [(_text(c.question), OUTCOMES[c.outcome], _text(c.finding)) for c in sorted_checks(audit)]
+    table = _table(("Question", "Outcome", "Finding"), rows)
+    return [f"## {SECTIONS['checks']}", checks_lede(audit), table if rows else ""]
+
+
+def _models(audit: Audit) -> list[str]:
+    shown = columns(audit)
+    rows = [
+        [
+            f"**{_text(row.name)}**" if row.name == audit.candidate else _text(row.name),
+            *(_value(row[m.key], m) for m in shown.values()),
+        ]
+        for row in audit.rows
+    ]
+    if audit.reference:
+        mine = audit.row(audit.candidate)
+        rows.append(["noise floor", *(words.floor(mine[m.key], m) or "not known" for m in shown.values())])
+    return [f"## {SECTIONS['models']}", _table(("Model", *map(_text, shown)), rows)]
+
+
+def _scores(audit: Audit, measures: Sequence[Measure]) -> str:
+    if not measures:
+        return "Nothing of this kind was assessed."
+    mine = audit.row(audit.candidate)
+    others = [row for row in audit.rows if row.name != audit.candidate]
+    rows = [
+        (
+            _text(m.title),
+            _value(mine[m.key], m),
+            words.floor(mine[m.key], m) or "–",
+            *(_value(row[m.key], m) for row in others),
+        )
+        for m in measures
+    ]
+    return _table(("Score", _text(audit.candidate), "another retrained", *(_text(r.name) for r in others)), rows)
+
+
+def _records(audit: Audit) -> list[str]:
+    title = f"## {SECTIONS['records']}"
+    if not audit.exposed:
+        return [title, "Not assessed: without a retrained model there is nothing to say which record stands out."]
+    rows = [
+        (
+            str(e.id),
+            _text(audit.classes[e.label]),
+            *(words.number(v, "number") if v is not None else "–" for v in (e.score, e.margin, e.expected)),
+            "known better" if e.direction == "left" else "rejected more",
+        )
+        for e in audit.exposed
+    ]
+    said = f"Exposure: {_text(audit.exposed[0].measure)}. The last column compares with a model that never saw it."
+    return [title, said, _table(("Record", "Class", "Exposure", "Margin", "Expected margin", "Reading"), rows)]
+
+
+def _how(audit: Audit, record: Record | None) -> list[str]:
+    parts = [f"## {SECTIONS['how']}"]
+    if record is None:
+        parts.append("No record was given: how this model was made is not known here, only how it answers.")
+    else:
+        parts += [f"**{_text(warning)}**" for warning in breaks(audit, record)]
+    for number, step in enumerate(history_of(record), start=1):
+        parts += [f"### {number}. {_text(step.title)}", _list({**step.facts, **step.details})]
+    return [*parts, "### The audit", _list(audited(audit)), "\n".join(f"- {_text(n)}" for n in audit.notes)]
+
+
+def _limits(audit: Audit) -> list[str]:
+    parts = [f"## {SECTIONS['limits']}", LIMITS_LEDE[audit.level], "\n".join(f"- {_text(t)}" for t in audit.limits)]
+    missing = not_assessed(audit)
+    if missing:
+        lines = [f"- {_text('; '.join(titles))}: {_text(why)}" for why, titles in missing.items()]
+        parts += ["### Not assessed", "\n".join(lines)]
+    return parts

@@ -1,0 +1,214 @@
+"""The page: a self-contained HTML document that a colleague, an auditor or a reviewer can read and print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import efface
+from efface.artifact import Record
+from efface.audit.measures import Measure
+from efface.audit.result import Audit, Check, Score
+from efface.report import words
+from efface.report.choice import breaks, columns, group_measures, key_numbers, not_assessed
+from efface.report.illustrations import illustrations
+
+__all__ = ["Step", "asked", "audited", "history_of", "html", "split_headline"]
+
+SECTIONS = {
+    "checks": "What the verdict rests on",
+    "models": "All models side by side",
+    "utility": "Usefulness, class by class",
+    "attacks": "Attacks",
+    "inside": "What is left inside",
+    "records": "Most exposed records",
+    "cost": "Cost",
+    "how": "How it was done",
+    "limits": "What was not shown",
+}
+"""Sections by id, in order; Markdown has the same."""
+
+LIMITS_LEDE = {
+    "a": "No retrained model was at hand, so nothing here says how a model looks that never saw the data. These are "
+    "sanity checks: they can find a failure, never confirm forgetting.",
+    "b": "The candidate was compared with too few retrained models to know how much two of them differ among "
+    "themselves. A stated tolerance stands in for that noise floor.",
+    "c": "The candidate was compared with several retrained models. No finite number of them excludes every attack.",
+}
+"""What the level of evidence leaves open."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One record of the chain, in words.
+
+    Attributes:
+        title: What was done.
+        facts: What a reader wants first.
+        details: Every hyper-parameter, the recipe and the hashes.
+    """
+
+    title: str
+    facts: dict[str, str]
+    details: dict[str, str]
+
+
+def html(audit: Audit, record: Record | None = None) -> str:
+    """Return the page: inline style and figures, no script, nothing fetched; every value from outside is escaped.
+
+    Args:
+        audit: What was measured.
+        record: How the candidate came to be, with what it was made from; None if that is not known.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("efface", "report"), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters |= {"number": words.number, "interval": _interval, "floor": _floor, "sentence": words.sentence}
+    level, statement = split_headline(audit)
+    candidate = audit.row(audit.candidate)
+    return environment.get_template("report.html.jinja").render(
+        audit=audit,
+        asked=asked(audit, record),
+        audited=audited(audit),
+        candidate=candidate,
+        chain=history_of(record),
+        checks=sorted_checks(audit),
+        checks_lede=checks_lede(audit),
+        columns=columns(audit),
+        evidence=level,
+        figures=illustrations(audit, record),
+        floors=any(words.floor(s, audit.measures[k]) for k, s in candidate.scores.items() if k in audit.measures),
+        groups=lambda *names: group_measures(audit, *names),
+        keys=key_numbers(audit),
+        limits_lede=LIMITS_LEDE[audit.level],
+        missing=not_assessed(audit),
+        others=[row for row in audit.rows if row.name != audit.candidate],
+        sections=SECTIONS,
+        statement=statement,
+        version=efface.__version__,
+        warnings=breaks(audit, record) if record else (),
+    )
+
+
+def _interval(score: Score, measure: Measure) -> str:
+    return words.interval(score.low, score.high, measure.unit)
+
+
+def _floor(score: Score, measure: Measure) -> str:
+    return words.floor(score, measure)
+
+
+def split_headline(audit: Audit) -> tuple[str, str]:
+    """Return the verdict's first sentence in two pieces: what it says of the level of evidence, and the rest."""
+    start = f"Level ({audit.verdict.level}), {audit.level_text}."
+    headline = audit.verdict.headline
+    return (start, headline.removeprefix(start).strip()) if headline.startswith(start) else ("", headline)
+
+
+def sorted_checks(audit: Audit) -> tuple[Check, ...]:
+    """Return the verdict's checks: those that found a difference first, then those not made."""
+    order = ("differs", "not assessed", "alike")
+    return tuple(sorted(audit.verdict.checks, key=lambda check: order.index(check.outcome)))
+
+
+def checks_lede(audit: Audit) -> str:
+    """Return one sentence on how the checks came out."""
+    outcomes = [check.outcome for check in audit.verdict.checks]
+    if not outcomes:
+        return "No question was put to this model."
+    parts = (("differs", "found a difference"), ("alike", "found none"), ("not assessed", "could not be assessed"))
+    said = [f"{n} {words_}" for key, words_ in parts if (n := outcomes.count(key))]  # type: ignore[arg-type]
+    questions = "question" if len(outcomes) == 1 else "questions"
+    return f"{len(outcomes)} {questions}: {', '.join(said)}. A difference counts on either side."
+
+
+def asked(audit: Audit, record: Record | None) -> dict[str, str]:
+    """Return what was asked, of what, and why."""
+    counts = audit.counts
+    found = {"Data": f"{audit.data}, {len(audit.classes)} classes"}
+    if "forget" in counts:
+        kept = f", {words.count(counts['retain'])} to keep" if "retain" in counts else ""
+        found["Records"] = f"{words.count(counts['forget'])} to forget{kept}"
+    found["Method"] = record.method if record else audit.candidate
+    if audit.request.get("requested_at"):
+        found["Requested"] = _when(audit.request["requested_at"])
+    if record:
+        found["Done"] = _when(record.created)
+    if audit.request.get("reason"):
+        found["Reason"] = str(audit.request["reason"])
+    return found
+
+
+def audited(audit: Audit) -> dict[str, str]:
+    """Return how the audit itself was made."""
+    found = {
+        "Retrained models": str(audit.references),
+        "Request (SHA-256)": audit.request_fingerprint,
+        "Data (SHA-256)": audit.data_fingerprint,
+        "Records": ", ".join(f"{k.replace('_', ' ')} {words.count(v)}" for k, v in audit.counts.items()),
+        "Settings": _pairs(audit.settings),
+    }
+    if audit.seconds is not None:
+        found["Time"] = words.duration(audit.seconds)
+    return {k: v for k, v in found.items() if v}
+
+
+def history_of(record: Record | None) -> tuple[Step, ...]:
+    """Return the record's chain in words, from the first training on."""
+    return tuple(_step(r) for r in record.chain) if record else ()
+
+
+def _step(record: Record) -> Step:
+    if record.action == "forget" and record.request:
+        title = f"Forgot {record.request.describe()} with {record.method}"
+    elif record.action == "given":
+        title = "Model handed over; Efface did not train it"
+    else:
+        title = "Trained" if record.method in {"none", "retrain"} else f"Trained, prepared for {record.method}"
+    facts = {
+        "When": _when(record.created),
+        "Time": ", ".join(f"{k} {words.duration(v)}" for k, v in record.seconds.items()),
+        "Seed": str(record.seed),
+        "Device": record.device,
+        "Reason": record.request.reason if record.request else "",
+        "Notes": " ".join(words.sentence(n) for n in record.notes),
+    }
+    details = {
+        "Settings": _pairs(record.settings) or "none",
+        "Recipe": _pairs(record.recipe.model_dump(mode="json")),
+        "Model": f"{record.model.build} {_pairs(record.model.arguments)}".strip()
+        if record.model
+        else "a Python module",
+        "Data": f"{record.data.source} {_pairs(record.data.options)}".strip(),
+        "Data (SHA-256)": record.data.fingerprint,
+        "Held out": f"{record.data.validation:g} of the training data, split seed {record.data.split_seed}",
+        "Request (SHA-256)": record.request_fingerprint or "",
+        "Weights before (SHA-256)": record.weights_before or "",
+        "Weights after (SHA-256)": record.weights_after,
+        "Versions": _pairs(record.versions),
+    }
+    return Step(title, *({k: v for k, v in d.items() if v} for d in (facts, details)))
+
+
+def _pairs(mapping: dict[str, Any]) -> str:
+    return ", ".join(f"{k}: {_plain(v)}" for k, v in mapping.items())
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + _pairs(value) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_plain(v) for v in value) + "]"
+    return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def _when(given: datetime | str) -> str:
+    try:
+        moment = given if isinstance(given, datetime) else datetime.fromisoformat(given)
+    except ValueError:
+        return str(given)
+    zone = moment.tzname() or ""
+    return f"{moment.day} {moment:%B %Y, %H:%M} {zone}".strip()
