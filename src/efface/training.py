@@ -109,6 +109,7 @@ class Trainer:
         parameters: What the optimiser holds; every parameter that requires a gradient by default.
         freeze_batch_norm: Keep BatchNorm in eval mode, so that running statistics stay.
         on_gradients: Called with the model between the backward pass and the step, e.g. to mask gradients.
+        on_step: Called with the model after each step, e.g. to project its weights.
 
     Raises:
         InputError: The part is empty, or there is nothing to train.
@@ -127,13 +128,14 @@ class Trainer:
         parameters: list[nn.Parameter] | None = None,
         freeze_batch_norm: bool = False,
         on_gradients: Callable[[nn.Module], None] | None = None,
+        on_step: Callable[[nn.Module], None] | None = None,
     ) -> None:
         if len(part) == 0:
             raise InputError(f"{stage}: the data to train on is empty")
         self.part, self.recipe, self.run, self.stage = part, recipe, run, stage
         self.loss = loss or _smoothed(recipe.label_smoothing)
         self.freeze_batch_norm = freeze_batch_norm
-        self.on_gradients = on_gradients
+        self.on_gradients, self.on_step = on_gradients, on_step
         self.drop_last = len(part) > recipe.batch_size and len(part) % recipe.batch_size == 1
         whole, rest = divmod(len(part), recipe.batch_size)
         self.steps_per_epoch = whole + (rest > 0 and not self.drop_last)
@@ -168,6 +170,15 @@ class Trainer:
         self._check_finite()
         self.model.eval()
 
+    def set_rate(self, lr: float) -> None:
+        """Set the learning rate from the next step on; for schedules that a recipe cannot express."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = lr
+
+    def share_optimiser(self, other: Trainer) -> None:
+        """Step with another trainer's optimiser: one momentum and one learning rate, which that trainer schedules."""
+        self._wrapped, self._optimiser, self._scheduler = other._wrapped, other._optimiser, None
+
     def _one(self) -> None:
         if self._left == 0:
             self._start_epoch()
@@ -181,6 +192,8 @@ class Trainer:
         if self.recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self._optimiser.step()
+        if self.on_step is not None:
+            self.on_step(self.model)
         if self._scheduler is not None and self.step < self.total_steps:
             self._scheduler.step()
         self.step += 1
@@ -250,6 +263,7 @@ def fit(
     parameters: list[nn.Parameter] | None = None,
     freeze_batch_norm: bool = False,
     on_gradients: Callable[[nn.Module], None] | None = None,
+    on_step: Callable[[nn.Module], None] | None = None,
 ) -> nn.Module:
     """Train a model in place for the recipe's epochs, with progress, and return it in eval mode.
 
@@ -267,6 +281,7 @@ def fit(
         parameters=parameters,
         freeze_batch_norm=freeze_batch_norm,
         on_gradients=on_gradients,
+        on_step=on_step,
     )
     chunk = min(trainer.steps_per_epoch, 50)
     starts = range(0, trainer.total_steps, chunk)
