@@ -1,0 +1,165 @@
+"""Running a plan: originals are trained once, every finished cell is kept, and a stopped run resumes."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from efface import verbs
+from efface.artifact import Artifact
+from efface.comparing.measuring import measure
+from efface.comparing.plan import ORIGINAL, Cell, Plan, read_plan
+from efface.comparing.tables import Comparison
+from efface.data import Data, load
+from efface.errors import InputError
+from efface.folder import write_file
+from efface.run import Progress, Run
+
+__all__ = ["compare"]
+
+FINISHED = ".cells"
+
+
+def compare(
+    plan: Plan | str | Path,
+    *,
+    out: str | Path | None = None,
+    root: str | Path | None = None,
+    download: bool = False,
+    fresh: bool = False,
+    device: str = "auto",
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Run a grid of methods, requests and seeds, and write results.csv, table.md and plan.json.
+
+    Args:
+        plan: A plan, or the path of its YAML file.
+        out: Folder for results; `results/NAME` beside the plan's file by default.
+        root: Data root.
+        download: Let torchvision fetch what is missing.
+        fresh: Ignore finished cells.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        workers: Processes; each trains and forgets on its own share of seeds with one thread. Times are then not
+            comparable with those of one worker.
+        progress: Where to show progress.
+
+    Raises:
+        InputError: The plan does not fit; or a method cannot serve a request in it.
+    """
+    if isinstance(plan, Plan):
+        if out is None:
+            raise InputError("a plan made in Python has no file to put results beside; give `out`")
+    else:
+        path = Path(plan)
+        plan = read_plan(path)
+        out = path.parent / "results" / plan.name if out is None else out
+    folder = Path(out)
+    cells = plan.cells()
+    done = folder / FINISHED
+    done.mkdir(parents=True, exist_ok=True)
+    missing = [c for c in cells if fresh or not (done / f"{plan.key(c)}.json").is_file()]
+    # Cells that share an original follow one another, so that it is trained once.
+    missing.sort(key=_original)
+    groups = [list(g) for _, g in groupby(missing, key=_original)]
+    progress = progress or Progress()
+    finished = (
+        _in_processes(plan, groups, done, root, download, device, workers)
+        if workers > 1 and len(groups) > 1
+        else _here(plan, groups, done, root, download, device, progress)
+    )
+    for _ in progress.track(finished, f"compare {plan.name}", len(missing)):
+        pass
+    rows = [json.loads((done / f"{plan.key(c)}.json").read_bytes()) | {"entry": c.entry} for c in cells]
+    comparison = Comparison.of(plan, rows)
+    comparison.write(folder)
+    return comparison
+
+
+def _original(cell: Cell) -> str:
+    return f"{cell.seed:06d} {cell.train.model_dump_json()}"
+
+
+def _in_processes(
+    plan: Plan, groups: list[list[Cell]], done: Path, root: str | Path | None, download: bool, device: str, workers: int
+) -> Iterator[None]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        jobs = [pool.submit(_all_of, plan, group, done, root, download, device) for group in groups]
+        for job in jobs:
+            for _ in range(job.result()):
+                yield
+
+
+def _all_of(plan: Plan, group: list[Cell], done: Path, root: str | Path | None, download: bool, device: str) -> int:
+    return sum(1 for _ in _here(plan, [group], done, root, download, device, Progress()))
+
+
+def _here(
+    plan: Plan,
+    groups: list[list[Cell]],
+    done: Path,
+    root: str | Path | None,
+    download: bool,
+    device: str,
+    progress: Progress,
+) -> Iterator[None]:
+    if not groups:
+        return
+    data = _data(plan, root, download)
+    for group in groups:
+        original = _train(plan, group[0], data, device, progress)
+        for cell in group:
+            result = _one(plan, cell, original, data, device, progress)
+            write_file(done / f"{plan.key(cell)}.json", json.dumps(result, indent=1))
+            yield
+
+
+def _data(plan: Plan, root: str | Path | None, download: bool) -> Data:
+    where = None if root is None else Path(root) / plan.data.path
+    return load(plan.data.source, where, download, **plan.data.options)
+
+
+def _train(plan: Plan, cell: Cell, data: Data, device: str, progress: Progress) -> Artifact:
+    return verbs.train(
+        plan.model,
+        data,
+        method=cell.train.method,
+        settings=cell.train.settings or None,
+        recipe=plan.recipe.but(seed=cell.seed),
+        validation=plan.data.validation,
+        device=device,
+        progress=progress,
+    )
+
+
+def _one(plan: Plan, cell: Cell, original: Artifact, data: Data, device: str, progress: Progress) -> dict[str, Any]:
+    split = verbs.split_of(original, data, cell.request)
+    run = Run(seed=cell.seed + 1, device=device, precision=plan.recipe.precision, progress=progress)
+    if cell.method == ORIGINAL:
+        model, record = original.model, original.record
+    else:
+        made = verbs.forget(
+            original, data, cell.request, method=cell.method, settings=cell.settings, device=device, progress=progress
+        )
+        model, record = made.model, made.record
+    return {
+        "entry": cell.entry,
+        "method": cell.method,
+        "settings": cell.settings,
+        "request": cell.request.describe(),
+        "seed": cell.seed,
+        "seconds": record.seconds.get("forget"),
+        "train_seconds": original.record.seconds["train"],
+        "notes": list(record.notes) if cell.method != ORIGINAL else [],
+        "device": record.device,
+        "versions": record.versions,
+        "scores": measure(run.copied(model), original.model, split, run, plan.measures),
+    }

@@ -1,0 +1,176 @@
+"""What to compare, as data: one YAML file that a command can run again."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from efface.errors import InputError
+from efface.methods.catalogue import make
+from efface.models.spec import ModelSpec
+from efface.request import Request
+from efface.settings import read
+from efface.training import Recipe
+
+__all__ = ["Cell", "Entry", "Plan", "Preparation", "Source", "read_plan"]
+
+ORIGINAL = "original"
+"""The entry that measures the model before forgetting."""
+
+Measure = Literal["accuracy", "probe", "relearning"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Strict):
+    """Which data: see `efface.data.load`.
+
+    Attributes:
+        source: Name of the data source.
+        path: File or folder relative to the root that the command is given; empty for the root itself.
+        options: Arguments of the source.
+        validation: Fraction of the training data held out.
+    """
+
+    source: str
+    path: str = ""
+    options: dict[str, Any] = {}
+    validation: float = Field(default=0.1, ge=0, lt=1)
+
+
+class Preparation(_Strict):
+    """How the original is trained: plainly, or under a method that prepares at training time."""
+
+    method: str | None = None
+    settings: dict[str, Any] = {}
+
+
+class Entry(_Strict):
+    """One row (or one grid of rows) of the comparison.
+
+    Attributes:
+        method: Name of the method, or `original` for the model before forgetting.
+        label: What the tables call it; the method's name by default.
+        settings: Hyper-parameters.
+        grid: Hyper-parameter -> values; every combination becomes a row of its own.
+        train: How this entry's original is trained; the plan's own `train` by default.
+    """
+
+    method: str
+    label: str = ""
+    settings: dict[str, Any] = {}
+    grid: dict[str, list[Any]] = {}
+    train: Preparation | None = None
+
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
+        return self.label or self.method
+
+    def expanded(self) -> Iterator[dict[str, Any]]:
+        """Yield the settings of every combination of the grid."""
+        for values in itertools.product(*self.grid.values()):
+            yield {**self.settings, **dict(zip(self.grid, values, strict=True))}
+
+
+class Cell(_Strict):
+    """One method on one request with one seed."""
+
+    entry: str
+    method: str
+    settings: dict[str, Any]
+    train: Preparation
+    request: Request
+    seed: int
+
+
+class Plan(_Strict):
+    """A comparison.
+
+    Attributes:
+        name: Folder name of the results.
+        about: What it shows, in a sentence; printed above the table.
+        data: Which data.
+        model: Which network.
+        recipe: How originals are trained; its seed is replaced by each of `seeds`.
+        train: How originals are prepared, unless an entry says otherwise.
+        requests: What to forget, each on its own.
+        methods: Rows.
+        seeds: Seeds of originals; methods and retraining get seeds derived from them.
+        measures: What to measure beside the time: accuracies, linear probe, relearning.
+        published: Row label -> column -> published figure, printed beside ours.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    about: str = ""
+    data: Source
+    model: ModelSpec
+    recipe: Recipe = Recipe()
+    train: Preparation = Preparation()
+    requests: tuple[Request, ...] = Field(min_length=1)
+    methods: tuple[Entry, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    measures: tuple[Measure, ...] = ("accuracy", "probe")
+    published: dict[str, dict[str, str]] = {}
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Plan:
+        names = [e.name for e in self.methods]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each row needs a label of its own; given: {names}")
+        if unknown := sorted(set(self.published) - set(names)):
+            raise ValueError(f"published figures for rows that are not in the plan: {unknown}; rows: {names}")
+        return self
+
+    def cells(self) -> list[Cell]:
+        """Return every cell of the grid, checked: unknown methods and settings fail before any work.
+
+        Raises:
+            InputError: A method or a hyper-parameter does not exist or is out of bounds.
+        """
+        found = []
+        for entry in self.methods:
+            train = entry.train or self.train
+            if train.method is not None:
+                make(train.method, train.settings)
+            for settings in entry.expanded():
+                if entry.method != ORIGINAL:
+                    make(entry.method, settings)
+                elif settings:
+                    raise InputError("the entry `original` forgets nothing and takes no settings")
+                for request, seed in itertools.product(self.requests, self.seeds):
+                    found.append(
+                        Cell(
+                            entry=entry.name,
+                            method=entry.method,
+                            settings=settings,
+                            train=train,
+                            request=request,
+                            seed=seed,
+                        )
+                    )
+        return found
+
+    def key(self, cell: Cell) -> str:
+        """Return a digest of everything that a cell's result depends on."""
+        content = self.model_dump(mode="json", include={"data", "model", "recipe", "measures"})
+        content |= cell.model_dump(mode="json", exclude={"entry", "request"})
+        content |= {"request": cell.request.model_dump(mode="json", exclude={"reason", "requested_at"})}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Read a plan from YAML.
+
+    Raises:
+        InputError: The file is missing or is not a plan; the field at fault is named.
+    """
+    return read(path, Plan)

@@ -1,0 +1,163 @@
+"""Results of a comparison: one CSV row per cell, and a table of means beside published figures."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from efface.comparing.plan import Plan
+from efface.folder import write_file
+
+__all__ = ["Comparison"]
+
+COLUMNS = ("A_R", "E_F", "RA", "FA", "probe", "relearn", "seconds")
+MEANING = {
+    "A_R": "accuracy on test samples of kept classes (items: on the test set), %",
+    "E_F": "error on test samples of forgotten classes (items: on the samples to forget), %",
+    "RA": "accuracy on retained training samples, %",
+    "FA": "accuracy on the training samples to forget, %",
+    "probe": "recall of the forgotten classes by a linear probe on the features, % (compare with retrain, not with 0)",
+    "relearn": "steps of training on the samples to forget until they are known again (100: not within 100)",
+    "seconds": "wall time of forgetting",
+}
+
+
+@dataclass
+class Comparison:
+    """A finished grid.
+
+    Attributes:
+        plan: What was compared.
+        frame: One row per cell.
+        files: What `write` wrote.
+    """
+
+    plan: Plan
+    frame: pd.DataFrame
+    machine: str = ""
+    files: list[Path] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, plan: Plan, rows: list[dict[str, Any]]) -> Comparison:
+        """Collect the cells' results in a frame."""
+        flat = []
+        for row in rows:
+            varied = {
+                k: v for e in plan.methods if e.name == row["entry"] for k, v in row["settings"].items() if k in e.grid
+            }
+            flat.append(
+                {k: row[k] for k in ("entry", "method", "request", "seed")}
+                | varied
+                | row["scores"]
+                | {k: row[k] for k in ("seconds", "train_seconds")}
+                | {"notes": " | ".join(row["notes"])}
+            )
+        first = rows[0]
+        versions = ", ".join(f"{k} {v}" for k, v in first["versions"].items())
+        machine = f"{first['device']}, {torch.get_num_threads()} threads, {platform.machine()}; {versions}"
+        return cls(plan, pd.DataFrame(flat), machine)
+
+    @property
+    def columns(self) -> list[str]:
+        """The measured columns, in order."""
+        return [c for c in COLUMNS if c in self.frame]
+
+    def summary(self, *, by_request: bool) -> pd.DataFrame:
+        """Return mean and standard deviation (n - 1) over seeds, and over requests unless kept apart.
+
+        Args:
+            by_request: One row per method and request, instead of one per method.
+        """
+        order = [e.name for e in self.plan.methods]
+        grids = list(dict.fromkeys(k for e in self.plan.methods for k in e.grid))
+        keys = ["entry", *grids, *(["request"] if by_request else [])]
+        grouped = self.frame.groupby(keys, sort=False, dropna=False)[self.columns].agg(["mean", "std", "count"])
+        return (
+            grouped.sort_index(level="entry", key=lambda i: i.map(order.index), sort_remaining=False)
+            if len(keys) > 1
+            else grouped.loc[order]
+        )
+
+    def markdown(self) -> str:
+        """Return the tables as Markdown."""
+        plan = self.plan
+        lines = [f"# {plan.name}", "", plan.about, ""] if plan.about else [f"# {plan.name}", ""]
+        lines += [
+            f"Data {plan.data.source}, model {plan.model.build} {plan.model.arguments or ''}, recipe: "
+            f"{plan.recipe.optimiser} lr {plan.recipe.lr:g}, {plan.recipe.epochs:g} epochs, batch "
+            f"{plan.recipe.batch_size}, held out {plan.data.validation:g}; seeds {', '.join(map(str, plan.seeds))}; "
+            f"{len(plan.requests)} request(s).",
+            f"Machine: {self.machine}.",
+            "",
+            *(f"- **{c}**: {MEANING[c]}" for c in self.columns),
+            "",
+        ]
+        many_requests = len(plan.requests) > 1
+        lines += ["Mean ± standard deviation over seeds" + (" and requests." if many_requests else "."), ""]
+        lines += [self._table(by_request=False), ""]
+        if many_requests and not any(e.grid for e in plan.methods):
+            lines += ["By request, mean ± standard deviation over seeds.", "", self._table(by_request=True), ""]
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """Return the cells as JSON records."""
+        return str(self.frame.to_json(orient="records", indent=2))
+
+    def write(self, folder: Path) -> None:
+        """Write results.csv, table.md and plan.json into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.files = [
+            write_file(folder / "results.csv", self.frame.to_csv(index=False, float_format="%.6g")),
+            write_file(folder / "table.md", self.markdown()),
+            write_file(folder / "plan.json", self.plan.model_dump_json(indent=2)),
+        ]
+
+    def show(self) -> None:
+        """Print the summary on stdout."""
+        from rich.console import Console
+        from rich.table import Table
+
+        header, *rows = self._cells(by_request=False)
+        table = Table(title=self.plan.name, header_style="bold")
+        for name in header:
+            table.add_column(name, no_wrap=True, justify="left" if name in {"method", "request"} else "right")
+        for row in rows:
+            table.add_row(*row)
+        console = Console()
+        console.print(table, width=max(console.width, console.measure(table).maximum), crop=False)
+
+    def _cells(self, *, by_request: bool) -> list[list[str]]:
+        published = self.plan.published if not by_request else {}
+        shown = [c for c in self.columns if any(c in p for p in published.values())]
+        summary = self.summary(by_request=by_request)
+        names = [str(n) for n in summary.index.names]
+        header = ["method" if n == "entry" else n for n in names]
+        for column in self.columns:
+            header += [column, f"{column} published"] if column in shown else [column]
+        rows: list[list[str]] = [header]
+        for index, values in summary.iterrows():
+            keys = index if isinstance(index, tuple) else (index,)
+            cells: list[str] = ["" if pd.isna(k) else f"{k:g}" if isinstance(k, float) else str(k) for k in keys]
+            for column in self.columns:
+                cells.append(_spread(values[column, "mean"], values[column, "std"]))
+                if column in shown:
+                    cells.append(published.get(str(keys[0]), {}).get(column, ""))
+            rows.append(cells)
+        return rows
+
+    def _table(self, *, by_request: bool) -> str:
+        header, *rows = self._cells(by_request=by_request)
+        lines = [header, ["---"] * len(header), *rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _spread(mean: float, std: float) -> str:
+    if pd.isna(mean):
+        return "-"
+    digits = 1 if abs(mean) >= 1 else 3
+    return f"{mean:.{digits}f}" if pd.isna(std) else f"{mean:.{digits}f} ± {std:.{digits}f}"
