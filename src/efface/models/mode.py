@@ -1,4 +1,4 @@
-"""Evaluation mode for the length of a block."""
+"""Evaluation mode, of a whole model or of its BatchNorm layers, for the length of a block."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-__all__ = ["evaluating"]
+__all__ = ["batch_norm_evaluating", "evaluating"]
 
 
 @contextmanager
@@ -26,3 +26,21 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def batch_norm_evaluating(model: nn.Module, wanted: bool = True) -> Iterator[None]:
+    """Run a block with the model's BatchNorm layers in eval mode: they normalise by, and keep, their statistics.
+
+    Args:
+        model: Any module.
+        wanted: False to change nothing, so that a method's switch needs no second branch.
+    """
+    layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    for layer in layers if wanted else ():
+        layer.eval()
+    try:
+        yield
+    finally:
+        for layer in layers if wanted else ():
+            layer.train()
