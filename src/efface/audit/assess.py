@@ -101,7 +101,7 @@ def assess(
     level: Level = "a" if retrained is None else "c" if len(everyone) >= LEAST_REFERENCES else "b"
 
     twin = _random_twin(rows[original])
-    relearning = {n: relearned(s, rows[original]) for n, s in run.track(rows.items(), "audit: relearning", len(rows))}
+    relearning = _relearning(rows, rows[original], reference)
     probes = {n: probe_scores(s) for n, s in run.track(rows.items(), "audit: probes", len(rows))}
     ensemble = ensemble_scores([rows[candidate], *unlearned] if unlearned else [], everyone, scene)
     table: dict[str, Scores] = {}
@@ -159,6 +159,12 @@ def assess(
         limits=LIMITS,
         seconds=time.perf_counter() - started,
     )
+
+
+def _relearning(rows: Mapping[str, Subject], original: Subject, reference: str) -> dict[str, Relearning | str]:
+    first = relearned(rows[reference], original) if reference in rows else None
+    tracked = original.scene.run.track(rows.items(), "audit: relearning", len(rows))
+    return {n: relearned(s, original, first) if n != reference or first is None else first for n, s in tracked}
 
 
 def _numbered(models: Sequence[nn.Module], name: str, scene: Scene) -> list[Subject]:

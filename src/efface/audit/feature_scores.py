@@ -9,11 +9,12 @@ from torch import Tensor
 
 from efface.audit.cost import speedup
 from efface.audit.intervals import bootstrap_mean, paired_gap
+from efface.audit.membership import percentiles
 from efface.audit.outputs import features_of, logits_of
-from efface.audit.probe import few_record_probe, kept_outputs, linear_probe
+from efface.audit.probe import class_separation, few_record_probe, kept_outputs, linear_probe
 from efface.audit.relearning import RELEARNING, Relearning, anamnesis_index, relearn
 from efface.audit.result import Score
-from efface.audit.scoring import NO_REFERENCE, Scores, mean_score, share_score, strict, with_gap
+from efface.audit.scoring import NO_REFERENCE, Scores, mean_score, scored, share_score, strict, with_gap
 from efface.audit.subject import Scene, Subject
 from efface.errors import InputError
 
@@ -21,13 +22,13 @@ __all__ = ["cost_scores", "probe_gaps", "probe_scores", "relearned", "relearning
 
 
 def probe_scores(subject: Subject) -> tuple[Scores, dict[str, Tensor]]:
-    """Return the three probes and, for gaps, the share of hits on each unseen record of the forgotten classes.
+    """Return the probes and, for gaps, what each rests on: hits on each unseen record, or bootstrap draws.
 
     Args:
         subject: The model.
     """
     scene, settings = subject.scene, subject.scene.settings
-    keys = ("probe_recall", "probe_recall_few", "probe_outputs")
+    keys = ("probe_recall", "probe_recall_few", "separation", "probe_outputs")
     if not scene.by_class:
         return {
             k: Score.missing("the request names no class: single items have no head of their own") for k in keys
@@ -51,8 +52,10 @@ def probe_scores(subject: Subject) -> tuple[Scores, dict[str, Tensor]]:
             draws=settings.few_draws,
         )
         hits["probe_recall_few"] = votes[torch.arange(len(z)), z]
+        generator = scene.run.generator("audit/separation")
+        hits["separation"] = class_separation(features[0], y, scene.split.forget_classes, generator, settings.resamples)
     except InputError as error:
-        scores |= {k: Score.missing(str(error)) for k in keys[:2] if k not in hits}
+        scores |= {k: Score.missing(str(error)) for k in keys[:3] if k not in hits}
     try:
         kept = [
             kept_outputs(logits_of(subject.model, p, name=subject.name), scene.split.forget_classes)
@@ -63,7 +66,9 @@ def probe_scores(subject: Subject) -> tuple[Scores, dict[str, Tensor]]:
         scores["probe_outputs"] = Score.missing(str(error))
     for key, share in hits.items():
         why = f"{per_class} records per class, {settings.few_draws} draws" if key == "probe_recall_few" else ""
-        if key == "probe_recall_few":
+        if key == "separation":
+            scores[key] = scored(percentiles(float(share[0]), share[1:], settings.confidence))
+        elif key == "probe_recall_few":
             scores[key] = mean_score(share, scene, key, settings.resamples, why)
         else:
             scores[key] = share_score(share, None, scene)
@@ -75,13 +80,16 @@ def probe_gaps(scores: Scores, ours: Mapping[str, Tensor], theirs: Mapping[str, 
 
     Args:
         scores: From `probe_scores`.
-        ours: Hits of the same model.
-        theirs: Hits of the retrained model.
+        ours: What they rest on.
+        theirs: The same of the retrained model.
         scene: Where the bootstrap's randomness comes from.
     """
     found = dict(scores)
     for key in ours.keys() & theirs.keys():
-        if key == "probe_recall_few":
+        if key == "separation":
+            each = ours[key] - theirs[key]
+            gap = percentiles(float(each[0]), each[1:], strict(scene))
+        elif key == "probe_recall_few":
             gap = bootstrap_mean(
                 ours[key] - theirs[key],
                 scene.run.generator(f"audit/bootstrap/{key} gap"),
@@ -94,21 +102,26 @@ def probe_gaps(scores: Scores, ours: Mapping[str, Tensor], theirs: Mapping[str, 
     return found
 
 
-def relearned(subject: Subject, original: Subject) -> Relearning | str:
+def relearned(subject: Subject, original: Subject, retrained: Relearning | str | None = None) -> Relearning | str:
     """Return how the model relearns the forget data, or why that was not measured.
 
     Args:
         subject: The model.
         original: The original model, whose forget accuracy less alpha is the target.
+        retrained: The retrained model's relearning: with it, the cap is where its steps times the factor that passes
+            as noise are exceeded, so that a capped model is known to differ.
     """
     scene, settings = subject.scene, subject.scene.settings
     if settings.relearn_cap == 0:
         return "left out by the settings"
+    cap = settings.relearn_cap
+    if isinstance(retrained, Relearning) and retrained.reached:
+        cap = max(int(retrained.steps * settings.ain_factor) + 1, 10)
     forget = scene.parts["forget"]
     target = max(0.0, float(original.correct("forget").double().mean()) - settings.relearn_alpha)
     watched = forget.sample(500, scene.run.generator("audit/relearning watched"))
     try:
-        return relearn(subject.model, forget, target, scene.run, cap=settings.relearn_cap, watched=watched)
+        return relearn(subject.model, forget, target, scene.run, cap=cap, watched=watched)
     except InputError as error:
         return str(error)
 

@@ -108,6 +108,10 @@ probe_recall_few | features | New head from a few records: forgotten classes rec
     The same with only a few records per class, averaged over several draws; tells features apart where the full
     probe is always right.
 
+separation | features | How far the forgotten classes stand apart in the features | ratio | reference |
+    Squared distance of a forgotten class's mean to the nearest kept class's, over the mean spread within classes; a
+    network that learned the class holds it further apart than one that never saw it.
+
 probe_outputs | features | New head on the other classes' outputs | share | reference |
     The forgotten classes' own outputs are removed; do the remaining ones still give the class away?
 

@@ -24,9 +24,11 @@ __all__ = [
     "attack_gap",
     "auc",
     "auc_bootstrap",
+    "auc_draws",
     "least_supported_fpr",
     "logistic_attack",
     "match_by_class",
+    "percentiles",
     "population_attack",
     "tpr_at_fpr",
 ]
@@ -96,10 +98,31 @@ def _bootstrap_auc(members: Tensor, others: Tensor, counts: tuple[Tensor, Tensor
     return wins / (drawn_first.sum(1) * drawn_second.sum(1))
 
 
-def _percentiles(value: float, draws: Tensor, confidence: float) -> Interval:
+def percentiles(value: float, draws: Tensor, confidence: float) -> Interval:
+    """Return a value with the central interval of its bootstrap draws, widened to hold the value itself.
+
+    Args:
+        value: On the records themselves.
+        draws: On the resamples, shape (resamples,).
+        confidence: Share of the draws inside.
+    """
     tail = (1 - confidence) / 2
     low, high = torch.quantile(draws, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return Interval(value, min(low, value), max(high, value))
+
+
+def auc_draws(members: Tensor, others: Tensor, generator: torch.Generator, resamples: int) -> Tensor:
+    """Return the AUC of bootstrap resamples of both groups, shape (resamples,).
+
+    Args:
+        members: Scores of the forget records, shape (members,).
+        others: Scores of held-out records, shape (others,).
+        generator: Where the resamples come from.
+        resamples: How many.
+    """
+    first, second = _scores(members, others)
+    counts = _double_counts(len(first), len(second), resamples, generator)
+    return torch.cat([_bootstrap_auc(first, second, c) for c in counts])
 
 
 def auc_bootstrap(
@@ -119,12 +142,7 @@ def auc_bootstrap(
         resamples: How many.
         confidence: Share of such intervals that hold the true AUC.
     """
-    first, second = _scores(members, others)
-    draws = [
-        _bootstrap_auc(first, second, counts)
-        for counts in _double_counts(len(first), len(second), resamples, generator)
-    ]
-    return _percentiles(auc(first, second), torch.cat(draws), confidence)
+    return percentiles(auc(members, others), auc_draws(members, others, generator, resamples), confidence)
 
 
 def attack_gap(
@@ -154,7 +172,7 @@ def attack_gap(
         _bootstrap_auc(*u, counts) - _bootstrap_auc(*r, counts)
         for counts in _double_counts(len(u[0]), len(u[1]), resamples, generator)
     ]
-    return _percentiles(auc(*u) - auc(*r), torch.cat(draws), confidence)
+    return percentiles(auc(*u) - auc(*r), torch.cat(draws), confidence)
 
 
 def _double_counts(n: int, m: int, resamples: int, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:

@@ -13,9 +13,10 @@ from efface.audit.intervals import Interval, wilson
 from efface.audit.membership import (
     attack_gap,
     auc,
-    auc_bootstrap,
+    auc_draws,
     least_supported_fpr,
     logistic_attack,
+    percentiles,
     tpr_at_fpr,
 )
 from efface.audit.result import Score
@@ -185,7 +186,8 @@ def membership_scores(
 def _shift(subject: Subject, reference: Subject | None, resamples: int) -> Score:
     if reference is None or reference is subject:
         return Score.missing(NO_REFERENCE if reference is None else ITS_OWN)
-    return _area((subject.margin("forget"), reference.margin("forget")), None, subject.scene, resamples)
+    chosen = subject.scene.watched
+    return _area((subject.margin("forget")[chosen], reference.margin("forget")[chosen]), None, subject.scene, resamples)
 
 
 def _missing_classes(scene: Scene) -> str:
@@ -194,20 +196,17 @@ def _missing_classes(scene: Scene) -> str:
 
 
 def _area(pair: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor] | None, scene: Scene, resamples: int) -> Score:
-    settings = scene.settings
+    value = auc(*pair)
     if not resamples:
-        return Score(value=auc(*pair))
-    interval = auc_bootstrap(
-        *pair, scene.run.generator("audit/auc"), resamples=resamples, confidence=settings.confidence
-    )
+        return Score(value=value)
+    draws = auc_draws(*pair, scene.run.generator("audit/auc"), resamples)
     if theirs is None:
-        # Against one half, which two identical distributions give, at the verdict's confidence.
-        wide = auc_bootstrap(*pair, scene.run.generator("audit/auc"), resamples=resamples, confidence=strict(scene))
-        gap = Interval(*(x - 0.5 for x in wide))
+        # Against one half, which two identical distributions give.
+        gap = Interval(*(x - 0.5 for x in percentiles(value, draws, strict(scene))))
     else:
         generator = scene.run.generator("audit/auc gap")
         gap = attack_gap(pair, theirs, generator, resamples=resamples, confidence=strict(scene))
-    return with_gap(scored(interval), gap)
+    return with_gap(scored(percentiles(value, draws, scene.settings.confidence)), gap)
 
 
 def _tpr(pair: tuple[Tensor, Tensor], scene: Scene) -> Score:

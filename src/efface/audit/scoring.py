@@ -22,7 +22,7 @@ __all__ = [
 
 Scores = dict[str, Score]
 
-SIMULTANEOUS = 10
+SIMULTANEOUS = 12
 """Most checks of a verdict: gaps are judged at 1 - (1 - confidence) / SIMULTANEOUS, so that all hold together."""
 
 NO_REFERENCE = "no retrained model was given"

@@ -34,7 +34,7 @@ class AuditSettings(BaseModel):
         few_per_class: Training records of each class for the probe from a few records.
         few_draws: Draws of that probe.
         probe_test: Most unseen records of the forgotten classes for probes.
-        relearn_cap: Most relearning steps; 0 leaves relearning out.
+        relearn_cap: Most relearning steps of a retrained model, or where there is none; 0 leaves relearning out.
         relearn_alpha: How close to the original's forget accuracy relearning must come.
         resamples: Bootstrap resamples.
         fpr: False-positive rate for true-positive rates; raised to what the records support.
@@ -43,6 +43,7 @@ class AuditSettings(BaseModel):
         probe_tolerance: The same for the probe from a few records, which varies more.
         probe_tolerance: The same for the probe from a few records, which varies more from run to run.
         shift_tolerance: The same for `forget_shift`.
+        separation_factor: Factor in `separation` that counts as noise while no floor is known.
         ain_factor: Factor in relearning steps that counts as noise while no floor is known.
         floor_models: Most further retrained models whose features and relearning are measured for floors.
         exposed: How many records to list.
@@ -53,8 +54,8 @@ class AuditSettings(BaseModel):
     retain_samples: int = Field(default=10_000, ge=1)
     attack_samples: int = Field(default=2_000, ge=2)
     probe_per_class: int = Field(default=200, ge=1)
-    few_per_class: int = Field(default=2, ge=1)
-    few_draws: int = Field(default=20, ge=2)
+    few_per_class: int = Field(default=1, ge=1)
+    few_draws: int = Field(default=40, ge=2)
     probe_test: int = Field(default=1_000, ge=1)
     relearn_cap: int = Field(default=100, ge=0)
     relearn_alpha: float = Field(default=0.05, ge=0, lt=1)
@@ -64,12 +65,20 @@ class AuditSettings(BaseModel):
     tolerance: float = Field(default=0.02, ge=0, lt=1)
     probe_tolerance: float = Field(default=0.10, ge=0, lt=1)
     shift_tolerance: float = Field(default=0.25, ge=0, lt=0.5)
+    separation_factor: float = Field(default=1.2, gt=1)
     ain_factor: float = Field(default=2.0, gt=1)
     floor_models: int = Field(default=7, ge=0)
     exposed: int = Field(default=10, ge=0)
 
-    def tolerance_of(self, measure: str) -> float:
-        """Return the gap that counts as noise for one score while no floor is known."""
+    def tolerance_of(self, measure: str, reference: float | None) -> float:
+        """Return the gap that counts as noise for one score while no floor is known.
+
+        Args:
+            measure: Key of the score.
+            reference: The retrained model's, for tolerances that are factors.
+        """
+        if measure == "separation":
+            return (self.separation_factor - 1) * abs(reference or 0.0)
         wider = {"probe_recall_few": self.probe_tolerance, "forget_shift": self.shift_tolerance}
         return wider.get(measure, self.tolerance)
 
@@ -86,6 +95,7 @@ class Scene:
             test data of the forgotten classes, or all test data for items), `probe_train`, `probe_test`.
         members: Positions in `forget` used by attacks.
         others: Positions in `held_out` used by attacks, as many of each class as members.
+        watched: Positions in `forget` used where margins of two models are compared.
         notes: What was drawn.
     """
 
@@ -95,6 +105,7 @@ class Scene:
     parts: Mapping[str, Part]
     members: Tensor
     others: Tensor
+    watched: Tensor
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -145,7 +156,9 @@ class Scene:
             labels = parts["forget"].labels, parts["held_out"].labels
             members, others = match_by_class(*labels, generator, settings.attack_samples)
             notes.append(f"Attacks compare {len(members)} forget records with as many unseen ones, matched by class.")
-        return cls(split, settings, run, parts, members, others, notes)
+        drawn = torch.randperm(len(parts["forget"]), generator=run.generator("audit/watched"))
+        watched = drawn[: settings.attack_samples].sort().values
+        return cls(split, settings, run, parts, members, others, watched, notes)
 
     @property
     def by_class(self) -> bool:

@@ -80,12 +80,22 @@ QUESTIONS = (
         "left",
         "classes",
     ),
+    _Question(
+        "separation",
+        "separation",
+        "Do its features hold the forgotten classes apart no further than a retrained model's?",
+        "over",
+        "left",
+        "classes",
+    ),
     _Question("relearn", "ain", "Does it relearn the forget data as slowly?", "left", "over"),
 )
 
+AGAINST_CHANCE = ("rmia_auc", "forget_shift")
+
 MEANING: dict[Direction, str] = {
     "left": "knowledge of the forget data is left",
-    "over": "the forget data is treated worse than by a model that never saw it (over-unlearned), which betrays it too",
+    "over": "the forget data is rejected more than by a model that never saw it (over-unlearned), which betrays it too",
     "worse": "usefulness was lost",
     "better": "it is more accurate than a retrained model, so it is not what retraining gives",
     "unlike": "it is not what retraining gives",
@@ -147,18 +157,17 @@ def _compared(
     strict: float,
 ) -> Check:
     assert score.value is not None
-    against = "chance 50.0 %" if q.measure in {"rmia_auc", "forget_shift"} else f"retrained {_percent(score.reference)}"
-    text = f"{_percent(score.value)} against {against}"
+    show = _plain if q.measure == "separation" else _percent
+    expected = 0.5 if q.measure in AGAINST_CHANCE else score.reference
+    text = f"{show(score.value)}, {'chance' if q.measure in AGAINST_CHANCE else 'retrained'} {show(expected)}"
     if level == "c":
         band = floors.band(q.measure, strict)
-        text += f", further retrained models {_percent(band.low)} to {_percent(band.high)}"
+        text += f", one more retrained model {show(band.low)} to {show(band.high)}"
         above = score.value > band.high and low > 0
         below = score.value < band.low and high < 0
     else:
-        allowed = settings.tolerance_of(q.measure)
-        text += (
-            f", difference between {_points(low)} and {_points(high)} (up to {100 * allowed:g} points pass as noise)"
-        )
+        allowed = settings.tolerance_of(q.measure, score.reference)
+        text += f"; gap {show(low)} to {show(high)}, up to {show(allowed)} passes as noise"
         above, below = low > allowed, high < -allowed
     if above or below:
         return _check(q, "differs", text, q.above if above else q.below)
@@ -282,8 +291,8 @@ def _percent(value: float | None) -> str:
     return "unknown" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
 
 
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f} points"
+def _plain(value: float | None) -> str:
+    return "unknown" if value is None or not math.isfinite(value) else f"{value:.2f}"
 
 
 def _number(value: float | None) -> str:
