@@ -301,8 +301,9 @@ def methods(as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from efface.terminal import print_table
 
     table = Table("method", "forgets", "reads", "needs at training", "time", "source", header_style="bold")
     for row in rows:
@@ -314,7 +315,7 @@ def methods(as_json: JsonOption = False) -> None:
             row["cost"],
             row["source"],
         )
-    Console().print(table)
+    print_table(table)
 
 
 @app.command()
@@ -345,6 +346,7 @@ def compare(
     ] = None,
     root: RootOption = None,
     download: DownloadOption = False,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes with one thread each.")] = 1,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ignore finished cells and compute all again.")] = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -354,7 +356,14 @@ def compare(
     from efface.comparing import compare as run_plan
 
     result = run_plan(
-        plan, out=out, root=root, download=download, fresh=fresh, device=device, progress=_progress(quiet)
+        plan,
+        out=out,
+        root=root,
+        download=download,
+        fresh=fresh,
+        device=device,
+        workers=workers,
+        progress=_progress(quiet),
     )
     if as_json:
         typer.echo(result.to_json())

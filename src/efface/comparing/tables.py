@@ -12,6 +12,7 @@ import torch
 
 from efface.comparing.plan import Plan
 from efface.folder import write_file
+from efface.terminal import print_table
 
 __all__ = ["Comparison"]
 
@@ -119,7 +120,6 @@ class Comparison:
 
     def show(self) -> None:
         """Print the summary on stdout."""
-        from rich.console import Console
         from rich.table import Table
 
         header, *rows = self._cells(by_request=False)
@@ -128,8 +128,7 @@ class Comparison:
             table.add_column(name, no_wrap=True, justify="left" if name in {"method", "request"} else "right")
         for row in rows:
             table.add_row(*row)
-        console = Console()
-        console.print(table, width=max(console.width, console.measure(table).maximum), crop=False)
+        print_table(table)
 
     def _cells(self, *, by_request: bool) -> list[list[str]]:
         published = self.plan.published if not by_request else {}

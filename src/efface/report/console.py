@@ -1,0 +1,53 @@
+"""An audit in a terminal: the rows that matter and the verdict."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from efface.audit.result import Audit, Score
+from efface.terminal import print_table
+
+__all__ = ["rows_table", "show"]
+
+COLUMNS = {
+    "test_accuracy": "kept classes, test",
+    "test_forget_accuracy": "forgotten, test",
+    "forget_accuracy": "forget data",
+    "probe_recall": "probe recall",
+    "relearn_steps": "relearn steps",
+    "seconds": "seconds",
+}
+"""Scores that fit a terminal; the report has all."""
+
+
+def rows_table(audit: Audit) -> Table:
+    """Return the audit's rows as a rich table: accuracies and probe recall in per cent."""
+    keys = [k for k in COLUMNS if k in audit.measures and any(r.scores[k].measured for r in audit.rows)]
+    table = Table(header_style="bold", title=f"forget {audit.request_text} ({audit.data})")
+    table.add_column("model", no_wrap=True)
+    for key in keys:
+        table.add_column(COLUMNS[key], justify="right", no_wrap=True)
+    for row in audit.rows:
+        style = "bold" if row.name == audit.candidate else None
+        table.add_row(row.name, *(_text(row.scores[k], audit.measures[k].unit) for k in keys), style=style)
+    return table
+
+
+def show(audit: Audit) -> None:
+    """Print the table of rows and the verdict on stdout."""
+    print_table(rows_table(audit))
+    console = Console()
+    console.print(audit.verdict.headline, style="bold", markup=False)
+    for sentence in audit.verdict.sentences:
+        console.print(f"- {sentence}", markup=False, highlight=False)
+
+
+def _text(score: Score, unit: str) -> str:
+    if score.value is None:
+        return "-"
+    if unit == "share":
+        return f"{100 * score.value:.1f} %"
+    if unit == "steps":
+        return f"{score.value:.0f}"
+    return f"{score.value:.3g}"
