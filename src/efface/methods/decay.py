@@ -16,6 +16,7 @@ from efface.data import Part, Split
 from efface.errors import InputError
 from efface.importance import Granularity, Unit, ablation_importance, unit_list
 from efface.methods.method import Method, Needs
+from efface.models.predictions import accuracy
 from efface.run import Run
 from efface.training import Recipe, Trainer
 
@@ -83,6 +84,7 @@ class Decay(Method):
     needs: ClassVar[Needs] = Needs(targets=("classes",), forget=True, retain=True, validation=True)
     cost: ClassVar[str] = "O(units × N_F) for importance, then O(steps)"
     source: ClassVar[str] = "A. Kaluri, Time Inspired Decay Mechanism for Machine Unlearning"
+    moves_batch_norm: ClassVar[bool] = True  # by fine-tuning; without it the statistics stay
 
     def reads(self) -> tuple[str, ...]:
         """Retained data is read only to fine-tune or to measure importance on all classes."""
@@ -110,13 +112,13 @@ class Decay(Method):
             if trainer is not None:
                 trainer.advance(self.batches)
             used = 0 if trainer is None else trainer.step
-            accuracy = self._measure(model, watch, run, "decay", step=step, batches=used)
-            if accuracy < self.threshold:
-                run.note(f"decay: forget accuracy {accuracy:.1%} after {step} steps, below {self.threshold:.0%}")
+            left = self._measure(model, watch, run, "decay", step=step, batches=used)
+            if left < self.threshold:
+                run.note(f"decay: forget accuracy {left:.1%} after {step} steps, below {self.threshold:.0%}")
                 break
         else:
             run.note(
-                f"decay: forget accuracy is still {accuracy:.1%} after all {self.steps} steps; the threshold "
+                f"decay: forget accuracy is still {left:.1%} after all {self.steps} steps; the threshold "
                 f"{self.threshold:.0%} was not reached"
             )
         return self._tuned(model, split, recipe, run, watch) if self.fine_tune == "after_all" else model
@@ -131,7 +133,9 @@ class Decay(Method):
 
     def _chosen(self, model: nn.Module, split: Split, run: Run) -> list[Unit]:
         """Return the units to decay, chosen once."""
-        units = unit_list(model, self.units)
+        units = [u for u in unit_list(model, self.units) if model.get_submodule(u.layer).weight.requires_grad]
+        if not units:
+            raise InputError("decay: every layer with such units is frozen (requires_grad is False); unfreeze one")
         count = max(1, int(self.top * len(units) + 1e-9))
         part = split.forget if self.importance_from == "forget" else split.train
         part = _of_each_class(part, self.importance_fraction, run.generator("decay/importance set"))
@@ -163,7 +167,7 @@ class Decay(Method):
         generator = run.generator("decay/watched")
         may_read = "retain" in self.reads()
         run.note(
-            "decay: there is no validation part, so the early stop and the history's accuracies are those of training data"
+            "decay: there is no validation part; the early stop and the history's accuracies are on training data"
             + ("" if may_read else "; retained accuracy is not measured, for no retained data is read")
         )
         return Watch(
@@ -172,15 +176,17 @@ class Decay(Method):
 
     def _measure(self, model: nn.Module, watch: Watch, run: Run, stage: str, **numbers: float) -> float:
         """Add a row to the history; return the forget accuracy."""
-        forget = _accuracy(model, watch.forget, run)
+        forget = accuracy(model, watch.forget, run.device)
         if watch.retain is not None:
-            numbers["retain_accuracy"] = _accuracy(model, watch.retain, run)
+            numbers["retain_accuracy"] = accuracy(model, watch.retain, run.device)
         run.history.add(stage, **numbers, forget_accuracy=forget)
         return forget
 
 
 def fade(model: nn.Module, units: list[Unit], factor: float) -> None:
     """Multiply the weights of units, and the biases of whole filters and neurons, by a factor, in place.
+
+    Frozen parameters stay.
 
     Args:
         model: Holds the units.
@@ -195,7 +201,7 @@ def fade(model: nn.Module, units: list[Unit], factor: float) -> None:
             layer = model.get_submodule(name)
             parameters = (layer.weight, layer.bias) if whole else (layer.weight,)
             for parameter in parameters:
-                if isinstance(parameter, Tensor):
+                if isinstance(parameter, Tensor) and parameter.requires_grad:
                     at = tuple(torch.tensor(indices, device=parameter.device).T)
                     parameter[at] = parameter[at] * factor
 
@@ -210,12 +216,3 @@ def _of_each_class(part: Part, fraction: float, generator: torch.Generator) -> P
         shuffled = positions[torch.randperm(len(positions), generator=generator)]
         chosen.append(shuffled[: max(1, round(fraction * len(positions)))])
     return part.take(torch.cat(chosen).sort().values)
-
-
-def _accuracy(model: nn.Module, part: Part, run: Run) -> float:
-    """Return the share of a part that a model in eval mode gets right."""
-    right = torch.zeros((), dtype=torch.int64, device=run.device)
-    with torch.no_grad():
-        for x, y in part.batches(_BATCH, device=run.device):
-            right += (model(x).argmax(1) == y).sum()
-    return int(right) / len(part)
