@@ -53,7 +53,9 @@ def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         yield draft
         draft.chmod(0o777 & ~_umask())
         for file in draft.rglob("*"):
-            _flush(file)
+            if file.is_file():
+                file.chmod(0o666 & ~_umask())  # some writers make files that only the owner may read
+                _flush(file)
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
             path.rename(old / path.name)
@@ -94,6 +96,5 @@ def _umask() -> int:
 
 
 def _flush(file: Path) -> None:
-    if file.is_file():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())

@@ -45,7 +45,7 @@ def compare(
         out: Folder for results; `results/NAME` beside the plan's file by default.
         root: Data root.
         download: Let torchvision fetch what is missing.
-        fresh: Ignore finished cells.
+        fresh: Compute finished cells again; originals are kept.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         workers: Processes; each trains and forgets on its own share of seeds with one thread. Times are then not
             comparable with those of one worker.
@@ -67,8 +67,8 @@ def compare(
     done.mkdir(parents=True, exist_ok=True)
     missing = [c for c in cells if fresh or not (done / f"{plan.key(c)}.json").is_file()]
     # Cells that share an original follow one another, so that it is trained once.
-    missing.sort(key=_original)
-    groups = [list(g) for _, g in groupby(missing, key=_original)]
+    missing.sort(key=plan.original_key)
+    groups = [list(g) for _, g in groupby(missing, key=plan.original_key)]
     progress = progress or Progress()
     finished = (
         _in_processes(plan, groups, done, root, download, device, workers)
@@ -81,10 +81,6 @@ def compare(
     comparison = Comparison.of(plan, rows)
     comparison.write(folder)
     return comparison
-
-
-def _original(cell: Cell) -> str:
-    return f"{cell.seed:06d} {cell.train.model_dump_json()}"
 
 
 def _in_processes(
@@ -115,7 +111,7 @@ def _here(
         return
     data = _data(plan, root, download)
     for group in groups:
-        original = _train(plan, group[0], data, device, progress)
+        original = _original(plan, group[0], data, done, device, progress)
         for cell in group:
             result = _one(plan, cell, original, data, device, progress)
             write_file(done / f"{plan.key(cell)}.json", json.dumps(result, indent=1))
@@ -127,8 +123,12 @@ def _data(plan: Plan, root: str | Path | None, download: bool) -> Data:
     return load(plan.data.source, where, download, **plan.data.options)
 
 
-def _train(plan: Plan, cell: Cell, data: Data, device: str, progress: Progress) -> Artifact:
-    return verbs.train(
+def _original(plan: Plan, cell: Cell, data: Data, done: Path, device: str, progress: Progress) -> Artifact:
+    """Return the original that a cell starts from, trained now or by an earlier run of the plan."""
+    kept = done / f"original-{plan.original_key(cell)}"
+    if kept.is_dir():
+        return Artifact.load(kept, trust=True, rebuild=verbs.rebuilt)
+    original = verbs.train(
         plan.model,
         data,
         method=cell.train.method,
@@ -138,6 +138,8 @@ def _train(plan: Plan, cell: Cell, data: Data, device: str, progress: Progress) 
         device=device,
         progress=progress,
     )
+    original.save(kept)
+    return original
 
 
 def _one(plan: Plan, cell: Cell, original: Artifact, data: Data, device: str, progress: Progress) -> dict[str, Any]:

@@ -164,7 +164,16 @@ class Plan(_Strict):
         content = self.model_dump(mode="json", include={"data", "model", "recipe", "measures"})
         content |= cell.model_dump(mode="json", exclude={"entry", "request"})
         content |= {"request": cell.request.model_dump(mode="json", exclude={"reason", "requested_at"})}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+        return _digest(content)
+
+    def original_key(self, cell: Cell) -> str:
+        """Return a digest of everything that a cell's original depends on."""
+        content = self.model_dump(mode="json", include={"data", "model", "recipe"})
+        return _digest(content | cell.model_dump(mode="json", include={"train", "seed"}))
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def read_plan(path: str | Path) -> Plan:
