@@ -1,0 +1,130 @@
+"""The network as a linear function of its weights: Jacobian rows, products with the Jacobian and its transpose."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev, jvp, vmap
+
+from efface.curvature.closed_forms import Block, Outer
+from efface.curvature.recording import Recorder, trainable
+from efface.curvature.samples import require_eval
+from efface.curvature.squares import layer_blocks
+
+__all__ = ["Linearisation"]
+
+_WORKSPACE = 2**22  # numbers per piece of per-sample blocks
+
+
+class Linearisation:
+    """f(x; w + v) ≈ f(x; w) + J(x) v, J(x) = ∂f/∂w of shape (K, P), in float64 on a copy of the model.
+
+    Vectors (P,) hold the chosen parameters one after the other, in the model's order.
+
+    Args:
+        model: From inputs to logits (n, K), in eval mode; not changed.
+        parameters: Names of the parameters that w consists of; by default every trainable one.
+
+    Raises:
+        InputError: Train mode, or an unknown parameter.
+    """
+
+    def __init__(self, model: nn.Module, parameters: Iterable[str] | None = None) -> None:
+        require_eval(model)
+        self.model = copy.deepcopy(model).double()
+        wanted = trainable(self.model, None if parameters is None else frozenset(parameters))
+        self.parameters = {n: p for n, p in self.model.named_parameters() if n in wanted}
+        starts = [0]
+        for p in self.parameters.values():
+            starts.append(starts[-1] + p.numel())
+        self.size = starts[-1]
+        self._slices = {n: slice(a, b) for n, a, b in zip(self.parameters, starts, starts[1:], strict=False)}
+
+    def flat(self, named: Mapping[str, Tensor]) -> Tensor:
+        """Return named tensors as one vector (P,), float64, on the model's device."""
+        like = next(iter(self.parameters.values()))
+        return torch.cat([named[n].detach().to(like.device, torch.float64).reshape(-1) for n in self.parameters])
+
+    def named(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return a vector (P,) as tensors shaped like the parameters."""
+        return {n: vector[s].view(self.parameters[n].shape) for n, s in self._slices.items()}
+
+    def weights(self) -> Tensor:
+        """Return w (P,)."""
+        return self.flat(self.parameters)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return f(x; w) (b, K)."""
+        with torch.no_grad():
+            out: Tensor = self.model(x.double())
+        return out
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Return J of every sample, (b, K, P): K backward passes with closed forms by layer, torch.func for the rest.
+
+        Args:
+            x: Inputs (b, ...); the caller keeps b K P numbers within memory.
+        """
+        x = x.double()
+        with Recorder(self.model, self.parameters) as recorder:
+            logits = recorder.forward(x)
+            found = x.new_zeros(len(x), logits.shape[1], self.size)
+            for c in range(logits.shape[1]):
+
+                def visit(module: nn.Module, a: Tensor, g: Tensor, c: int = c) -> None:
+                    own = recorder.layers[module]
+                    for block in layer_blocks(module, a, g, frozenset(own), _WORKSPACE):
+                        start, values = _gradients(block)
+                        target = found[start : start + len(values), c, self._slices[own[block.name]]]
+                        target.copy_(values.reshape(target.shape))
+
+                recorder.backward(logits[:, c], visit, again=c + 1 < logits.shape[1])
+            rest = sorted(recorder.rest)
+        if rest:
+            for name, value in self._by_func(rest, x).items():
+                found[:, :, self._slices[name]] = value.reshape(*found.shape[:2], -1)
+        return found
+
+    def times(self, x: Tensor, vector: Tensor) -> Tensor:
+        """Return J(x) v (b, K), one forward-mode pass."""
+        state = {n: p.detach() for n, p in self.parameters.items()}
+
+        def outputs(parameters: dict[str, Tensor]) -> Tensor:
+            out: Tensor = functional_call(self.model, parameters, (x.double(),))
+            return out
+
+        with torch.no_grad():
+            product: Tensor = jvp(outputs, (state,), (self.named(vector),))[1]
+        return product
+
+    def transposed(self, x: Tensor, u: Tensor) -> Tensor:
+        """Return Σ_i J(x_i)ᵀ u_i (P,), one backward pass.
+
+        Args:
+            x: Inputs (b, ...).
+            u: (b, K).
+        """
+        with torch.enable_grad():
+            value = (self.model(x.double()) * u).sum()
+            gradients = torch.autograd.grad(value, list(self.parameters.values()))
+        return torch.cat([g.reshape(-1) for g in gradients])
+
+    def _by_func(self, names: list[str], x: Tensor) -> dict[str, Tensor]:
+        chosen = {n: self.parameters[n].detach() for n in names}
+
+        def outputs(parameters: dict[str, Tensor], sample: Tensor) -> Tensor:
+            out: Tensor = functional_call(self.model, parameters, (sample.unsqueeze(0),), tie_weights=True)
+            return out.squeeze(0)
+
+        found: dict[str, Tensor] = vmap(jacrev(outputs), in_dims=(None, 0))(chosen, x)
+        return {n: v.detach() for n, v in found.items()}
+
+
+def _gradients(block: Block | Outer) -> tuple[int, Tensor]:
+    """Return the first sample and the per-sample gradients (b, *shape) of a block."""
+    if isinstance(block, Outer):
+        return 0, block.g.unsqueeze(2) * block.a.unsqueeze(1)
+    return block.start, block.gradients
