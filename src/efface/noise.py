@@ -15,9 +15,11 @@ from efface.models.mode import evaluating
 from efface.models.seeding import seeded
 from efface.run import Run
 
-__all__ = ["NoiseMix", "class_noise", "noise_objective"]
+__all__ = ["Aim", "NoiseMix", "class_noise", "noise_objective"]
 
 Aim = Literal["maximise", "minimise"]
+"""What is done to a class's cross-entropy: maximised for a class to forget, minimised for a stand-in of its images."""
+
 NUMBERS_PER_FORWARD = 2**25
 """Input numbers per forward pass (8192 images of 3 x 32 x 32): bounds memory; the gradient is the same for any."""
 
