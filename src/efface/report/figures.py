@@ -202,7 +202,7 @@ def time_bars(seconds: Mapping[str, float], *, reference: str | None = None, mar
             text = duration(value)
             if base is not None and name != reference:
                 faster = value < base
-                text += f"   {ratio(base / value if faster else value / base)} {'faster' if faster else 'slower'}"
+                text += f" · {ratio(base / value if faster else value / base)} {'faster' if faster else 'slower'}"
             axes.annotate(text, (value, i), (7, 0), textcoords="offset points", va="center", fontsize=12, color=INK)
         axes.set_xscale("log")
         # Room on the right for the text behind the longest bar.

@@ -98,8 +98,7 @@ def _sequential() -> Colormap:
     from matplotlib.colors import LinearSegmentedColormap
 
     blues = LinearSegmentedColormap.from_list("efface", ["#f4f7fa", "#b5d4ea", "#4f9fd0", BLUE, "#003a5c"])
-    blues.set_bad("white")
-    return blues
+    return blues.with_extremes(bad="white")
 
 
 def _cells(

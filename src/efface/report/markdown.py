@@ -64,7 +64,7 @@ def _value(score: Score, measure: Measure) -> str:
     if not score.measured:
         return "–"
     ends = words.interval(score.low, score.high, measure.unit)
-    return words.number(score.value, measure.unit) + (f" ({ends})" if ends else "")
+    return words.value(score, measure) + (f" ({ends})" if ends else "")
 
 
 def _list(mapping: Mapping[str, str]) -> str:
@@ -129,7 +129,7 @@ def _scores(audit: Audit, measures: Sequence[Measure]) -> str:
         )
         for m in measures
     ]
-    return _table(("Score", _text(audit.candidate), "another retrained", *(_text(r.name) for r in others)), rows)
+    return _table(("Score", _text(audit.candidate), "Noise floor", *(_text(r.name) for r in others)), rows)
 
 
 def _records(audit: Audit) -> list[str]:

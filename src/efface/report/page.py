@@ -66,7 +66,13 @@ def html(audit: Audit, record: Record | None = None) -> str:
     environment = Environment(
         loader=PackageLoader("efface", "report"), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
-    environment.filters |= {"number": words.number, "interval": _interval, "floor": _floor, "sentence": words.sentence}
+    environment.filters |= {
+        "floor": words.floor,
+        "interval": _interval,
+        "number": words.number,
+        "sentence": words.sentence,
+        "value": words.value,
+    }
     level, statement = split_headline(audit)
     candidate = audit.row(audit.candidate)
     return environment.get_template("report.html.jinja").render(
@@ -95,10 +101,6 @@ def html(audit: Audit, record: Record | None = None) -> str:
 
 def _interval(score: Score, measure: Measure) -> str:
     return words.interval(score.low, score.high, measure.unit)
-
-
-def _floor(score: Score, measure: Measure) -> str:
-    return words.floor(score, measure)
 
 
 def split_headline(audit: Audit) -> tuple[str, str]:

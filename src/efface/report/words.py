@@ -5,7 +5,19 @@ from __future__ import annotations
 from efface.audit.measures import Measure
 from efface.audit.result import Score
 
-__all__ = ["NOT_ASSESSED", "count", "duration", "floor", "interval", "number", "possible", "ratio", "sentence", "share"]
+__all__ = [
+    "NOT_ASSESSED",
+    "count",
+    "duration",
+    "floor",
+    "interval",
+    "number",
+    "possible",
+    "ratio",
+    "sentence",
+    "share",
+    "value",
+]
 
 NOT_ASSESSED = "not assessed"
 _SPACE = "\u00a0"  # between a number and its unit, so that a line never ends there
@@ -69,6 +81,14 @@ def number(value: float | None, unit: str) -> str:
         text = f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
         text += f"{_SPACE}nats" if unit == "nats" else ""
     return text.replace("-", _MINUS)
+
+
+def value(score: Score, measure: Measure) -> str:
+    """Return a score's value, with a sign before it where it is only a bound (its `why` starts with "at least")."""
+    text = number(score.value, measure.unit)
+    bounds = {"at least": "≥", "at most": "≤"}
+    sign = next((sign for start, sign in bounds.items() if score.why.startswith(start)), "")
+    return f"{sign}{_SPACE}{text}" if sign and score.measured else text
 
 
 def interval(low: float | None, high: float | None, unit: str) -> str:

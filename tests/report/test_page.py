@@ -1,0 +1,212 @@
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+
+from efface.audit.measures import MEASURES
+from efface.report import html, words
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Elements in order, as (tag, attributes, text inside)."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str], list[str]]] = []
+        self.open: list[int] = []
+        self.feed(text)
+        assert not self.open, "an element was never closed"
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs), []))
+        if tag not in VOID:
+            self.open.append(len(self.elements) - 1)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs), []))
+
+    def handle_endtag(self, tag):
+        assert self.elements[self.open[-1]][0] == tag, f"</{tag}> closes <{self.elements[self.open[-1]][0]}>"
+        self.open.pop()
+
+    def handle_data(self, data):
+        for i in self.open:
+            self.elements[i][2].append(data)
+
+    def of(self, tag, **wanted):
+        found = [e for e in self.elements if e[0] == tag and all(e[1].get(k) == v for k, v in wanted.items())]
+        return [(attributes, " ".join("".join(texts).split())) for _, attributes, texts in found]
+
+
+@pytest.fixture(scope="module")
+def page():
+    from tests.report.conftest import build
+
+    return Page(html(build()))
+
+
+def test_the_verdict_is_the_audits(make_audit):
+    for level in "abc":
+        for outcome in ("alike", "differs", "not assessed"):
+            audit = make_audit(level, outcome, plots={})
+            (attributes, text), *more = Page(html(audit)).of("section", id="verdict")
+            assert not more
+            assert (attributes["data-verdict"], attributes["data-level"]) == (outcome, level)
+            assert audit.verdict.headline in text
+
+
+def test_a_level_without_references_never_looks_like_a_pass(make_audit):
+    page = Page(html(make_audit("a", "not assessed", plots={})))
+    (attributes, text), *_ = page.of("section", id="verdict")
+    assert "alike" not in attributes["class"]
+    assert "No difference" not in text
+    assert any(t.startswith("(a)") for a, t in page.of("li", **{"aria-current": "true"}))
+    assert "never confirm forgetting" in html(make_audit("a", plots={}))
+
+
+def test_class_names_rows_and_reasons_stay_text(make_audit, record):
+    evil = "<script>alert(1)</script>"
+    names = ("zero", evil, '"><img src=x onerror=alert(1)>')
+    base = make_audit()
+    rows = [row.model_copy(update={"name": evil}) if row.name == "fine-tuned" else row for row in base.rows]
+    request = {"classes": [evil], "reason": f"{evil} ' onload='x", "requested_at": evil}
+    audit = make_audit(
+        names=names, rows=rows, request=request, request_text=f"class {evil}", notes=(evil,), limits=(evil,)
+    )
+    noted = record.model_copy(update={"notes": (evil,), "settings": {evil: evil}, "device": evil})
+    page = Page(html(audit, noted))
+    assert not {"script", "img", "iframe", "object"} & {tag for tag, _, _ in page.elements}
+    assert not [k for _, attributes, _ in page.elements for k in attributes if k.startswith("on")]
+    (_, heading), *_ = page.of("h1")
+    assert heading == f"Asked to forget: class {evil}"
+
+
+def test_nothing_is_fetched(page):
+    links = [v for _, a, _ in page.elements for k, v in a.items() if k in {"href", "src", "xlink:href", "action"}]
+    assert links
+    assert all(link.startswith(("#", "data:")) for link in links)
+    text = html_of(page)
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+
+
+def html_of(page) -> str:
+    return " ".join("".join(texts) for tag, _, texts in page.elements if tag == "style")
+
+
+def test_ids_are_unique_and_references_lead_somewhere(page):
+    ids = [a["id"] for _, a, _ in page.elements if "id" in a]
+    assert len(set(ids)) == len(ids)
+    targets = [a["href"][1:] for t, a, _ in page.elements if t == "a"]
+    named = [i for _, a, _ in page.elements for i in a.get("aria-labelledby", "").split()]
+    assert set(targets + named) <= set(ids)
+
+
+def test_the_page_can_be_read_without_eyes_or_mouse(page):
+    assert page.of("html")[0][0]["lang"] == "en"
+    assert page.elements[[t for t, _, _ in page.elements].index("a")][1]["class"] == "skip"
+    assert [len(page.of(tag)) for tag in ("h1", "main", "header", "footer")] == [1, 1, 1, 1]
+    levels = [int(t[1]) for t, _, _ in page.elements if re.fullmatch("h[1-6]", t)]
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    figures = page.of("svg", role="img")
+    assert len(figures) == 7
+    hidden = page.of("svg", **{"aria-hidden": "true"})
+    assert len(figures) + len(hidden) == len(page.of("svg"))
+    assert all("scope" in a for a, _ in page.of("th"))
+    scrolling = [a for a, _ in page.of("div", **{"class": "scroll"})]
+    assert all(a["tabindex"] == "0" and a["aria-label"] for a in scrolling)
+    assert len(page.of("summary")) == len(page.of("details")) > 0
+
+
+def test_the_table_holds_every_models_numbers(audit):
+    body = html(audit).split('id="rows"')[1].split("</table>")[0]
+    for row in audit.rows:
+        for key in ("retain_accuracy", "forget_accuracy", "test_accuracy", "test_forget_accuracy"):
+            score = row[key]
+            ends = words.interval(score.low, score.high, "share")
+            assert f'>{words.number(score.value, "share")}<span class="ci">{ends}<' in body
+    floor = words.floor(audit.row("mnemonic")["test_accuracy"], MEASURES["test_accuracy"])
+    assert floor in body.split('class="floor"')[1]
+
+
+def test_four_numbers_stand_beside_their_floors(make_audit):
+    cards = html(make_audit("c")).split('<ul class="keys">')[1].split("</ul>")[0].split("<li>")[1:]
+    assert len(cards) == 4
+    for card, key in zip(cards, ("test_forget_accuracy", "test_accuracy", "rmia_auc", "probe_recall"), strict=True):
+        score = make_audit("c").row("mnemonic")[key]
+        for text in (words.number(score.value, "share"), words.floor(score, MEASURES[key])):
+            assert text in card, (key, text)
+    one = html(make_audit("b")).split('<ul class="keys">')[1].split("</ul>")[0]
+    assert one.count("not known") == 4
+
+
+def test_what_was_not_measured_is_named_and_never_a_number(audit):
+    text = html(audit)
+    section = text.split('id="not-assessed"')[1].split("</ul>")[0]
+    assert "needs many models" in section
+    for key in ("lira_accuracy", "lira_auc", "rmia_tpr"):
+        assert MEASURES[key].title.replace("&", "&amp;") in section
+
+
+def test_the_chain_is_told_with_seeds_settings_and_hashes(audit, record):
+    text = html(audit, record)
+    for fact in ("lambda_1: 0.5", "lambda_2: 0.25", "lr: 0.0625", "a" * 64, "b" * 64, "c" * 64, "torch: 2.13.0", "77"):
+        assert fact in text
+    assert "Searched without data." in text
+    assert 'class="warn"' not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        ({"weights_before": "0" * 64}, "Step 2 does not start from the weights"),
+        ({"request_fingerprint": "0" * 64}, "not the one that was audited"),
+    ],
+)
+def test_a_record_that_does_not_fit_is_said_to(audit, record, change, warning):
+    assert warning in html(audit, record.model_copy(update=change))
+
+
+def test_exposed_records_have_ids_and_both_directions(audit):
+    section = html(audit).split('id="records"')[1].split("</section>")[0]
+    assert all(text in section for text in ("4711", "815", "known better", "rejected more", "−9.5"))
+
+
+def test_it_is_light_and_the_same_each_time(audit, record):
+    first = html(audit, record)
+    assert first == html(audit, record)
+    assert len(first.encode()) < 1_500_000
+
+
+def test_a_hundred_classes_are_light_too(make_audit):
+    names = tuple(f"class number {i}" for i in range(100))
+    text = html(make_audit(names=names))
+    assert len(text.encode()) < 1_500_000
+    assert "Of 100 classes, the 20 that matter" in text
+
+
+def test_item_requests_show_no_numbers_of_forgotten_classes(make_audit):
+    audit = make_audit(forget_classes=(), request={"items": [1, 2]}, request_text="2 items")
+    cards = html(audit).split('<ul class="keys">')[1].split("</ul>")[0]
+    assert MEASURES["forget_accuracy"].title in cards
+    assert MEASURES["test_forget_accuracy"].title not in cards
+    assert "New head" not in cards
+
+
+def test_colours_of_text_have_enough_contrast(page):
+    """WCAG 2 AA: 4.5 for text, here on white and on the shade of the candidate's column."""
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", html_of(page)))
+    assert {"soft", "faint", "blue", "good", "bad", "open"} <= set(colours)
+    for name in ("soft", "faint", "blue", "good", "bad", "open"):
+        for ground in ("#ffffff", "#eaf3f9"):
+            light, dark = sorted((luminance(colours[name]), luminance(ground)), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, ground)
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
