@@ -71,5 +71,5 @@ def test_clipping_bounds_the_ascent(trained: dict[str, Artifact], class_split: S
     for clip in (None, 0.1):
         made = apply(NegGradPlus(beta=0.5, epochs=2, clip_norm=clip), trained["mlp"], class_split, Run(device="cpu"))
         pairs = zip(made.model.parameters(), trained["mlp"].model.parameters(), strict=True)
-        distance.append(sum(float((a - b).square().sum()) for a, b in pairs))
+        distance.append(sum(float((a - b).detach().square().sum()) for a, b in pairs))
     assert distance[1] < distance[0] / 4

@@ -24,9 +24,10 @@ __all__ = ["L1Sparse"]
 class L1Sparse(Method):
     """Minimise CE(D_r) + gamma_t ||theta||_1 with gamma_t = gamma (1 - t / (T - T0)) for t < T - T0, and 0 after.
 
-    A subgradient step never lands on zero, so that nothing becomes sparse: only with `proximal` (a soft threshold by
-    lr gamma_t after each step, in place of the sign in the gradient) do exact zeros appear. The data to forget is
-    never read, so the forgetting is a loss of memorisation in general.
+    A subgradient step never lands on zero, so that nothing becomes sparse: only with `proximal` do exact zeros appear.
+    That is a soft threshold after each step in place of the sign in the gradient, by lr gamma_t / (1 - momentum), which
+    is how far momentum would carry the sign. The data to forget is never read: the forgetting is a general loss of
+    memorisation.
 
     Source: Jia et al., NeurIPS 2023 (arXiv 2304.04934), OPTML-Group/Unlearn-Sparse: rate, epochs, scope and schedule.
     Its parser's default for gamma, 0.2, belongs to other methods and destroys any network; ours is the paper's value
@@ -98,7 +99,7 @@ class L1Sparse(Method):
         def threshold(_: nn.Module) -> None:
             with torch.no_grad():
                 for p in shrunk:
-                    p.copy_(nn.functional.softshrink(p, self.lr * penalty))
+                    p.copy_(nn.functional.softshrink(p, self.lr * penalty / (1 - recipe.momentum)))
 
         trainer = Trainer(
             model,

@@ -1,0 +1,96 @@
+"""l1-sparse unlearning: l1_sparse.md section 7, check by check."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from efface.artifact import Artifact
+from efface.data import Split
+from efface.errors import InputError
+from efface.methods.l1_sparse import L1Sparse
+from efface.methods.method import apply
+from efface.run import Run
+from efface.training import fit
+from tests.methods.conftest import accuracy
+
+
+def test_check_1_gamma_zero_is_fine_tuning_bit_for_bit(trained: dict[str, Artifact], class_split: Split) -> None:
+    made = apply(L1Sparse(gamma=0, epochs=2), trained["cnn"], class_split, Run(seed=2, device="cpu")).model
+    run = Run(seed=2, device="cpu")
+    recipe = trained["cnn"].record.recipe.but(lr=0.01, epochs=2)
+    tuned = fit(run.copied(trained["cnn"].model), class_split.retain, recipe, run, stage="l1-sparse")
+    assert all(torch.equal(v, made.state_dict()[k]) for k, v in tuned.state_dict().items())
+
+
+def test_check_2_in_place_form_equals_autograd(trained: dict[str, Artifact], class_split: Split) -> None:
+    """One epoch of the penalised loss, written out with a graph; sign(0) = 0 in both."""
+    artifact = dataclasses.replace(trained["mlp"], model=Run(device="cpu").copied(trained["mlp"].model))
+    with torch.no_grad():
+        next(artifact.model.parameters())[0, :5] = 0
+    made = apply(L1Sparse(gamma=1e-3, epochs=1), artifact, class_split, Run(device="cpu")).model
+    run, recipe = Run(device="cpu"), artifact.record.recipe
+    bare = run.copied(artifact.model).train()
+    optimiser = torch.optim.SGD(bare.parameters(), lr=0.01, momentum=0.9, weight_decay=recipe.weight_decay)
+    for x, y in class_split.retain.batches(recipe.batch_size, generator=run.generator("l1-sparse/epoch 0")):
+        optimiser.zero_grad()
+        (F.cross_entropy(bare(x), y) + 1e-3 * sum(p.abs().sum() for p in bare.parameters())).backward()
+        optimiser.step()
+    for a, b in zip(made.parameters(), bare.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_check_3_schedule() -> None:
+    assert L1Sparse(gamma=1, epochs=10).penalties() == pytest.approx([1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
+    with_rest = L1Sparse(gamma=1, epochs=10, rest=2).penalties()
+    assert with_rest == pytest.approx([1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0, 0])
+
+
+@pytest.mark.parametrize("proximal", [False, True])
+def test_check_4_norm_falls_and_only_the_proximal_form_is_sparse(
+    proximal: bool, trained: dict[str, Artifact], class_split: Split
+) -> None:
+    run = Run(device="cpu")
+    artifact = trained["mlp"]
+    apply(L1Sparse(gamma=2e-3, epochs=6, proximal=proximal), artifact, class_split, run)
+    norms = [float(sum(p.detach().abs().sum() for p in artifact.model.parameters()))]
+    norms += [row["l1_norm"] for row in run.history.of("l1-sparse/norm")]
+    assert all(a > b for a, b in itertools.pairwise(norms))
+    zeros = run.history.of("l1-sparse/norm")[-1]["zero_share"]
+    assert zeros > 0.01 if proximal else zeros == 0
+
+
+def test_check_7_the_parser_default_of_the_official_code_collapses_the_network(
+    trained: dict[str, Artifact], class_split: Split
+) -> None:
+    made = apply(L1Sparse(gamma=0.2), trained["mlp"], class_split, Run(device="cpu")).model
+    assert accuracy(made, class_split.test_retain) < 0.2
+
+
+def test_check_8_forget_accuracy_falls_with_gamma(trained: dict[str, Artifact], item_split: Split) -> None:
+    """A loss of memorisation in general: items that only memory gets right go with the weights."""
+    scores = []
+    for gamma in (0.0, 1e-4, 5e-4, 5e-2):
+        made = apply(L1Sparse(gamma=gamma, epochs=3), trained["cnn"], item_split, Run(seed=1, device="cpu")).model
+        scores.append((accuracy(made, item_split.forget), accuracy(made, item_split.retain)))
+    forget = [f for f, _ in scores]
+    assert forget[-1] < forget[0]
+    assert forget == sorted(forget, reverse=True)
+    assert all(retain > 0.95 for _, retain in scores[:3])
+
+
+def test_trap_3_scope_chooses_what_is_shrunk(trained: dict[str, Artifact], class_split: Split) -> None:
+    model = trained["cnn"].model
+    sizes = {scope: len(L1Sparse(scope=scope).shrunk(model, class_split)) for scope in ("all", "conv", "conv+head")}
+    assert sizes == {"all": 8, "conv": 2, "conv+head": 3}
+    with pytest.raises(InputError, match="fine-tune"):
+        apply(L1Sparse(scope="conv"), trained["mlp"], class_split, Run(device="cpu"))
+
+
+def test_rest_must_leave_an_epoch_with_a_penalty(trained: dict[str, Artifact], class_split: Split) -> None:
+    with pytest.raises(InputError, match="no epoch with a penalty"):
+        apply(L1Sparse(epochs=3, rest=3), trained["mlp"], class_split, Run(device="cpu"))
