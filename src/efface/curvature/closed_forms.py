@@ -18,7 +18,7 @@ from torch.nn.grad import conv2d_weight
 __all__ = ["FORMS", "Block", "Blocks", "Names", "Outer", "closed_form", "conv_patches"]
 
 
-# From this many output positions and multiplications per sample on, the library's own weight gradient of one sample beats
+# From so many output positions and multiplications per sample on, the library's weight gradient of one sample beats
 # patches and a matrix product on a CPU (measured on the layers of ResNet-18).
 _LARGE_MAP, _LARGE_CONV = 64, 2**20
 

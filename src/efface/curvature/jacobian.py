@@ -112,6 +112,31 @@ class Linearisation:
             gradients = torch.autograd.grad(value, list(self.parameters.values()))
         return torch.cat([g.reshape(-1) for g in gradients])
 
+    def write(self, model: nn.Module, vector: Tensor) -> None:
+        """Copy a vector of weights (P,) into a model of the same architecture, in place and in its own precision."""
+        with torch.no_grad():
+            for name, value in self.named(vector).items():
+                model.get_parameter(name).copy_(value)
+
+    def gap(self, shift: Tensor, inputs: Iterable[Tensor]) -> float:
+        """Return how far from linear the network is over a shift: ‖J v - (f(w+v) - f(w))‖ / ‖J v‖ over the inputs.
+
+        0 for a linear model and for a shift that moves no logit; above 1 the linear prediction is worse than none.
+
+        Args:
+            shift: v (P,).
+            inputs: Batches of inputs.
+        """
+        moved = copy.deepcopy(self.model)
+        self.write(moved, self.weights() + shift)
+        missed = predicted = 0.0
+        for x in inputs:
+            product = self.times(x, shift)
+            with torch.no_grad():
+                missed += float((product - (moved(x.double()) - self.logits(x))).square().sum())
+            predicted += float(product.square().sum())
+        return (missed / predicted) ** 0.5 if predicted > 0 else 0.0
+
     def _by_func(self, names: list[str], x: Tensor) -> dict[str, Tensor]:
         chosen = {n: self.parameters[n].detach() for n in names}
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from efface.curvature.jacobian import Linearisation
 from efface.errors import InputError
 
-__all__ = ["Displacements", "RidgeProblem", "Solver", "displacements"]
+__all__ = ["Displacements", "RidgeProblem", "Solver", "displacements", "trapezium"]
 
 Solver = Literal["primal", "dual", "cg"]
 Pairs = Sequence[tuple[Tensor, Tensor]]
@@ -99,6 +99,26 @@ def displacements(
     if solver == "cg":
         return _iterated(problem, retain, forget, iterations, tolerance)
     return (_primal if solver == "primal" else _dual)(problem, retain, forget)
+
+
+def trapezium(found: Displacements, offset: Tensor) -> float:
+    """Return the factor by which the published notebook lengthens a shift Δ = δ_r - δ_D that is too short.
+
+    With a = w - w₀ - δ_r and φ the angle between Δ and a:
+    s = (‖Δ‖ + 2 sin(φ - π/2) ‖a‖) / ‖Δ‖ where cos φ < 0, else (‖Δ‖ + 2 cos φ ‖a‖) / ‖Δ‖; both are 1 + 2 |cos φ| ‖a‖/‖Δ‖.
+
+    A heuristic that happened to fit: for a consistent linearisation the right factor is 1.
+
+    Args:
+        found: Displacements of both minimisers.
+        offset: w - w₀ (P,).
+    """
+    shift, away = found.retain - found.full, offset - found.retain
+    length = float(shift.norm())
+    if length == 0:
+        return 1.0
+    along = abs(float(shift.dot(away))) / length  # |cos φ| ‖a‖
+    return 1 + 2 * along / length
 
 
 def _blocks(problem: RidgeProblem, pairs: Pairs) -> list[tuple[Tensor, Tensor]]:

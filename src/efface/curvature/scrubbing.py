@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from efface.errors import InputError
+from efface.models.head import head
 
-__all__ = ["NoiseRule", "add_noise", "information", "optimal_quadratic_scrub"]
+__all__ = ["NoiseRule", "add_noise", "head_parameters", "information", "optimal_quadratic_scrub"]
 
 Vectors = Mapping[str, Tensor]
 
@@ -78,6 +79,21 @@ def add_noise(model: nn.Module, variances: Vectors, generator: torch.Generator) 
             parameter = parameters[name]
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.add_((v.sqrt() * noise.to(v.device, v.dtype)).to(parameter.dtype))
+
+
+def head_parameters(model: nn.Module, input_shape: Sequence[int]) -> frozenset[str]:
+    """Return the full names of the parameters of the linear layer that makes the logits.
+
+    Args:
+        model: From inputs to logits.
+        input_shape: Of one input.
+
+    Raises:
+        InputError: The logits do not come from a linear layer.
+    """
+    like = next(p for p in model.parameters() if p.is_floating_point())
+    name, layer = head(model, torch.zeros(2, *input_shape, device=like.device, dtype=like.dtype))
+    return frozenset(f"{name}.{key}" if name else key for key, _ in layer.named_parameters())
 
 
 def information(mean: Vectors, variance: Vectors, other_mean: Vectors, other_variance: Vectors) -> float:

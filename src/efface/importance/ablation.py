@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from efface.curvature.samples import MEMORY, Batches, ChunkSize, chunks, require_eval, require_finite, require_labels
 from efface.errors import InputError
 from efface.importance.effects import Effects
-from efface.importance.naive import naive_effects
+from efface.importance.routes import Routes
 from efface.importance.units import Granularity, Unit, unit_layer, unit_list
 
 __all__ = ["Importance", "ablation_importance"]
@@ -87,15 +87,15 @@ def ablation_importance(
     Source: A. Kaluri, "Time Inspired Decay Mechanism for Machine Unlearning with Importance Estimation".
     """
     require_eval(model)
-    chosen = tuple(unit_list(model, units) if isinstance(units, str) else units)
+    chosen = tuple(unit_list(model, units) if isinstance(units, str) else dict.fromkeys(units))
     if not chosen:
         raise InputError("No units to ablate. Pass at least one, or a granularity.")
-    layers = {unit.layer: unit_layer(model, unit) for unit in chosen}
     rows: dict[str, list[int]] = defaultdict(list)
     for row, unit in enumerate(chosen):
         unit_layer(model, unit)
         rows[unit.layer].append(row)
     effects: Effects | None = None
+    routes: Routes | None = None
     size, missing = ChunkSize(memory, chunk), set(classes or ())
     if labels is not None:  # known before any work
         _require_classes(missing - set(labels.unique().tolist()))
@@ -106,9 +106,12 @@ def ablation_importance(
         effects = effects or Effects(len(chosen), logits.device)
         require_finite(effects.start_chunk(logits, part.y), part.positions)
         missing -= set(part.y.unique().tolist())
-        for name in layers:
-            naive_effects(model, part.x, effects, [chosen[r] for r in rows[name]], rows[name])
+        if routes is None:
+            routes = Routes(model, part.x, part.y, rows, chosen, memory)
+            size.observe(1, routes.bytes_per_sample)
+        routes.add(part.x, effects)
     assert effects is not None  # `chunks` refuses an empty stream
+    assert routes is not None
     _require_classes(missing)
     return Importance(
         chosen,
@@ -118,7 +121,7 @@ def ablation_importance(
         effects.won.cpu(),
         effects.samples,
         effects.correct / effects.samples,
-        dict.fromkeys(layers, "naive"),
+        routes.names,
     )
 
 
