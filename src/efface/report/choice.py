@@ -153,26 +153,27 @@ def not_assessed(audit: Audit) -> dict[str, tuple[str, ...]]:
 def steps(audit: Audit, record: Record | None) -> tuple[list[float], dict[str, list[float | None]]] | None:
     """Return accuracies over the steps of forgetting, from the audit's history or the record's.
 
-    Rows of one stage that hold shares named `..._accuracy` or `... accuracy` count; x is their `step`, if they all have
-    one, or their number. None if no stage has two such rows.
+    Of a method's rows, those of the stages `NAME/before` (step 0), `NAME` and `NAME/after` that hold a number named
+    `..._accuracy` count; x is their `step`, or one more than the row before. None if no method has three such rows with
+    an accuracy on forget data: two points make no curve.
     """
-    rows = list(audit.plots.history) or (list(record.history) if record else [])
-    for stage in dict.fromkeys(row.get("stage") for row in rows):
-        mine = [row for row in rows if row.get("stage") == stage]
-        names = [k for k in dict.fromkeys(k for row in mine for k in row) if str(k).endswith("accuracy")]
-        mine = [row for row in mine if any(isinstance(row.get(k), int | float) for k in names)]
-        if len(mine) < 2:
+    rows: list[dict[str, object]] = [dict(r) for r in audit.plots.history or (record.history if record else ())]
+    for name in dict.fromkeys(str(row.get("stage")).split("/")[0] for row in rows):
+        mine = [row for row in rows if str(row.get("stage")).removeprefix(name) in {"", "/before", "/after"}]
+        keys = [k for k in dict.fromkeys(k for row in mine for k in row) if k.endswith("accuracy")]
+        mine = [row for row in mine if any(_number(row.get(k)) is not None for k in keys)]
+        if len(mine) < 3 or not any("forget" in k for k in keys):
             continue
-        x = [row.get("step") for row in mine]
-        at = [float(v) for v in x if isinstance(v, int | float)]
-        at = at if len(at) == len(x) else [float(i) for i in range(len(x))]
-        names.sort(key=lambda k: "forget" in k)  # kept data first: its line is blue in every report
-        values = {k.replace("_", " "): [_share(row.get(k)) for row in mine] for k in names}
-        return at, values
+        at: list[float] = []
+        for row in mine:
+            given = _number(row.get("step"))
+            at.append(given if given is not None else at[-1] + 1 if at else 0.0)
+        keys.sort(key=lambda k: "forget" in k)  # kept data first: its line is blue in every report
+        return at, {k.replace("_", " "): [_number(row.get(k)) for row in mine] for k in keys}
     return None
 
 
-def _share(value: object) -> float | None:
+def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 

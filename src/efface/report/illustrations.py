@@ -210,6 +210,8 @@ def _steps(audit: Audit, record: Record | None) -> Illustration | None:
     at, lines = found
     series = {name: [float("nan") if v is None else v for v in values] for name, values in lines.items()}
     figure = curves(at, series, x_label="step", y_label="accuracy")
-    caption = "Accuracy while forgetting went on, as the method recorded it."
+    caption = "Accuracy while forgetting went on, as the method recorded it; step 0 is the model before."
+    if at[-1] != at[0] + len(at) - 1 or at[0] != 0:
+        caption = "Accuracy while forgetting went on, as the method recorded it."
     rows = tuple((f"{x:g}", *(_percent(values[i]) for values in lines.values())) for i, x in enumerate(at))
     return _made(figure, "steps", "Forgetting step by step", caption, ("Step", *lines), rows)
