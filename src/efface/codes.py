@@ -104,34 +104,37 @@ def standing(model: nn.Module, codes: Codes) -> Standing:
 
 
 def best_cell(
-    found: dict[tuple[float, float], Standing], before: Standing, slack: float = 0.1
+    found: dict[tuple[float, float], tuple[int, Standing]], before: Standing, slack: float = 0.1
 ) -> tuple[tuple[float, float], str]:
     """Return the pair (λ1, λ2) that forgets the codes deepest at the least cost to the others, and why.
 
     With t half the forget margin before: among the pairs with forget margin ≤ −t whose retained codes are all
     recognised, the largest retained margin decides; of those within `slack` of it, the one with the lowest forget
-    margin is taken, because forgetting a code weakly is not forgetting its class. If no pair gets to −t, then among
-    those that keep at least half of the smallest retained margin, the lowest forget margin; and if none does that, the
-    highest score, then the lowest forget margin.
+    margin is taken, because forgetting a code weakly is not forgetting its class. Pairs for which the step went down η
+    come before those for which it went up: going up may empty the code and spare the class. If no pair gets to −t, then
+    among those that keep at least half of the smallest retained margin, the lowest forget margin; and if none does
+    that, the highest score, then the lowest forget margin.
 
     Args:
-        found: Standing after forgetting, by pair.
+        found: Sign of the step and standing after it, by pair.
         before: Standing of the model before.
         slack: Retained margin given up for depth, as a fraction of the one before.
     """
     t = max(before.forget_margin, 0.0) / 2
-    deep = {k: s for k, s in found.items() if s.forget_margin <= -t and s.retained_accuracy == 1}
+    deep = {k: (g, s) for k, (g, s) in found.items() if s.forget_margin <= -t and s.retained_accuracy == 1}
     if deep:
-        enough = max(s.retain_margin for s in deep.values()) - slack * max(before.retain_margin, 0.0)
-        best = min((k for k in deep if deep[k].retain_margin >= enough), key=lambda k: deep[k].forget_margin)
+        down = {k: s for k, (g, s) in deep.items() if g < 0} or {k: s for k, (_, s) in deep.items()}
+        enough = max(s.retain_margin for s in down.values()) - slack * max(before.retain_margin, 0.0)
+        best = min((k for k in down if down[k].retain_margin >= enough), key=lambda k: down[k].forget_margin)
         return best, f"forget margin at most {-t:.2f}, retained margin within {slack:.0%} of the largest, then deepest"
-    gentle = {k: s for k, s in found.items() if s.retain_margin >= before.retain_margin / 2 > 0}
+    ends = {k: s for k, (_, s) in found.items()}
+    gentle = {k: s for k, s in ends.items() if s.retain_margin >= before.retain_margin / 2 > 0}
     if gentle:
         return min(gentle, key=lambda k: gentle[k].forget_margin), (
             f"no pair brought the forget margin to {-t:.2f} with every retained code recognised; this one brought it "
             "lowest with at least half of the retained margin"
         )
-    return min(found, key=lambda k: (-found[k].score, found[k].forget_margin)), (
+    return min(ends, key=lambda k: (-ends[k].score, ends[k].forget_margin)), (
         "no pair kept half of the retained margin; this one has the highest code score"
     )
 

@@ -138,11 +138,12 @@ class Mnemonic(Method):
         eta = fisher_ratio(model, codes, list(weights))
         pair = (self.lambda_1, self.lambda_2)
         if self.search:
-            found: dict[tuple[float, float], Standing] = {}
+            found: dict[tuple[float, float], tuple[int, Standing]] = {}
             grid = dict.fromkeys([pair, *itertools.product(self.lambda_1_grid, self.lambda_2_grid)])
             for cell in run.track(grid, "mnemonic search", len(grid)):
-                *_, (_, found[cell]) = self._walk(model, weights, before, eta, codes, cell)
-                run.history.add("mnemonic/search", lambda_1=cell[0], lambda_2=cell[1], **found[cell].row())
+                *_, (sign, end) = self._walk(model, weights, before, eta, codes, cell)
+                found[cell] = (sign, end)
+                run.history.add("mnemonic/search", sign=sign, lambda_1=cell[0], lambda_2=cell[1], **end.row())
             pair, why = best_cell(found, at_first, self.search_slack)
             run.note(f"mnemonic: of {len(grid)} pairs, λ1 = {pair[0]:g} and λ2 = {pair[1]:g} chosen: {why}")
         last = at_first
