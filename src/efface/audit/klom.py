@@ -62,7 +62,7 @@ def klom(unlearned: Tensor, retrained: Tensor, *, bins: int = 20, floor: float =
     width = (torch.maximum(u.amax(0), r.amax(0)) - low).clamp_min(torch.finfo(torch.float64).tiny)
     p, q = (_histogram(((x - low) / width * bins).long().clamp(0, bins - 1), bins) for x in (u, r))
     q = q.clamp_min(floor)
-    return torch.where(p > 0, p * (p.clamp_min(floor * 1e-9).log() - q.log()), 0.0).sum(0)
+    return (torch.xlogy(p, p) - p * q.log()).sum(0)
 
 
 def _histogram(cells: Tensor, bins: int) -> Tensor:

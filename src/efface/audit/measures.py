@@ -113,7 +113,7 @@ separation | features | How far the forgotten classes stand apart in the feature
     network that learned the class holds it further apart than one that never saw it.
 
 probe_outputs | features | New head on the other classes' outputs | share | reference |
-    The forgotten classes' own outputs are removed; do the remaining ones still give the class away?
+    The forgotten classes' own outputs are removed; this is how far the remaining ones still give them away.
 
 relearn_steps | relearning | Training steps until the forget data is known again | steps | reference | arXiv 2201.05629
     Optimiser steps on the forget data until its accuracy is within 0.05 of the original's.

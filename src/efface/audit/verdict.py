@@ -162,6 +162,8 @@ def _compared(
     text = f"{show(score.value)}, {'chance' if q.measure in AGAINST_CHANCE else 'retrained'} {show(expected)}"
     if level == "c":
         band = floors.band(q.measure, strict)
+        if not math.isfinite(band.high):
+            return _check(q, "not assessed", f"{text}; its spread over retrained models is not known")
         text += f", one more retrained model {show(band.low)} to {show(band.high)}"
         above = score.value > band.high and low > 0
         below = score.value < band.low and high < 0
@@ -183,6 +185,8 @@ def _relearning(
     text = f"{steps.value:g} steps against the retrained model's {_number(steps.reference)}"
     if level == "c":
         band = floors.band("relearn_steps", strict)
+        if not math.isfinite(band.high):
+            return _check(q, "not assessed", f"{text}; its spread over retrained models is not known")
         text += f", further retrained models {max(0.0, band.low):.0f} to {band.high:.0f}"
         below, above = steps.value < band.low, steps.value > band.high
     else:
