@@ -57,15 +57,7 @@ def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
                 file.chmod(0o666 & ~_umask())  # some writers make files that only the owner may read
                 _flush(file)
         if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-            path.rename(old / path.name)
-            try:
-                draft.rename(path)
-            except OSError:
-                (old / path.name).rename(path)
-                raise
-            finally:
-                shutil.rmtree(old, ignore_errors=True)
+            _replace(path, draft)
         else:
             draft.rename(path)
     finally:
@@ -87,6 +79,22 @@ def write_file(path: str | Path, content: str | bytes) -> Path:
     finally:
         Path(draft).unlink(missing_ok=True)
     return path
+
+
+def _replace(path: Path, draft: Path) -> None:
+    """Put a folder in the place of another; whatever stops this, Ctrl-C included, one of them is at `path`."""
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+    aside = old / path.name
+    try:
+        path.rename(aside)
+        draft.rename(path)
+    except BaseException:
+        if aside.exists() and not path.exists():
+            aside.rename(path)
+        raise
+    finally:
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _umask() -> int:

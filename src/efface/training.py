@@ -96,7 +96,8 @@ def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 class Trainer:
     """Runs optimiser steps on a model, any number at a time; the order of the data runs on across calls.
 
-    A last batch of one sample is dropped: BatchNorm cannot normalise it.
+    A last batch of one sample is dropped, because BatchNorm cannot normalise it; if there is but one sample in all,
+    BatchNorm stays in eval mode.
 
     Args:
         model: Trained in place; moved to the run's device.
@@ -134,7 +135,7 @@ class Trainer:
             raise InputError(f"{stage}: the data to train on is empty")
         self.part, self.recipe, self.run, self.stage = part, recipe, run, stage
         self.loss = loss or _smoothed(recipe.label_smoothing)
-        self.freeze_batch_norm = freeze_batch_norm
+        self.freeze_batch_norm = freeze_batch_norm or len(part) == 1
         self.on_gradients, self.on_step = on_gradients, on_step
         self.drop_last = len(part) > recipe.batch_size and len(part) % recipe.batch_size == 1
         whole, rest = divmod(len(part), recipe.batch_size)
@@ -233,7 +234,8 @@ class Trainer:
 def endless(part: Batched, recipe: Recipe, run: Run, stage: str) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield shuffled, augmented batches of a part for ever, epoch after epoch.
 
-    For losses that pair each batch of the part that drives `fit` with one of a second part.
+    For losses that pair each batch of the part that drives `fit` with one of a second part. As there, a last batch of
+    one sample is dropped if there are others.
 
     Args:
         part: The second part.
@@ -241,12 +243,14 @@ def endless(part: Batched, recipe: Recipe, run: Run, stage: str) -> Iterator[tup
         run: Gives device and randomness.
         stage: Name that the randomness derives from.
     """
+    drop_last = len(part) > recipe.batch_size and len(part) % recipe.batch_size == 1
     for epoch in itertools.count():
         yield from part.batches(
             recipe.batch_size,
             device=run.device,
             generator=run.generator(f"{stage}/endless {epoch}"),
             augment=recipe.augment,
+            drop_last=drop_last,
             rank=run.fabric.global_rank,
             world=run.fabric.world_size,
         )

@@ -67,7 +67,8 @@ class NegGradPlus(Method):
         def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
             kept = F.cross_entropy(model(x), y, label_smoothing=recipe.label_smoothing)
             x_f, y_f = next(others)
-            with batch_norm_evaluating(model, self.batch_norm == "eval"):
+            # One sample has no variance to normalise by.
+            with batch_norm_evaluating(model, self.batch_norm == "eval" or len(x_f) == 1):
                 against = F.cross_entropy(model(x_f), y_f)
             return self.beta * kept - (1 - self.beta) * against
 
