@@ -21,8 +21,11 @@ _PUBLIC = {
     "Run": "efface.run",
     "Split": "efface.data",
     "audit": "efface.verbs",
+    "compare": "efface.comparing",
     "forget": "efface.verbs",
+    "load_data": "efface.data:load",
     "train": "efface.verbs",
+    "write_report": "efface.report:write",
 }
 
 __all__ = ["__version__", *_PUBLIC]
@@ -30,10 +33,13 @@ __all__ = ["__version__", *_PUBLIC]
 if TYPE_CHECKING:
     from efface.artifact import Artifact as Artifact
     from efface.audit.result import Audit as Audit
+    from efface.comparing import compare as compare
     from efface.data import Data as Data
     from efface.data import Split as Split
+    from efface.data import load as load_data  # noqa: F401
     from efface.errors import InputError as InputError
     from efface.models.spec import ModelSpec as ModelSpec
+    from efface.report import write as write_report  # noqa: F401
     from efface.request import Request as Request
     from efface.run import Run as Run
     from efface.training import Recipe as Recipe
@@ -45,7 +51,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'efface' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    module, _, attribute = _PUBLIC[name].partition(":")
+    value = getattr(importlib.import_module(module), attribute or name)
     globals()[name] = value
     return value
 
