@@ -1,0 +1,90 @@
+"""Boundary Expanding: the checks of its sheet by number (4 in full in tests/models/test_widening.py)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from efface.artifact import Artifact
+from efface.data import Split
+from efface.errors import InputError
+from efface.methods.boundary_expand import BoundaryExpand
+from efface.methods.method import apply
+from efface.models.predictions import accuracy
+from efface.run import Run
+from tests.methods.conftest import small_mlp
+
+
+def run() -> Run:
+    return Run(seed=1, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_check_4_without_a_learning_rate_the_model_comes_back_bit_for_bit(
+    trained: dict[str, Artifact], class_split: Split, name: str
+) -> None:
+    old = trained[name].model.state_dict()
+    made = apply(BoundaryExpand(lr=0, freeze_batch_norm=True), trained[name], class_split, run()).model
+    assert made.state_dict().keys() == old.keys()
+    assert all(torch.equal(v, old[k]) for k, v in made.state_dict().items())  # ten rows in the head again
+
+
+def test_check_5_without_a_learning_rate_only_statistics_move(trained: dict[str, Artifact], class_split: Split) -> None:
+    old = trained["cnn"].model.state_dict()
+    made = apply(BoundaryExpand(lr=0), trained["cnn"], class_split, run()).model
+    parameters = dict(made.named_parameters())
+    assert all(torch.equal(v, old[k]) for k, v in parameters.items())
+    assert all(not torch.equal(v, old[k]) for k, v in made.named_buffers())
+
+
+def test_check_6_no_retained_data_is_read(trained: dict[str, Artifact], class_split: Split) -> None:
+    assert BoundaryExpand.needs.reads == ("forget",)
+    apply(BoundaryExpand(epochs=1), trained["mlp"], class_split.only(["forget"], "boundary-expand"), run())
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_check_8_forgets_the_class_and_keeps_the_rest(
+    trained: dict[str, Artifact], class_split: Split, name: str
+) -> None:
+    made = apply(BoundaryExpand(lr=1e-3), trained[name], class_split, run())
+    assert accuracy(made.model, class_split.test_forget) < 0.15
+    kept = accuracy(made.model, class_split.test_retain)
+    assert kept > accuracy(trained[name].model, class_split.test_retain) - 0.15
+
+
+def test_one_step_by_hand(trained: dict[str, Artifact], class_split: Split) -> None:
+    method = BoundaryExpand(lr=0.01, epochs=1, batch_size=10**6, min_steps=0)
+    made = apply(method, trained["mlp"], class_split, run()).model
+    slow = run().copied(trained["mlp"].model)
+    x, _ = class_split.forget.tensors()
+    old = slow.get_submodule("fc2")
+    assert isinstance(old, nn.Linear)
+    wide = nn.Linear(64, 11)
+    row = torch.randn(1, 64, generator=run().generator("boundary-expand/new class")) * (2 / 75) ** 0.5
+    with torch.no_grad():
+        wide.weight.copy_(torch.cat([old.weight, row]))
+        wide.bias.copy_(torch.cat([old.bias, torch.zeros(1)]))
+    slow.set_submodule("fc2", wide)
+    F.cross_entropy(slow(x), torch.full((len(x),), 10)).backward()
+    with torch.no_grad():
+        for p in slow.parameters():
+            assert p.grad is not None
+            p -= 0.01 * p.grad
+    for (name, p), q in zip(slow.named_parameters(), made.parameters(), strict=True):
+        torch.testing.assert_close(p[:10] if name.startswith("fc2") else p, q, rtol=1e-5, atol=1e-7)
+
+
+def test_says_when_the_class_was_left_in_place(trained: dict[str, Artifact], class_split: Split) -> None:
+    here = run()
+    apply(BoundaryExpand(lr=1e-7), trained["mlp"], class_split, here)
+    assert any("raise lr" in note for note in here.notes)
+
+
+def test_models_without_a_linear_head_are_sent_elsewhere(trained: dict[str, Artifact], class_split: Split) -> None:
+    scaled = nn.Sequential(small_mlp(), nn.Softplus())
+    with pytest.raises(InputError, match="boundary-shrink"):
+        apply(BoundaryExpand(), dataclasses.replace(trained["mlp"], model=scaled), class_split, run())
