@@ -105,8 +105,8 @@ probe_recall | features | New head on frozen features: forgotten classes recogni
     classes better than on a retrained model's features, the knowledge was hidden, not removed.
 
 probe_recall_few | features | New head from a few records: forgotten classes recognised | share | reference |
-    The same with only a few records per class, averaged over several draws; tells features apart where the full
-    probe is always right.
+    The same with a head made from very few records per class (nearest mean), averaged over many draws; tells features
+    apart where the full probe is always right.
 
 separation | features | How far the forgotten classes stand apart in the features | ratio | reference |
     Squared distance of a forgotten class's mean to the nearest kept class's, over the mean spread within classes; a

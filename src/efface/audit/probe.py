@@ -72,14 +72,14 @@ def few_record_probe(
     test: Tensor,
     generator: torch.Generator,
     *,
-    per_class: int = 5,
-    draws: int = 10,
-    strength: float = 1.0,
+    per_class: int = 1,
+    draws: int = 100,
 ) -> Tensor:
-    """Return how often each unseen record is given each class by probes fitted on a few records per class.
+    """Return how often each unseen record is given each class by heads made from a few records per class.
 
-    The full probe is right nearly always on any network's features, also on those of a network that never saw the
-    class; with a few records the features themselves must already separate it.
+    Each draw takes `per_class` records of every class; an unseen record gets the class whose mean over them is nearest
+    to its features. The full probe is right nearly always on any network's features, also on those of a network that
+    never saw the class; with a few records the features themselves must already separate it.
 
     Args:
         train: Features of training records of all classes, shape (records, features).
@@ -88,7 +88,6 @@ def few_record_probe(
         generator: Where the draws come from; give an equal one for each model, so that all see the same records.
         per_class: Records of each class in each draw.
         draws: Number of draws.
-        strength: Inverse penalty C.
 
     Returns:
         Shares over draws, float64, shape (others, classes), with classes up to the largest label.
@@ -96,17 +95,20 @@ def few_record_probe(
     Raises:
         InputError: As in `linear_probe`, or if a class has fewer records than `per_class`.
     """
-    classes = torch.unique(train_labels).tolist()
-    positions = {c: (train_labels == c).nonzero().flatten() for c in classes}
-    scarce = [c for c in classes if len(positions[c]) < per_class]
+    x, y, z = (torch.from_numpy(a) for a in _checked(train, train_labels, test))
+    classes = torch.unique(y)
+    scarce = [int(c) for c in classes if int((y == c).sum()) < per_class]
     if scarce:
         raise InputError(f"Classes {scarce} have fewer than {per_class} training records; lower per_class.")
-    votes = torch.zeros(len(test), max(classes) + 1, dtype=torch.float64)
-    for _ in range(draws):
-        chosen = torch.cat([p[torch.randperm(len(p), generator=generator)[:per_class]] for p in positions.values()])
-        answers = linear_probe(train[chosen], train_labels[chosen], test, strength=strength)
-        votes[torch.arange(len(test)), answers] += 1 / draws
-    return votes
+    prototypes = []
+    for c in classes:
+        positions = (y == c).nonzero().flatten()
+        order = torch.rand(draws, len(positions), generator=generator).argsort(1)[:, :per_class]
+        prototypes.append(x[positions[order]].mean(1))
+    heads = torch.stack(prototypes, 1).flatten(0, 1)
+    nearest = torch.cdist(z, heads).reshape(len(z), draws, len(classes)).argmin(2)
+    votes = torch.zeros(len(z), int(classes.max()) + 1, dtype=torch.float64)
+    return votes.scatter_add_(1, classes[nearest], torch.full(nearest.shape, 1 / draws, dtype=torch.float64))
 
 
 def class_separation(

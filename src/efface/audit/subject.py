@@ -55,7 +55,7 @@ class AuditSettings(BaseModel):
     attack_samples: int = Field(default=2_000, ge=2)
     probe_per_class: int = Field(default=200, ge=1)
     few_per_class: int = Field(default=1, ge=1)
-    few_draws: int = Field(default=40, ge=2)
+    few_draws: int = Field(default=100, ge=2)
     probe_test: int = Field(default=1_000, ge=1)
     relearn_cap: int = Field(default=100, ge=0)
     relearn_alpha: float = Field(default=0.05, ge=0, lt=1)
