@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from efface.artifact import Artifact, Record
+from efface.artifact import Artifact
 from efface.data import Data, Split
 from efface.errors import InputError
-from efface.methods.catalogue import make, methods
+from efface.lineage import check_data, check_reference, rebuilt, split_under
+from efface.methods.catalogue import make
 from efface.methods.method import Method, apply, given, prepare
 from efface.models.check import check_model
 from efface.models.spec import ModelSpec, build
@@ -66,7 +67,7 @@ def train(
     run = Run(seed=recipe.seed, device=device, precision=recipe.precision, progress=progress)
     spec: ModelSpec | None = None
     if isinstance(model, Artifact):
-        _same_data(model.record, data)
+        check_data(model.record, data)
         spec, network = model.record.model, model.model
         split = split_of(model, data)
     else:
@@ -124,7 +125,7 @@ def forget(
     """
     chosen = _method(method, settings)
     if isinstance(model, Artifact):
-        _same_data(model.record, data)
+        check_data(model.record, data)
         recipe = model.record.recipe
         split = split_of(model, data, request)
     else:
@@ -180,11 +181,11 @@ def audit(
     if original is None:
         raise InputError("the original model is missing: give the model (or artifact folder) before forgetting")
     if record is not None:
-        _same_data(record, data)
+        check_data(record, data)
         validation, split_seed, recipe = record.data.validation, record.data.split_seed, record.recipe
         earlier = tuple(r for r in record.earlier_requests if r != request)
     elif isinstance(original, Artifact):
-        _same_data(original.record, data)
+        check_data(original.record, data)
         validation, split_seed = original.record.data.validation, original.record.data.split_seed
         recipe, earlier = original.record.recipe, original.record.earlier_requests
     else:
@@ -228,16 +229,7 @@ def audit(
 
 def split_of(artifact: Artifact, data: Data, request: Request | None = None) -> Split:
     """Return the data split as the artifact was trained on it, under a further request."""
-    record = artifact.record
-    return Split.of(data, request, record.data.validation, record.data.split_seed, record.earlier_requests)
-
-
-def rebuilt(model: nn.Module, record: Record) -> nn.Module:
-    """Return the architecture that a record's chain of methods left; for `Artifact.load`."""
-    for step in record.chain:
-        if step.method in methods():
-            model = make(step.method, step.settings).rebuild(model, step)
-    return model
+    return split_under(artifact.record, data, request)
 
 
 def _method(method: str | Method, settings: Mapping[str, Any] | None) -> Method:
@@ -263,41 +255,8 @@ def _references(
     made = []
     for reference in listed:
         if isinstance(reference, Artifact):
-            _check_reference(reference.record, original.record, split)
+            check_reference(reference.record, original.record, split)
             made.append(reference)
         else:
             made.append(given(reference, split, original.record.recipe, run))
     return made
-
-
-def _check_reference(reference: Record, original: Record, split: Split) -> None:
-    """Refuse references trained on other data, for another request, or by another recipe."""
-    different = [
-        name
-        for name, a, b in (
-            ("data", reference.data.fingerprint, original.data.fingerprint),
-            ("held-out fraction", reference.data.validation, original.data.validation),
-            ("held-out seed", reference.data.split_seed, original.data.split_seed),
-            ("model", reference.model, original.model),
-            ("recipe", reference.recipe, original.recipe),
-        )
-        if a != b
-    ]
-    if reference.method != "retrain":
-        different.insert(0, f"method ({reference.method} instead of retrain)")
-    elif split.resolved is not None and reference.request_fingerprint != split.resolved.fingerprint:
-        different.insert(0, "request")
-    if different:
-        raise InputError(
-            f"the retrained model does not fit this audit; different: {', '.join(different)}. "
-            "Make one with method retrain from the same original and request"
-        )
-
-
-def _same_data(record: Record, data: Data) -> None:
-    if record.data.fingerprint != data.fingerprint:
-        raise InputError(
-            f"this is not the data that the artifact was trained on (fingerprint {data.fingerprint[:12]}..., recorded "
-            f"{record.data.fingerprint[:12]}... for {record.data.source} with {record.data.options}); load it with the "
-            "same options"
-        )

@@ -18,7 +18,17 @@ from efface.models.spec import ModelSpec
 from efface.run import Run
 from efface.training import Recipe, fit
 
-__all__ = ["Method", "Needs", "apply", "describe_data", "given", "need_memory", "prepare"]
+__all__ = [
+    "Method",
+    "Needs",
+    "apply",
+    "check",
+    "describe_data",
+    "forgotten",
+    "given",
+    "need_memory",
+    "prepare",
+]
 
 Target = Literal["classes", "items"]
 
@@ -172,6 +182,18 @@ def apply(method: Method, artifact: Artifact, split: Split, run: Run) -> Artifac
         NotPreparedError: Training left nothing behind for it.
         InputError: The method's own check, or forgetting produced weights that are not finite.
     """
+    check(method, artifact, split)
+    before = weights_sha256(artifact.model.state_dict())
+    started = time.perf_counter()
+    model = method.forget(artifact, split.only(method.reads(), method.name), run)
+    seconds = time.perf_counter() - started
+    if weights_sha256(artifact.model.state_dict()) != before:
+        raise RuntimeError(f"{method.name} changed its input model; this is a defect of the method")
+    return forgotten(method, artifact, model, split, run, {"forget": seconds})
+
+
+def check(method: Method, artifact: Artifact, split: Split) -> None:
+    """Raise what `apply` raises before any work: no request, a target that the method cannot serve, its own check."""
     if split.request is None or split.resolved is None:
         raise InputError("there is no request in this split; give one to Split.of")
     target = split.request.target
@@ -181,12 +203,25 @@ def apply(method: Method, artifact: Artifact, split: Split, run: Run) -> Artifac
             f"methods that can: {', '.join(_serving(target))}"
         )
     method.check(artifact, split)
-    before = weights_sha256(artifact.model.state_dict())
-    started = time.perf_counter()
-    model = method.forget(artifact, split.only(method.reads(), method.name), run)
-    seconds = time.perf_counter() - started
-    if weights_sha256(artifact.model.state_dict()) != before:
-        raise RuntimeError(f"{method.name} changed its input model; this is a defect of the method")
+
+
+def forgotten(
+    method: Method, artifact: Artifact, model: nn.Module, split: Split, run: Run, seconds: dict[str, float]
+) -> Artifact:
+    """Return the new artifact around the model that a method made; `apply` does so itself.
+
+    Args:
+        method: What made it.
+        artifact: What it was made from.
+        model: What was made.
+        split: The data under the request.
+        run: What it ran on.
+        seconds: Wall time; `forget` where it may be compared with other methods' times.
+
+    Raises:
+        InputError: The weights are not finite.
+    """
+    assert split.resolved is not None
     model.eval()
     bad = [k for k, v in model.state_dict().items() if v.is_floating_point() and not v.isfinite().all()]
     if bad:
@@ -203,11 +238,11 @@ def apply(method: Method, artifact: Artifact, split: Split, run: Run) -> Artifac
         recipe=artifact.record.recipe,
         seed=run.seed,
         device=str(run.device),
-        seconds={"forget": seconds},
+        seconds=seconds,
         notes=tuple(run.notes),
         history=tuple(run.history.rows),
         versions=versions(),
-        weights_before=before,
+        weights_before=weights_sha256(artifact.model.state_dict()),
         weights_after=weights_sha256(model.state_dict()),
         parent=artifact.record,
     )

@@ -38,9 +38,14 @@ class Retrain(Method):
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a freshly initialised twin trained on the retained data."""
-        fresh = run.copied(reset(artifact.model, run.number("retrain/initial weights")))
+        return fit(self.fresh(artifact.model, run), split.retain, artifact.record.recipe, run, stage=self.name)
+
+    @staticmethod
+    def fresh(model: nn.Module, run: Run) -> nn.Module:
+        """Return a twin with new random weights from the run's seed; frozen parameters keep their values."""
+        twin = run.copied(reset(model, run.number("retrain/initial weights")))
         with torch.no_grad():
-            for parameter, original in zip(fresh.parameters(), artifact.model.parameters(), strict=True):
+            for parameter, original in zip(twin.parameters(), model.parameters(), strict=True):
                 if not original.requires_grad:
                     parameter.copy_(original)
-        return fit(fresh, split.retain, artifact.record.recipe, run, stage="retrain")
+        return twin
