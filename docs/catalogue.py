@@ -1,4 +1,4 @@
-"""Write the method list into README.md and docs/methods.md from the classes; `--check` says whether both are current."""
+"""Write the method list into README.md and docs/methods.md from the classes; `--check` says if both are current."""
 
 from __future__ import annotations
 

@@ -347,6 +347,9 @@ def compare(
     root: RootOption = None,
     download: DownloadOption = False,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes with one thread each.")] = 1,
+    cells: Annotated[
+        Path | None, typer.Option("--cells", help="Folder of finished cells and originals, to share between plans.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ignore finished cells and compute all again.")] = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -363,6 +366,7 @@ def compare(
         fresh=fresh,
         device=device,
         workers=workers,
+        cells=cells,
         progress=_progress(quiet),
     )
     if as_json:

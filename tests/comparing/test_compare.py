@@ -133,3 +133,13 @@ def test_a_cells_key_depends_on_what_its_result_depends_on_and_on_nothing_else()
     assert {renamed.key(c) for c in renamed.cells()} == keys
     longer = Plan.model_validate({**PLAN, "recipe": {**PLAN["recipe"], "epochs": 5}})
     assert not keys & {longer.key(c) for c in longer.cells()}
+
+
+def test_a_method_that_fails_keeps_its_row_and_its_reason(plan_file, tmp_path):
+    diverging = {"method": "fine-tune", "settings": {"lr": 1e30}}
+    plan_file.write_text(yaml.safe_dump({**PLAN, "methods": [{"method": "original"}, diverging], "published": {}}))
+    result = compare(plan_file)
+    failed = result.frame[result.frame.entry == "fine-tune"]
+    assert failed.A_R.isna().all()
+    assert failed.refused.str.contains("not finite").all()
+    assert "not finite" in (tmp_path / "results" / "smoke" / "table.md").read_text()

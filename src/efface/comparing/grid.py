@@ -36,6 +36,7 @@ def compare(
     fresh: bool = False,
     device: str = "auto",
     workers: int = 1,
+    cells: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Run a grid of methods, requests and seeds, and write results.csv, table.md and plan.json.
@@ -49,6 +50,7 @@ def compare(
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         workers: Processes; each trains and forgets on its own share of seeds with one thread. Times are then not
             comparable with those of one worker.
+        cells: Folder of finished cells and trained originals; OUT/.cells by default. Plans may share one.
         progress: Where to show progress.
 
     Raises:
@@ -62,10 +64,10 @@ def compare(
         plan = read_plan(path)
         out = path.parent / "results" / plan.name if out is None else out
     folder = Path(out)
-    cells = plan.cells()
-    done = folder / FINISHED
+    grid = plan.cells()
+    done = folder / FINISHED if cells is None else Path(cells)
     done.mkdir(parents=True, exist_ok=True)
-    missing = [c for c in cells if fresh or not (done / f"{plan.key(c)}.json").is_file()]
+    missing = [c for c in grid if fresh or not (done / f"{plan.key(c)}.json").is_file()]
     # Cells that share an original follow one another, so that it is trained once.
     missing.sort(key=plan.original_key)
     groups = [list(g) for _, g in groupby(missing, key=plan.original_key)]
@@ -77,7 +79,7 @@ def compare(
     )
     for _ in progress.track(finished, f"compare {plan.name}", len(missing)):
         pass
-    rows = [json.loads((done / f"{plan.key(c)}.json").read_bytes()) | {"entry": c.entry} for c in cells]
+    rows = [json.loads((done / f"{plan.key(c)}.json").read_bytes()) | {"entry": c.entry} for c in grid]
     comparison = Comparison.of(plan, rows)
     comparison.write(folder)
     return comparison
@@ -143,25 +145,32 @@ def _original(plan: Plan, cell: Cell, data: Data, done: Path, device: str, progr
 
 
 def _one(plan: Plan, cell: Cell, original: Artifact, data: Data, device: str, progress: Progress) -> dict[str, Any]:
+    """Return one cell's result; a method that refuses or fails leaves its reason in place of scores."""
     split = verbs.split_of(original, data, cell.request)
     run = Run(seed=cell.seed + 1, device=device, precision=plan.recipe.precision, progress=progress)
-    if cell.method == ORIGINAL:
-        model, record = original.model, original.record
-    else:
-        made = verbs.forget(
-            original, data, cell.request, method=cell.method, settings=cell.settings, device=device, progress=progress
-        )
-        model, record = made.model, made.record
-    return {
+    result = {
         "entry": cell.entry,
         "method": cell.method,
         "settings": cell.settings,
         "request": cell.request.describe(),
         "seed": cell.seed,
-        "seconds": record.seconds.get("forget"),
+        "seconds": None,
         "train_seconds": original.record.seconds["train"],
-        "notes": list(record.notes) if cell.method != ORIGINAL else [],
-        "device": record.device,
-        "versions": record.versions,
-        "scores": measure(run.copied(model), original.model, split, run, plan.measures),
+        "notes": [],
+        "refused": "",
+        "device": original.record.device,
+        "versions": original.record.versions,
+        "scores": {},
     }
+    model = original.model
+    if cell.method != ORIGINAL:
+        method, settings = cell.method, cell.settings
+        try:
+            made = verbs.forget(
+                original, data, cell.request, method=method, settings=settings, device=device, progress=progress
+            )
+        except InputError as error:
+            return result | {"refused": str(error)}
+        model = made.model
+        result |= {"seconds": made.record.seconds["forget"], "notes": list(made.record.notes)}
+    return result | {"scores": measure(run.copied(model), original.model, split, run, plan.measures)}

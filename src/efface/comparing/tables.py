@@ -56,7 +56,7 @@ class Comparison:
                 | varied
                 | row["scores"]
                 | {k: row[k] for k in ("seconds", "train_seconds")}
-                | {"notes": " | ".join(row["notes"])}
+                | {"refused": row["refused"], "notes": " | ".join(row["notes"])}
             )
         first = rows[0]
         versions = ", ".join(f"{k} {v}" for k, v in first["versions"].items())
@@ -103,6 +103,13 @@ class Comparison:
         lines += [self._table(by_request=False), ""]
         if many_requests and not any(e.grid for e in plan.methods):
             lines += ["By request, mean ± standard deviation over seeds.", "", self._table(by_request=True), ""]
+        refused = self.frame[self.frame.refused != ""]
+        if len(refused):
+            lines += ["Cells that a method refused, or that failed; they count in no mean:", ""]
+            for (entry, why), group in refused.groupby(["entry", "refused"], sort=False):
+                cells = ", ".join(f"{r.request} seed {r.seed}" for r in group.itertuples())
+                lines.append(f"- {entry} ({cells}): {why}")
+            lines.append("")
         return "\n".join(lines)
 
     def to_json(self) -> str:
