@@ -238,8 +238,9 @@ class DatasetSamples(Samples):
             batch_sampler=wanted,
             num_workers=self.workers,
             pin_memory=torch.device(device).type == "cuda",
-            # DataLoader otherwise draws its workers' base seed from the global generator.
-            generator=torch.Generator().manual_seed(0) if generator is None else generator,
+            # DataLoader draws its workers' base seed: not from the global generator, nor from ours, whose draws
+            # must be those that an array in memory would get.
+            generator=torch.Generator().manual_seed(0 if generator is None else generator.initial_seed()),
         )
         loaded = iter(loader)
         for positions in batches:
