@@ -55,6 +55,17 @@ def test_a_key_number_that_is_missing_gives_way_to_one_that_is_measured(audit):
     ]  # fmt: skip
 
 
+def test_the_attack_that_found_something_is_on_the_first_screen(make_audit):
+    """A card that shows a harmless attack, while another one of the verdict found a difference, would mislead."""
+    base = make_audit()
+    rmia, threshold = (
+        base.verdict.checks[0].model_copy(update={"key": key, "measure": key, "outcome": outcome})
+        for key, outcome in (("rmia_auc", "alike"), ("population_auc", "differs"))
+    )
+    verdict = base.verdict.model_copy(update={"checks": (rmia, threshold)})
+    assert key_numbers(make_audit(verdict=verdict))[2].measure.key == "population_auc"
+
+
 def test_everything_missing_is_listed_once(audit):
     titles = [t for group in not_assessed(audit).values() for t in group]
     missing = [k for k, s in audit.row(audit.candidate).scores.items() if not s.measured]

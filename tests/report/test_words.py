@@ -47,6 +47,11 @@ def test_units():
     assert texts == ["1,240×", "3", "0.125 nats", "not assessed"]
 
 
+def test_plain_numbers_have_three_digits():
+    texts = [words.number(v, "number") for v in (1.0, 0.51, -11.04, 12345.6, 0.0, 1e-5)]
+    assert texts == ["1.00", "0.510", "−11.0", "12,346", "0", "1e−05"]
+
+
 def test_an_interval_says_its_unit_once():
     assert words.interval(0.1, 0.2, "share").replace(NBSP, " ") == "10.0 to 20.0 %"
     assert words.interval(0.1, None, "share") == ""

@@ -56,27 +56,31 @@ class KeyNumber:
     check: Check | None
 
 
-_QUESTIONS = {
-    "Is it still recognised?": ("test_forget_accuracy", "forget_accuracy"),
-    "Does everything else still work?": ("test_accuracy", "retain_accuracy"),
-    "Can an attacker tell?": ("lira_auc", "rmia_auc", "population_auc", "loss_attack"),
-    "Is it gone, or only hidden?": ("probe_recall_few", "probe_recall", "probe_outputs", "ain", "relearn_steps"),
+_QUESTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "Is it still recognised?": (("test_forget_accuracy", "forget_accuracy"), ()),
+    "Does everything else still work?": (("test_accuracy", "retain_accuracy"), ()),
+    "Can an attacker tell?": (("lira_accuracy", "rmia_auc", "population_auc"), ("membership", "ensembles")),
+    "Is it gone, or only hidden?": (("probe_recall_few", "probe_recall", "ain"), ("features", "relearning")),
 }
+"""Questions with the scores that answer them, and the groups in which a check's score is preferred to these."""
 
 
 def key_numbers(audit: Audit) -> tuple[KeyNumber, ...]:
     """Return the four numbers of the first screen: recognition, utility, attack, what is left inside.
 
-    For each, the score that a check of the verdict rests on is preferred to other measured ones.
+    For each question, a score on which a check found a difference comes first (the worst news is on the first screen),
+    then one on which another check rests, then any measured one.
     """
     row = audit.row(audit.candidate)
     checks = {check.measure: check for check in audit.verdict.checks}
+    ranks = {"differs": 0, "alike": 1, "not assessed": 2}
     found = []
-    for question, keys in _QUESTIONS.items():
-        known = [k for k in keys if k in row.scores and k in audit.measures]
+    for question, (keys, groups) in _QUESTIONS.items():
+        rests = [k for k in checks if k in audit.measures and audit.measures[k].group in groups]
+        known = [k for k in dict.fromkeys([*keys, *rests]) if k in row.scores and k in audit.measures]
         if not audit.forget_classes:  # no class is forgotten, so these compare unrelated things
-            known = [k for k in known if k not in {"test_forget_accuracy"} and not k.startswith("probe")]
-        known.sort(key=lambda k: (not row[k].measured, k not in checks))
+            known = [k for k in known if k != "test_forget_accuracy" and audit.measures[k].group != "features"]
+        known.sort(key=lambda k: (not row[k].measured, ranks[checks[k].outcome] if k in checks else 3))
         if known:
             measure, score = audit.measures[known[0]], row[known[0]]
             found.append(KeyNumber(question, measure, score, _strip(score, measure), checks.get(known[0])))

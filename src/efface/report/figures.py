@@ -223,10 +223,14 @@ def _floats(column: Sequence[float | None]) -> np.ndarray:
 def _name_ends(axes: Axes, ends: list[tuple[float, float, str, str]], gap: float) -> None:
     """Names at the right ends of lines, moved apart where they would lie on each other."""
     bottom, top = axes.get_ylim()
-    last = -np.inf
+    left, right = axes.get_xlim()
+    placed: list[tuple[float, float]] = []
     for x, y, name, colour in sorted(ends, key=lambda end: end[1]):
-        place = max(y, last + gap * (top - bottom))
-        last = place
+        place = y
+        for near, height in placed:
+            if abs(near - x) < 0.2 * (right - left):
+                place = max(place, height + gap * (top - bottom))
+        placed.append((x, place))
         axes.annotate(
             name, (x, place), (9, 0), textcoords="offset points", va="center", color=colour, fontweight="bold",
             annotation_clip=False,

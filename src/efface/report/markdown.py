@@ -18,13 +18,12 @@ from efface.report.page import (
     audited,
     checks_lede,
     history_of,
+    outcomes,
     sorted_checks,
     split_headline,
 )
 
 __all__ = ["markdown"]
-
-OUTCOMES = {"alike": "no difference found", "differs": "**differs**", "not assessed": "not assessed"}
 
 
 def markdown(audit: Audit, record: Record | None = None) -> str:
@@ -95,7 +94,8 @@ def _first(audit: Audit, record: Record | None) -> list[str]:
 
 
 def _checks(audit: Audit) -> list[str]:
-    rows = [(_text(c.question), OUTCOMES[c.outcome], _text(c.finding)) for c in sorted_checks(audit)]
+    said = outcomes(audit)
+    rows = [(_text(c.question), said[c.outcome], _text(c.finding)) for c in sorted_checks(audit)]
     table = _table(("Question", "Outcome", "Finding"), rows)
     return [f"## {SECTIONS['checks']}", checks_lede(audit), table if rows else ""]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import efface
 from efface.artifact import Record
 from efface.audit.measures import Measure
-from efface.audit.result import Audit, Check, Score
+from efface.audit.result import Audit, Check, Outcome, Score
 from efface.report import words
 from efface.report.choice import breaks, columns, group_measures, key_numbers, not_assessed
 from efface.report.illustrations import illustrations
@@ -37,6 +38,9 @@ LIMITS_LEDE = {
     "c": "The candidate was compared with several retrained models. No finite number of them excludes every attack.",
 }
 """What the level of evidence leaves open."""
+
+ORDER: tuple[Outcome, ...] = ("differs", "not assessed", "alike")
+"""Worst news first."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def html(audit: Audit, record: Record | None = None) -> str:
         checks=sorted_checks(audit),
         checks_lede=checks_lede(audit),
         columns=columns(audit),
+        conclusion=conclusion(audit),
         evidence=level,
         figures=illustrations(audit, record),
         floors=any(words.floor(s, audit.measures[k]) for k, s in candidate.scores.items() if k in audit.measures),
@@ -91,6 +96,7 @@ def html(audit: Audit, record: Record | None = None) -> str:
         keys=key_numbers(audit),
         limits_lede=LIMITS_LEDE[audit.level],
         missing=not_assessed(audit),
+        outcomes=outcomes(audit),
         others=[row for row in audit.rows if row.name != audit.candidate],
         sections=SECTIONS,
         statement=statement,
@@ -112,19 +118,37 @@ def split_headline(audit: Audit) -> tuple[str, str]:
 
 def sorted_checks(audit: Audit) -> tuple[Check, ...]:
     """Return the verdict's checks: those that found a difference first, then those not made."""
-    order = ("differs", "not assessed", "alike")
-    return tuple(sorted(audit.verdict.checks, key=lambda check: order.index(check.outcome)))
+    return tuple(sorted(audit.verdict.checks, key=lambda check: ORDER.index(check.outcome)))
+
+
+def outcomes(audit: Audit) -> dict[str, str]:
+    """Return what each outcome of a check is called; without a retrained model nothing can be alike."""
+    compared = audit.reference is not None
+    return {
+        "alike": "No difference found" if compared else "Nothing wrong found",
+        "differs": "Differs" if compared else "Fails",
+        "not assessed": "Not assessed",
+    }
+
+
+def conclusion(audit: Audit) -> str:
+    """Return the verdict in a few words."""
+    compared = audit.reference is not None
+    return {
+        "alike": "No difference from retraining found",
+        "differs": "Differs from retraining" if compared else "Fails a sanity check",
+        "not assessed": "Not assessed, or not completely",
+    }[audit.verdict.outcome]
 
 
 def checks_lede(audit: Audit) -> str:
     """Return one sentence on how the checks came out."""
-    outcomes = [check.outcome for check in audit.verdict.checks]
-    if not outcomes:
+    names = outcomes(audit)
+    counts = Counter(check.outcome for check in audit.verdict.checks)
+    if not counts:
         return "No question was put to this model."
-    parts = (("differs", "found a difference"), ("alike", "found none"), ("not assessed", "could not be assessed"))
-    said = [f"{n} {words_}" for key, words_ in parts if (n := outcomes.count(key))]  # type: ignore[arg-type]
-    questions = "question" if len(outcomes) == 1 else "questions"
-    return f"{len(outcomes)} {questions}: {', '.join(said)}. A difference counts on either side."
+    said = "; ".join(f"{names[k].lower()}: {counts[k]}" for k in ORDER if counts[k])
+    return f"{counts.total()} {'question' if counts.total() == 1 else 'questions'} ({said}). A difference counts on either side."
 
 
 def asked(audit: Audit, record: Record | None) -> dict[str, str]:

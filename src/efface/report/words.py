@@ -78,7 +78,13 @@ def number(value: float | None, unit: str) -> str:
     if unit == "steps":
         text = f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
     else:
-        text = f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
+        text = (
+            f"{value:#.3g}"
+            if 0.001 <= abs(value) < 99.95
+            else f"{value:.3g}"
+            if abs(value) < 99.95
+            else f"{value:,.0f}"
+        )
         text += f"{_SPACE}nats" if unit == "nats" else ""
     return text.replace("-", _MINUS)
 
