@@ -1,0 +1,153 @@
+"""Bad Teacher: answer forget samples like an untrained network, and the rest like the original."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from efface.artifact import Artifact
+from efface.batch_size import fitting_batch
+from efface.data import Part, Split
+from efface.data.augment import Augment
+from efface.distillation import kl
+from efface.errors import InputError
+from efface.methods.method import Method, Needs
+from efface.models.predictions import logits
+from efface.models.reset import reset
+from efface.run import Run
+from efface.training import fit
+
+__all__ = ["BadTeacher"]
+
+
+@dataclass(frozen=True)
+class BadTeacher(Method):
+    """Distil two teachers: the incompetent one, of random weights, on D_f, and the original on a share of D_r.
+
+    q_i = softmax(T_d(x_i) / T) for a sample to forget, softmax(T_s(x_i) / T) for a kept one
+    L   = mean_i KL(q_i || softmax(S(x_i) / T)) [/ K]      over D_f and R, R = a random share of D_r drawn once
+
+    No label is read. The student S starts as the original and trains with BatchNorm in train mode. Different random
+    teachers give different results: compare at least three seeds. There is no stopping rule, and items are driven below
+    the accuracy that retraining leaves them.
+
+    Source: Chundawat, Tarun, Mandal, Kankanhalli, "Can Bad Teaching Induce Forgetting?", AAAI 2023, arXiv 2205.08096,
+    equation 5. Defaults: the official notebooks (CIFAR-Super20, a pretrained ResNet-18); the rate that suits them is
+    too small for small networks (digits, BatchNorm CNN, class 0: forget accuracy 0.96 at 1e-4, 0.07 at 1e-3).
+
+    Where paper and code differ: the code divides the divergence by the number of classes K (`reduction="elements"`, our
+    default), the paper does not (`batch`); with Adam it hardly matters.
+    Ours: each sample is seen by its one teacher, once, before training, so there is no augmentation and no third
+    forward pass; `min_steps`, because one epoch of batches of 256 is a step or two on small data; `stratified`, because
+    a plain draw can miss classes; `uniform`, the exact uniform distribution for T_d.
+
+    Attributes:
+        retain_share: Share of D_r in R.
+        stratified: Draw R class by class (this reads the labels of D_r).
+        epochs: Passes over D_f and R.
+        optimiser: `adam` or `sgd` (momentum 0.9).
+        lr: Constant learning rate.
+        batch_size: Samples per step.
+        min_steps: On small data the batch shrinks (not below 8) until a pass has this many steps; 0 never shrinks it.
+        temperature: T.
+        reduction: `elements` divides by K, `batch` does not.
+        uniform: Replace the random network by the uniform distribution.
+        freeze_batch_norm: Keep BatchNorm's running statistics.
+    """
+
+    retain_share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    stratified: bool = False
+    epochs: Annotated[float, Field(ge=0)] = 1.0
+    optimiser: Literal["adam", "sgd"] = "adam"
+    lr: Annotated[float, Field(ge=0)] = 1e-4
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    min_steps: Annotated[int, Field(ge=0)] = 60
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    reduction: Literal["elements", "batch"] = "elements"
+    uniform: bool = False
+    freeze_batch_norm: bool = False
+
+    name: ClassVar[str] = "bad-teacher"
+    needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
+    cost: ClassVar[str] = "O(N_F + 0.3 N_R), 1 epoch"
+    source: ClassVar[str] = "incompetent teacher, arXiv 2205.08096"
+    moves_batch_norm: ClassVar[bool] = True
+
+    def check(self, artifact: Artifact, split: Split) -> None:
+        """Raise an `InputError` if no random twin of the model can be made."""
+        if not self.uniform:
+            try:
+                reset(artifact.model, 0)
+            except InputError as error:
+                raise InputError(f"bad-teacher needs a random twin. {error} Or set uniform, or use scrub") from None
+
+    def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
+        """Return the student of both teachers."""
+        student, forget = run.copied(artifact.model), split.forget
+        part = self.lesson(split, run)
+        kept = logits(student, part.take(range(len(forget), len(part))), run.device)
+        classes = kept.shape[1]
+        if self.uniform:
+            gone = torch.zeros(len(forget), classes, device=run.device)
+        else:
+            gone = self._incompetent(artifact.model, part.take(range(len(forget))), run)
+        answers = torch.cat([gone, kept])
+
+        def loss(model: nn.Module, x: Tensor, positions: Tensor) -> Tensor:
+            mean = kl(answers[positions], model(x), self.temperature).mean()
+            return mean / classes if self.reduction == "elements" else mean
+
+        recipe = artifact.record.recipe.but(
+            optimiser=self.optimiser,
+            momentum=0.9,
+            nesterov=False,
+            lr=self.lr,
+            weight_decay=0.0,
+            schedule="constant",
+            epochs=self.epochs,
+            batch_size=fitting_batch(len(part), self.batch_size, self.min_steps),
+            augment=Augment(),
+            clip_norm=None,
+        )
+        fit(student, part, recipe, run, stage=self.name, loss=loss, freeze_batch_norm=self.freeze_batch_norm)
+        if split.forget_classes:
+            now, before = (logits(m, part.take(range(len(forget))), run.device) for m in (student, artifact.model))
+            same = float((now.argmax(1) == before.argmax(1)).float().mean())
+            if same > 0.5:
+                run.note(f"{self.name}: {same:.0%} of the forget data still gets the original's answer; raise lr")
+        return student
+
+    def lesson(self, split: Split, run: Run) -> Part:
+        """Return D_f followed by R; the "label" of a sample is its position, which finds its teacher's answer."""
+        forget, retain = split.forget, split.retain
+        size, generator = round(self.retain_share * len(retain)), run.generator("bad-teacher/retained share")
+        if self.stratified:
+            shares = [
+                retain.of_class(c).sample(max(1, round(self.retain_share * len(retain.of_class(c)))), generator)
+                for c in sorted(set(retain.labels.tolist()))
+            ]
+            indices = np.sort(np.concatenate([share.indices for share in shares]))
+        else:
+            indices = retain.sample(size, generator).indices
+        joined = Part("forget and retained share", forget.samples, np.concatenate([forget.indices, indices]))
+        return joined.relabelled(torch.arange(len(joined)))
+
+    def _incompetent(self, model: nn.Module, forget: Part, run: Run) -> Tensor:
+        """Return T_d's logits on the forget data, (N_f, K)."""
+        teacher = reset(model, run.generator("bad-teacher/incompetent teacher")).to(run.device)
+        answers = logits(teacher, forget, run.device)
+        p = (answers / self.temperature).softmax(1)
+        entropy, most = float(torch.special.entr(p).sum(1).mean()), math.log(answers.shape[1])
+        run.history.add(f"{self.name}/incompetent teacher", entropy=entropy, most=most)
+        if entropy < 0.8 * most:
+            run.note(
+                f"{self.name}: the random teacher is far from ignorant (entropy {entropy:.2f} of {most:.2f} nats): "
+                "it may name one wrong class for everything; try another seed, or uniform"
+            )
+        return answers
