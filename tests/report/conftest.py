@@ -28,7 +28,11 @@ def score(row: int, column: int, key: str, level: str) -> Score:
 
 
 def build(
-    level: str = "c", outcome: str = "differs", names: tuple[str, ...] = ("zero", "one", "two"), **changes
+    level: str = "c",
+    outcome: str = "differs",
+    names: tuple[str, ...] = ("zero", "one", "two"),
+    drawn: bool = False,
+    **changes,
 ) -> Audit:
     rows = tuple(
         Row(name=name, scores={k: score(r, c, k, level) for c, k in enumerate(MEASURES)})
@@ -69,7 +73,7 @@ def build(
             Exposed(id=4711, label=1, score=3.5, margin=2.25, expected=-1.5, direction="left", measure="sigmas"),
             Exposed(id=815, label=1, score=-3.0, margin=-9.5, expected=-1.25, direction="over", measure="sigmas"),
         ),
-        "plots": Plots(
+        "plots": Plots() if not drawn else Plots(
             per_class={r.name: tuple((0.9 - 0.1 * i) / (1 + j) for j in range(classes)) for i, r in enumerate(rows)},
             per_class_counts=tuple(54 for _ in names),
             confusion={r.name: table for r in rows},

@@ -26,7 +26,8 @@ def opened(path, profile) -> tuple[str, list[str]]:
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
-def test_the_browser_shows_the_verdict_of_the_audit_without_an_error(audit, record, tmp_path):
+def test_the_browser_shows_the_verdict_of_the_audit_without_an_error(make_audit, record, tmp_path):
+    audit = make_audit(drawn=True)
     write(audit, record, tmp_path)
     dom, console = opened(tmp_path / "report.html", tmp_path / "profile")
     assert console == []

@@ -80,22 +80,22 @@ zrf | agreement | Zero retrain forgetting (ZRF) | share | reference | arXiv 2205
     Likeness to a network with random weights on the forget data; never used in the verdict.
 
 forget_shift | membership | Margins above the retrained model's, forget data (AUC) | share | 0.5 |
-    Chance that a forget record gets a higher margin than another one gets from the retrained model; above 0.5
-    knowledge is left, below 0.5 the records are rejected more than by a model that never saw them.
+    Chance that a forget record gets a higher margin than another one gets from the retrained model; above 50 %
+    knowledge is left, below 50 % the records are rejected more than by a model that never saw them.
 
 population_auc | membership | Attack with one threshold (AUC) | share | reference |
-    Chance that a forgotten record looks more familiar to the model than an unseen one of the same class; 0.5 is
+    Chance that a forgotten record looks more familiar to the model than an unseen one of the same class; 50 % is
     chance, and both sides of it betray something.
 
 population_tpr | membership | Forget records found at a low false-positive rate | share | reference |
     Share of the forget records that the one-threshold attack finds while hardly accusing unseen ones.
 
 loss_attack | membership | Attack by logistic regression on the loss | share | reference |
-    Balanced accuracy of the 2023 challenge's attack; 0.5 is chance.
+    Balanced accuracy of the 2023 challenge's attack; 50 % is chance.
 
 rmia_auc | membership | Attack per record with reference models (RMIA, AUC) | share | reference | arXiv 2312.03262
     Chance that a forgotten record is better known than an unseen one, compared with models that never saw either;
-    0.5 is chance.
+    50 % is chance.
 
 rmia_tpr | membership | RMIA: forget records found at a low false-positive rate | share | reference | arXiv 2312.03262
     Share of the forget records that the attack per record finds while hardly accusing unseen ones.

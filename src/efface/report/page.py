@@ -148,7 +148,8 @@ def checks_lede(audit: Audit) -> str:
     if not counts:
         return "No question was put to this model."
     said = "; ".join(f"{names[k].lower()}: {counts[k]}" for k in ORDER if counts[k])
-    return f"{counts.total()} {'question' if counts.total() == 1 else 'questions'} ({said}). A difference counts on either side."
+    questions = "question" if counts.total() == 1 else "questions"
+    return f"{counts.total()} {questions} ({said}). A difference counts on either side."
 
 
 def asked(audit: Audit, record: Record | None) -> dict[str, str]:
