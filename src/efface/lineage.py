@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from torch import nn
 
 from efface.artifact import DataRecord, Record
@@ -12,7 +14,7 @@ from efface.models.spec import ModelSpec
 from efface.request import Request
 from efface.training import Recipe
 
-__all__ = ["check_data", "check_reference", "differences", "rebuilt", "split_under"]
+__all__ = ["check_data", "check_reference", "differences", "in_words", "rebuilt", "split_under"]
 
 
 def split_under(record: Record, data: Data, request: Request | None = None) -> Split:
@@ -42,28 +44,43 @@ def check_data(record: Record, data: Data) -> None:
         )
 
 
-def differences(
-    data: DataRecord, model: ModelSpec | None, recipe: Recipe, request_fingerprint: str | None, original: Record
-) -> dict[str, tuple[object, object]]:
-    """Return what keeps a retrained model from being a reference for an original: name -> (its own, needed).
+class Described(Protocol):
+    """What says how a model was trained: a `Record`, or the manifest of many references."""
+
+    @property
+    def data(self) -> DataRecord:
+        """Which data."""
+
+    @property
+    def model(self) -> ModelSpec | None:
+        """How the network is built."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+
+    @property
+    def request_fingerprint(self) -> str | None:
+        """What it was trained without."""
+
+
+def differences(reference: Described, needed: Described, request: str | None) -> dict[str, tuple[object, object]]:
+    """Return what keeps retrained models from being references: name -> (what they have, what is needed).
 
     Args:
-        data: Which data the retrained model saw.
-        model: How it was built.
-        recipe: How it was trained.
-        request_fingerprint: What it was trained without; None compares no requests.
-        original: Record of the original, or of what it was forgotten to.
+        reference: How the retrained models were trained.
+        needed: How the original was trained.
+        request: Fingerprint of the request that they must have been trained without.
     """
     pairs: dict[str, tuple[object, object]] = {
-        "data": (data.fingerprint, original.data.fingerprint),
-        "held-out fraction": (data.validation, original.data.validation),
-        "held-out seed": (data.split_seed, original.data.split_seed),
-        "model": (_words(model), _words(original.model)),
+        "request": (reference.request_fingerprint, request),
+        "data": (reference.data.fingerprint, needed.data.fingerprint),
+        "held-out fraction": (reference.data.validation, needed.data.validation),
+        "held-out seed": (reference.data.split_seed, needed.data.split_seed),
+        "model": (_words(reference.model), _words(needed.model)),
     }
-    theirs, ours = recipe.model_dump(), original.recipe.model_dump()
+    theirs, ours = reference.recipe.model_dump(), needed.recipe.model_dump()
     pairs |= {f"recipe's {name}": (theirs[name], ours[name]) for name in theirs}
-    if request_fingerprint is not None:
-        pairs["request"] = (request_fingerprint, original.request_fingerprint)
     return {name: (a, b) for name, (a, b) in pairs.items() if a != b}
 
 
@@ -73,11 +90,9 @@ def check_reference(reference: Record, original: Record, split: Split) -> None:
     Raises:
         InputError: It names every difference.
     """
-    found = differences(reference.data, reference.model, reference.recipe, None, original)
+    found = differences(reference, original, None if split.resolved is None else split.resolved.fingerprint)
     if reference.method != "retrain":
-        found = {"method": (reference.method, "retrain"), **found}
-    elif split.resolved is not None and reference.request_fingerprint != split.resolved.fingerprint:
-        found = {"request": (reference.request_fingerprint, split.resolved.fingerprint), **found}
+        found = {"method": (reference.method, "retrain")} | {k: v for k, v in found.items() if k != "request"}
     if found:
         raise InputError(
             f"the retrained model does not fit this audit; different: {in_words(found)}. "

@@ -1,0 +1,221 @@
+"""Where jobs run: one by one, as single-threaded processes, side by side in one batched network, or over Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import pickle
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from efface.artifact import Artifact
+from efface.data import Split
+from efface.data.mapped import mapped
+from efface.data.samples import DatasetSamples
+from efface.errors import InputError, nearest
+from efface.methods.method import forgotten
+from efface.methods.retrain import Retrain
+from efface.references.jobs import Job, Retraining
+from efface.references.together import fit_together, stackable
+from efface.run import Run
+
+__all__ = ["BACKENDS", "Backend", "chosen", "cores", "one_by_one", "over_ray", "processes", "side_by_side"]
+
+Backend = Literal["auto", "processes", "vmap", "serial", "ray"]
+BACKENDS: tuple[Backend, ...] = ("auto", "processes", "vmap", "serial", "ray")
+
+SMALL = 2_000_000
+"""Parameters up to which a network is too small to keep several cores, or a GPU, busy by itself."""
+
+AT_ONCE = 128
+"""Most models side by side; fewer where memory does not allow."""
+
+BESIDE = "seconds count while other models were trained beside this one; they are no time for retraining alone"
+
+Made = tuple[Job, Artifact | None]
+"""A finished job; no artifact where a worker has saved it already."""
+
+
+def chosen(backend: Backend, jobs: Sequence[Job], original: Artifact, split: Split, run: Run, workers: int) -> Backend:
+    """Return the backend that `auto` stands for here, or check the one asked for.
+
+    Small networks: `vmap` on a GPU, if they can be stacked; `processes` on several CPU cores. Large ones: `serial`.
+
+    Raises:
+        InputError: An unknown name, Ray is missing, or the model cannot be trained that way; says why.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"unknown backend {backend!r}. {nearest(backend, BACKENDS)}")
+    small = sum(p.numel() for p in original.model.parameters()) <= SMALL
+    if backend == "vmap" or (backend == "auto" and small and run.device.type == "cuda"):
+        why = _not_together(jobs, original, split, run)
+        if backend == "vmap" and why:
+            raise InputError(f"these models cannot be trained side by side: {why}. Use another backend")
+        return "serial" if why else "vmap"
+    if backend == "processes" or (backend == "auto" and small and workers > 1 and len(jobs) > 1):
+        why = _not_sendable(original, split)
+        if backend == "processes" and why:
+            raise InputError(f"the model or the data cannot be sent to another process: {why}. Use backend serial")
+        return "serial" if why else "processes"
+    if backend == "ray":
+        _ray()
+    return "serial" if backend == "auto" else backend
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def one_by_one(jobs: Sequence[Job], original: Artifact, split: Split, run: Run) -> Iterator[Made]:
+    """Do the jobs here, each with all threads; only these times may be compared with a method's."""
+    for job in jobs:
+        yield job, job.make(original, split, run.twin(job.seed))
+
+
+def side_by_side(jobs: Sequence[Job], original: Artifact, split: Split, run: Run) -> Iterator[Made]:
+    """Retrain many models as one batched network; in smaller groups where memory does not allow all at once."""
+    todo, size = list(jobs), AT_ONCE
+    while todo:
+        group = todo[:size]
+        runs = [run.twin(job.seed) for job in group]
+        started = time.perf_counter()
+        try:
+            models = [Retrain.fresh(original.model, r) for r in runs]
+            fit_together(models, split.retain, original.record.recipe, runs, stage=Retrain.name)
+        except torch.OutOfMemoryError:
+            if len(group) == 1:
+                raise InputError("one model alone does not fit into the GPU's memory; use smaller batches") from None
+            size = len(group) // 2
+            torch.cuda.empty_cache()
+            continue
+        seconds = {"side by side": (time.perf_counter() - started) / len(group)}
+        todo = todo[len(group) :]
+        for job, model, own in zip(group, models, runs, strict=True):
+            own.notes.append(f"trained side by side with {len(group) - 1} others: its {BESIDE}")
+            yield job, forgotten(Retrain(), original, model, split, own, seconds)
+
+
+def processes(
+    jobs: Sequence[Job], original: Artifact, split: Split, run: Run, folder: Path, workers: int
+) -> Iterator[Made]:
+    """Do the jobs in spawned processes with one thread each; inputs in memory are mapped, not copied.
+
+    Each process saves what it made, so that a stopped run keeps it.
+
+    Raises:
+        InputError: A process died.
+    """
+    with tempfile.TemporaryDirectory(prefix="efface-") as files:
+        state = (original, mapped(split, Path(files)), run.precision, folder)
+        pool = ProcessPoolExecutor(
+            min(workers, len(jobs)), multiprocessing.get_context("spawn"), initializer=_begin, initargs=state
+        )
+        try:
+            for future in as_completed([pool.submit(_make, job) for job in jobs]):
+                yield future.result(), None
+        except BrokenProcessPool:
+            raise InputError(
+                "a worker process died: too little memory for so many (use fewer workers), or a script without "
+                '`if __name__ == "__main__":` around its calls. Finished models are kept; start again to go on'
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_worker: list[tuple[Artifact, Split, Any, Path]] = []
+
+
+def _begin(original: Artifact, split: Split, precision: Any, folder: Path) -> None:
+    torch.set_num_threads(1)
+    _worker[:] = [(original, split, precision, folder)]
+
+
+def _make(job: Job) -> Job:
+    original, split, precision, folder = _worker[0]
+    artifact = job.make(original, split, Run(seed=job.seed, device="cpu", precision=precision))
+    _beside(artifact, "trained in a process with one thread, beside others").save(folder / job.folder)
+    return job
+
+
+def over_ray(jobs: Sequence[Job], original: Artifact, split: Split, run: Run, workers: int) -> Iterator[Made]:
+    """Do the jobs on a Ray cluster (the one that is connected, or a local one); models come back and are saved here.
+
+    Each task takes one CPU core, or one GPU where the run is on GPUs.
+
+    Args:
+        jobs: What to make.
+        original: The model that the request is addressed to.
+        split: The data under the request; sent to each node once.
+        run: Device kind and precision.
+        workers: Most tasks at once; results are collected before more are sent.
+    """
+    ray = _ray()
+    started = not ray.is_initialized()
+    if started:
+        ray.init(log_to_driver=False, configure_logging=False, include_dashboard=False)
+    try:
+        gpu = run.device.type == "cuda"
+        task = ray.remote(num_cpus=1, num_gpus=int(gpu))(_remote)
+        state = ray.put((original, split, run.device.type, run.precision))
+        waiting = list(jobs)
+        pending: list[Any] = []
+        while waiting or pending:
+            while waiting and len(pending) < workers:
+                pending.append(task.remote(state, waiting.pop(0)))
+            (first,), pending = ray.wait(pending, num_returns=1)
+            yield ray.get(first)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _remote(state: tuple[Artifact, Split, str, Any], job: Job) -> Made:
+    original, split, device, precision = state
+    if device == "cpu":
+        torch.set_num_threads(1)
+    artifact = job.make(original, split, Run(seed=job.seed, device=device, precision=precision))
+    artifact.model.cpu()
+    return job, dataclasses.replace(_beside(artifact, "trained over Ray"), parent=None)
+
+
+def _beside(artifact: Artifact, how: str) -> Artifact:
+    """Return an artifact whose time cannot be mistaken for that of retraining alone."""
+    record = artifact.record
+    seconds = {"side by side" if k == "forget" else k: v for k, v in record.seconds.items()}
+    notes = (*record.notes, f"{how}: its {BESIDE}")
+    return dataclasses.replace(artifact, record=record.model_copy(update={"seconds": seconds, "notes": notes}))
+
+
+def _not_together(jobs: Sequence[Job], original: Artifact, split: Split, run: Run) -> str:
+    if any(type(job) is not Retraining for job in jobs):
+        return "only plain retraining is done so, no unlearning method"
+    example, _ = next(split.retain.take(range(min(2, len(split.retain)))).batches(2, device=run.device))
+    return stackable(Retrain.fresh(original.model, run), example)
+
+
+def _not_sendable(original: Artifact, split: Split) -> str:
+    own = [s.dataset for s in (split.data.train, split.data.test) if isinstance(s, DatasetSamples)]
+    try:
+        for value in (original.model, *own):
+            ForkingPickler.dumps(value)
+    except (pickle.PicklingError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        return (str(error) or type(error).__name__).splitlines()[0]
+    return ""
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise InputError("Ray is not installed; pip install 'efface[ray]', or use another backend") from None
+    return ray
