@@ -132,7 +132,7 @@ def test_1_one_shot_form_for_equal_ridges() -> None:
 
 
 @pytest.mark.parametrize("hessian", [False, True])
-@pytest.mark.parametrize("ridge", [1e-4, 0.1])
+@pytest.mark.parametrize("ridge", [1e-3, 0.1])
 def test_4_all_solvers_agree(hessian: bool, ridge: float) -> None:
     x, y = data("classes")
     with torch.no_grad():
@@ -142,7 +142,7 @@ def test_4_all_solvers_agree(hessian: bool, ridge: float) -> None:
     at = Linearisation(model)
     problem = RidgeProblem(at, ridge, 0.1 * torch.randn(at.size, generator=draws(), dtype=torch.float64), hessian)
     primal, dual, cg = (
-        displacements(problem, pairs(x[4:], y[4:]), pairs(x[:4], y[:4]), solver, 2000, 1e-10)  # type: ignore[arg-type]
+        displacements(problem, pairs(x[4:], y[4:]), pairs(x[:4], y[:4]), solver, 2000, 1e-7)  # type: ignore[arg-type]
         for solver in SOLVERS
     )
     for a in ("retain", "full"):

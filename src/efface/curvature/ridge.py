@@ -105,7 +105,8 @@ def trapezium(found: Displacements, offset: Tensor) -> float:
     """Return the factor by which the published notebook lengthens a shift Δ = δ_r - δ_D that is too short.
 
     With a = w - w₀ - δ_r and φ the angle between Δ and a:
-    s = (‖Δ‖ + 2 sin(φ - π/2) ‖a‖) / ‖Δ‖ where cos φ < 0, else (‖Δ‖ + 2 cos φ ‖a‖) / ‖Δ‖; both are 1 + 2 |cos φ| ‖a‖/‖Δ‖.
+    s = (‖Δ‖ + 2 sin(φ - π/2) ‖a‖) / ‖Δ‖ where cos φ < 0, else (‖Δ‖ + 2 cos φ ‖a‖) / ‖Δ‖; that is, in both cases,
+    s = 1 + 2 |cos φ| ‖a‖ / ‖Δ‖.
 
     A heuristic that happened to fit: for a consistent linearisation the right factor is 1.
 
@@ -199,8 +200,9 @@ def _gram(problem: RidgeProblem, blocks: Pairs) -> Tensor:
 
 
 def _iterated(problem: RidgeProblem, retain: Pairs, forget: Pairs, iterations: int, tolerance: float) -> Displacements:
-    at, found, worst, steps = problem.at, [], 0.0, 0
-    for pairs in (list(retain), [*retain, *forget]):
+    at, worst, steps = problem.at, 0.0, 0
+    found: list[Tensor] = []
+    for pairs in (retain, [*retain, *forget]) if forget else (retain,):
         count = sum(len(x) for x, _ in pairs)
         rhs = -count * problem.ridge * problem.offset
         probabilities = []
@@ -208,14 +210,24 @@ def _iterated(problem: RidgeProblem, retain: Pairs, forget: Pairs, iterations: i
             e, p = problem.residual(x, y)
             probabilities.append(p)
             rhs = rhs - at.transposed(x, e)
-        solution, residual, direction = torch.zeros_like(rhs), rhs.clone(), rhs.clone()
+
+        def apply(
+            v: Tensor, pairs: Pairs = pairs, kept: Sequence[Tensor] = probabilities, count: int = count
+        ) -> Tensor:
+            out = count * problem.ridge * v
+            for (x, _), p in zip(pairs, kept, strict=True):
+                out = out + at.transposed(x, problem.curved(p, at.times(x, v)))
+            return out
+
+        # The second minimiser is close to the first: start there.
+        solution = found[0].clone() if found else torch.zeros_like(rhs)
+        residual = rhs - _applied(problem, pairs, probabilities, solution) if found else rhs.clone()
+        direction = residual.clone()
         squared, goal = residual.dot(residual), (tolerance * rhs.norm()) ** 2
         for _ in range(iterations):
             if squared <= goal:
                 break
-            applied = count * problem.ridge * direction
-            for (x, _), p in zip(pairs, probabilities, strict=True):
-                applied = applied + at.transposed(x, problem.curved(p, at.times(x, direction)))
+            applied = _applied(problem, pairs, probabilities, direction)
             step = squared / direction.dot(applied)
             solution, residual = solution + step * direction, residual - step * applied
             previous, squared = squared, residual.dot(residual)
@@ -223,7 +235,16 @@ def _iterated(problem: RidgeProblem, retain: Pairs, forget: Pairs, iterations: i
             steps += 1
         found.append(solution)
         worst = max(worst, float(squared.sqrt() / rhs.norm()) if float(rhs.norm()) > 0 else 0.0)
-    return Displacements(found[0], found[1], worst, steps)
+    return Displacements(found[0], found[-1], worst, steps)
+
+
+def _applied(problem: RidgeProblem, pairs: Pairs, probabilities: Sequence[Tensor], v: Tensor) -> Tensor:
+    """Return (JᵀHJ + n μ I) v, one forward-mode and one backward pass."""
+    at = problem.at
+    out = sum(len(x) for x, _ in pairs) * problem.ridge * v
+    for (x, _), p in zip(pairs, probabilities, strict=True):
+        out = out + at.transposed(x, problem.curved(p, at.times(x, v)))
+    return out
 
 
 def _jitter(matrix: Tensor) -> float:

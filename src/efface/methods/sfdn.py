@@ -11,12 +11,11 @@ from torch import nn
 
 from efface.artifact import Artifact
 from efface.curvature.fisher import fisher_diagonal
-from efface.curvature.scrubbing import NoiseRule, add_noise
+from efface.curvature.scrubbing import NoiseRule, add_noise, head_parameters
 from efface.data import Split
 from efface.errors import InputError
 from efface.methods.method import Method, Needs
 from efface.models.batch_norm import recompute_statistics
-from efface.models.head import head
 from efface.run import Run
 
 __all__ = ["SFDN"]
@@ -64,13 +63,15 @@ class SFDN(Method):
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if the model has no linear head."""
-        device = next(artifact.model.parameters()).device
         try:
-            name, layer = head(artifact.model, torch.zeros(2, *split.data.input_shape, device=device))
+            own = head_parameters(artifact.model, split.data.input_shape)
         except InputError as error:
             raise InputError(f"sfdn treats the head on its own. {error} Or use ssd, which treats all alike") from None
-        if self.hide and split.forget_classes and not all(p.requires_grad for p in layer.parameters()):
-            raise InputError(f"sfdn would hide the class in {name}, which is frozen; use hide=False, or unfreeze it")
+        frozen = [n for n in own if not artifact.model.get_parameter(n).requires_grad]
+        if self.hide and split.forget_classes and frozen:
+            raise InputError(
+                f"sfdn would hide the class in {frozen[0]}, which is frozen; use hide=False, or unfreeze it"
+            )
 
     def rule(self) -> NoiseRule:
         """Return how the Fisher diagonal becomes variances under these settings."""
@@ -82,8 +83,7 @@ class SFDN(Method):
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a noisy copy."""
         model = run.copied(artifact.model).eval()
-        name, _ = head(model, torch.zeros(2, *split.data.input_shape, device=run.device))
-        own = {f"{name}.weight", f"{name}.bias"} if name else {"weight", "bias"}
+        own = head_parameters(model, split.data.input_shape)
         fisher = fisher_diagonal(
             model,
             split.retain.batches(1024, device=run.device),
@@ -95,7 +95,7 @@ class SFDN(Method):
         if self.hide and split.forget_classes:
             rows = list(split.forget_classes)
             with torch.no_grad():
-                for key in own & set(variances):
+                for key in own:
                     model.get_parameter(key)[rows] = 0
                     variances[key][rows] = self.row_variance * rule.boost
             run.note(f"sfdn zeroed the head's rows of classes {rows}: this hides them, whatever the features hold")
