@@ -73,18 +73,24 @@ def key_numbers(audit: Audit) -> tuple[KeyNumber, ...]:
     """
     row = audit.row(audit.candidate)
     checks = {check.measure: check for check in audit.verdict.checks}
-    ranks = {"differs": 0, "alike": 1, "not assessed": 2}
+    rank = _ranks(audit)
     found = []
     for question, (keys, groups) in _QUESTIONS.items():
         rests = [k for k in checks if k in audit.measures and audit.measures[k].group in groups]
         known = [k for k in dict.fromkeys([*keys, *rests]) if k in row.scores and k in audit.measures]
         if not audit.forget_classes:  # no class is forgotten, so these compare unrelated things
             known = [k for k in known if k != "test_forget_accuracy" and audit.measures[k].group != "features"]
-        known.sort(key=lambda k: (not row[k].measured, ranks[checks[k].outcome] if k in checks else 3))
+        known.sort(key=lambda k: (not row[k].measured, rank.get(k, 3)))
         if known:
             measure, score = audit.measures[known[0]], row[known[0]]
             found.append(KeyNumber(question, measure, score, _strip(score, measure), checks.get(known[0])))
     return tuple(found)
+
+
+def _ranks(audit: Audit) -> dict[str, int]:
+    """By score: 0 if a check found a difference in it, 1 if it found none, 2 if it was not made."""
+    order = ("differs", "alike", "not assessed")
+    return {check.measure: order.index(check.outcome) for check in audit.verdict.checks}
 
 
 def _strip(score: Score, measure: Measure) -> Strip | None:
@@ -114,7 +120,11 @@ _COLUMNS: tuple[dict[str, str], ...] = (
     {"forget_accuracy": "Forget data"},
     {"test_accuracy": "Test data"},
     {"test_forget_accuracy": "Test, forgotten classes"},
-    {"rmia_auc": "Attack (RMIA, AUC)", "population_auc": "Attack (AUC)"},
+    {
+        "rmia_auc": "Attack (RMIA, AUC)",
+        "population_auc": "Attack (AUC)",
+        "forget_shift": "Margins above retrained (AUC)",
+    },
     {"probe_recall_few": "Probe, few records", "probe_recall": "Probe"},
     {"relearn_steps": "Steps to relearn"},
     {"seconds": "Time"},
@@ -124,10 +134,10 @@ _COLUMNS: tuple[dict[str, str], ...] = (
 def columns(audit: Audit) -> dict[str, Measure]:
     """Return the scores of the main table by a short title, leaving out what no model was measured on."""
     chosen = {}
-    rests = {check.measure for check in audit.verdict.checks}
+    rank = _ranks(audit)
     for titles in _COLUMNS:
         measured = [k for k in titles if k in audit.measures and _measured(audit.rows, k)]
-        measured.sort(key=lambda k: k not in rests)
+        measured.sort(key=lambda k: rank.get(k, 3))
         chosen.update({titles[k]: audit.measures[k] for k in measured[:1]})
     if "Test, forgotten classes" in chosen and "Test data" in chosen:
         chosen = {"Test, kept classes" if k == "Test data" else k: m for k, m in chosen.items()}

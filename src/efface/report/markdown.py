@@ -54,8 +54,8 @@ def _text(value: object) -> str:
     return re.sub(r"(?i)\b(https?|ftp|www)([:.])", r"\1&#8203;\2", line)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], rest: str = "---:") -> str:
+    lines = [head, ["---"] + [rest] * (len(head) - 1), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -96,7 +96,7 @@ def _first(audit: Audit, record: Record | None) -> list[str]:
 def _checks(audit: Audit) -> list[str]:
     said = outcomes(audit)
     rows = [(_text(c.question), said[c.outcome], _text(c.finding)) for c in sorted_checks(audit)]
-    table = _table(("Question", "Outcome", "Finding"), rows)
+    table = _table(("Question", "Outcome", "Finding"), rows, "---")
     return [f"## {SECTIONS['checks']}", checks_lede(audit), table if rows else ""]
 
 
