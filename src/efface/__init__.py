@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Artifact": "efface.artifact",
-    "Audit": "efface.audit.result",
+    "Audit": "efface.auditing.result",
     "Data": "efface.data",
     "InputError": "efface.errors",
     "ModelSpec": "efface.models.spec",
@@ -32,7 +32,7 @@ __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
     from efface.artifact import Artifact as Artifact
-    from efface.audit.result import Audit as Audit
+    from efface.auditing.result import Audit as Audit
     from efface.comparing import compare as compare
     from efface.data import Data as Data
     from efface.data import Split as Split

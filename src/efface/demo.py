@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from efface import verbs
-from efface.audit.result import Audit
+from efface.auditing.result import Audit
 from efface.data import load
 from efface.folder import new_folder
 from efface.models.spec import ModelSpec

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from efface.artifact import DataRecord, Record
-from efface.audit.measures import MEASURES
-from efface.audit.result import Audit, Check, Exposed, Histogram, Plots, Row, Score, Verdict
+from efface.auditing.measures import MEASURES
+from efface.auditing.result import Audit, Check, Exposed, Histogram, Plots, Row, Score, Verdict
 from efface.request import Request
 from efface.training import Recipe
 

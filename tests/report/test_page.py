@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from efface.audit.measures import MEASURES
+from efface.auditing.measures import MEASURES
 from efface.report import html, words
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}

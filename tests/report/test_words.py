@@ -1,7 +1,7 @@
 import pytest
 
-from efface.audit.measures import MEASURES
-from efface.audit.result import Score
+from efface.auditing.measures import MEASURES
+from efface.auditing.result import Score
 from efface.report import words
 
 NBSP = "\u00a0"

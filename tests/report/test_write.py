@@ -1,6 +1,6 @@
 import pytest
 
-from efface.audit.result import Audit
+from efface.auditing.result import Audit
 from efface.report import html, markdown, write
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from efface.audit.outputs import features_of, logits_of
-from efface.audit.probe import linear_probe
-from efface.audit.relearning import relearn
-from efface.audit.utility import accuracy
+from efface.auditing.outputs import features_of, logits_of
+from efface.auditing.probe import linear_probe
+from efface.auditing.relearning import relearn
+from efface.auditing.utility import accuracy
 from efface.data import Part, Split
 from efface.models.head import head
 from efface.run import Run

@@ -144,7 +144,7 @@ def _dealt(split: Split, shadows: int, run: Run) -> Iterator[tuple[tuple[int, ..
     """Deal the records to forget out in thirds, and yield which are out of, and unlearned by, each shadow model."""
     if not shadows:
         return
-    from efface.audit.lira import Role, thirds  # scipy, which the processes that train need not load
+    from efface.auditing.lira import Role, thirds  # scipy, which the processes that train need not load
 
     items = torch.from_numpy(split.forget.indices)
     roles = thirds(shadows, len(items), run.generator("shadows/roles"))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from efface.artifact import Record
-from efface.audit.measures import Measure
-from efface.audit.result import Audit, Check, Row, Score
+from efface.auditing.measures import Measure
+from efface.auditing.result import Audit, Check, Row, Score
 
 __all__ = ["KeyNumber", "Strip", "breaks", "columns", "group_measures", "key_numbers", "not_assessed", "steps"]
 

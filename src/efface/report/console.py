@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from efface.audit.result import Audit, Score
+from efface.auditing.result import Audit, Score
 from efface.terminal import print_table
 
 __all__ = ["rows_table", "show"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from efface.artifact import Record
-from efface.audit.result import Audit
+from efface.auditing.result import Audit
 from efface.report.canvas import BLACK, BLUE, INK, svg
 from efface.report.choice import steps
 from efface.report.figures import class_bars, confusions, curves, histograms, time_bars

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import efface
 from efface.artifact import Record
-from efface.audit.measures import Measure
-from efface.audit.result import Audit, Score
+from efface.auditing.measures import Measure
+from efface.auditing.result import Audit, Score
 from efface.report import words
 from efface.report.choice import breaks, columns, group_measures, key_numbers, not_assessed
 from efface.report.page import (

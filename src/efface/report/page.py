@@ -9,8 +9,8 @@ from typing import Any
 
 import efface
 from efface.artifact import Record
-from efface.audit.measures import Measure
-from efface.audit.result import Audit, Check, Outcome, Score
+from efface.auditing.measures import Measure
+from efface.auditing.result import Audit, Check, Outcome, Score
 from efface.report import words
 from efface.report.choice import breaks, columns, group_measures, key_numbers, not_assessed
 from efface.report.illustrations import illustrations

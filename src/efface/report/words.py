@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from efface.audit.measures import Measure
-from efface.audit.result import Score
+from efface.auditing.measures import Measure
+from efface.auditing.result import Score
 
 __all__ = [
     "NOT_ASSESSED",
@@ -65,7 +65,7 @@ def number(value: float | None, unit: str) -> str:
 
     Args:
         value: The number.
-        unit: One of `efface.audit.measures.Measure.unit`.
+        unit: One of `efface.auditing.measures.Measure.unit`.
     """
     if value is None:
         return NOT_ASSESSED

@@ -1,0 +1,292 @@
+"""What an audit found, as plain frozen data: JSON both ways, so that a report or a script needs nothing else."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from efface.auditing.measures import MEASURES, Measure
+
+__all__ = [
+    "Audit",
+    "Check",
+    "Exposed",
+    "Histogram",
+    "Level",
+    "Plots",
+    "Row",
+    "Score",
+    "Verdict",
+]
+
+Level = Literal["a", "b", "c"]
+Outcome = Literal["alike", "differs", "not assessed"]
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Number = Annotated[float | None, BeforeValidator(_finite)]
+"""A finite number, or None: JSON knows neither NaN nor infinity."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Score(_Frozen):
+    """One number with what is needed to read it.
+
+    Attributes:
+        value: The score; None when not assessed.
+        low: Lower end of its 95 % interval; None where there is none.
+        high: Upper end.
+        floor: The same score for retrained against retrained models; None with fewer than two of them.
+        floor_low: Lower end of where another retrained model would score.
+        floor_high: Upper end.
+        original: The same score for the original model; None in its own row or where not measured.
+        reference: The same score for the retrained model; None without one.
+        gap: This score minus the retrained model's on the same records; None where it is not compared.
+        gap_low: Lower end of the gap's interval, over records (simultaneous over the verdict's checks).
+        gap_high: Upper end.
+        status: Whether it was measured.
+        why: Why not, or what to know when reading it (sub-sample, cap, least false-positive rate).
+    """
+
+    value: Number = None
+    low: Number = None
+    high: Number = None
+    floor: Number = None
+    floor_low: Number = None
+    floor_high: Number = None
+    original: Number = None
+    reference: Number = None
+    gap: Number = None
+    gap_low: Number = None
+    gap_high: Number = None
+    status: Literal["measured", "not assessed"] = "measured"
+    why: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_number_no_measurement(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("status") == "not assessed":
+            return given
+        value = given.get("value")
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
+            what = "no value was given" if value is None else f"the value came out as {value}"
+            why = "; ".join(x for x in (given.get("why", ""), what) if x)
+            return {**given, "value": None, "status": "not assessed", "why": why}
+        return given
+
+    @classmethod
+    def missing(cls, why: str) -> Score:
+        """Return a score that was not assessed, saying why."""
+        return cls(status="not assessed", why=why)
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is a value."""
+        return self.status == "measured"
+
+
+class Row(_Frozen):
+    """The scores of one model.
+
+    Attributes:
+        name: As given to `assess`, e.g. "original", "retrained", "fine-tuned", "logit mask", "mnemonic".
+        scores: By key of `MEASURES`; every row has the same keys in the same order.
+    """
+
+    name: str
+    scores: dict[str, Score]
+
+    def __getitem__(self, key: str) -> Score:
+        """Return one score by its key."""
+        return self.scores[key]
+
+
+class Check(_Frozen):
+    """One question of the verdict.
+
+    Attributes:
+        key: A short name, unique within the verdict.
+        question: The question, in plain language.
+        outcome: `alike` (no difference from retraining was found), `differs`, or `not assessed`.
+        finding: The answer, in one sentence, with the numbers.
+        measure: The key of the score that it rests on.
+        direction: Which side a difference lies on.
+    """
+
+    key: str
+    question: str
+    outcome: Outcome
+    finding: str
+    measure: str
+    direction: Literal["", "left", "over", "worse", "better", "unlike"] = ""
+
+
+class Verdict(_Frozen):
+    """The conclusion, never above its level of evidence.
+
+    Attributes:
+        level: a: no retrained model; b: one; c: several.
+        outcome: `alike` only if every check that the level allows was made and none found a difference.
+        headline: Its first sentence, which names the level.
+        sentences: The rest, in plain language, in order of importance.
+        checks: What it rests on.
+    """
+
+    level: Level
+    outcome: Outcome
+    headline: str
+    sentences: tuple[str, ...]
+    checks: tuple[Check, ...]
+
+
+class Exposed(_Frozen):
+    """One forget record that the candidate treats unlike a model that never saw it.
+
+    Attributes:
+        id: Its position in the training set, as requests name it.
+        label: Its class number.
+        score: How exposed; see `measure`. Records are listed by its size, signs apart.
+        margin: The candidate's margin.
+        expected: The retrained models' mean margin.
+        direction: `left`: known too well; `over`: rejected more than by a model that never saw it.
+        measure: What `score` is, in words.
+    """
+
+    id: int
+    label: int
+    score: Number
+    margin: Number
+    expected: Number = None
+    direction: Literal["left", "over"]
+    measure: str
+
+
+class Histogram(_Frozen):
+    """Margins of one model on one part.
+
+    Attributes:
+        row: The model.
+        part: The part, e.g. "forget", "held out".
+        edges: Bin edges, one more than counts; shared by all histograms of an audit.
+        counts: Records in each bin; margins beyond the edges are counted in the outermost bins.
+    """
+
+    row: str
+    part: str
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+class Plots(_Frozen):
+    """Arrays for figures.
+
+    Attributes:
+        per_class: Test accuracy of each class by row; None where the test data lacks a class.
+        per_class_counts: Test records of each class.
+        confusion: Test confusion matrix by row: rows are labels, columns answers.
+        forget_answers: By row, how often each class was answered for the forget records: where they went.
+        margins: Histograms of margins.
+        relearning: By row, forget accuracy after each relearning step, from 0 on.
+        history: What the caller passed in, e.g. retain and forget accuracy over decay steps.
+    """
+
+    per_class: dict[str, tuple[Number, ...]] = Field(default_factory=dict)
+    per_class_counts: tuple[int, ...] = ()
+    confusion: dict[str, tuple[tuple[int, ...], ...]] = Field(default_factory=dict)
+    forget_answers: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    margins: tuple[Histogram, ...] = ()
+    relearning: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    history: tuple[dict[str, Number | str], ...] = ()
+
+
+class Audit(_Frozen):
+    """Everything that was measured, at which level, and what follows.
+
+    Attributes:
+        schema_version: Raised when a field changes its meaning.
+        level: a: no retrained model; b: one; c: several.
+        level_text: The same in words.
+        candidate: Name of the row that the verdict is about.
+        original: Name of the original's row.
+        reference: Name of the retrained model's row; None at level a.
+        data: Name of the data set.
+        data_fingerprint: SHA-256 of the data set.
+        classes: Names of all classes, in the logits' order.
+        forget_classes: Class numbers to forget; empty for a request of items.
+        request: The request, as its JSON.
+        request_text: The request in a few words.
+        request_fingerprint: SHA-256 of the request on this data.
+        counts: Records in each part.
+        references: How many retrained models were used.
+        rows: One per model: original, retrained, baselines, candidate.
+        measures: How to present each score.
+        verdict: What follows.
+        exposed: The forget records that stand out most.
+        plots: Arrays for figures.
+        settings: What was asked of the audit: sub-sample sizes, resamples, rates.
+        notes: Sub-samples drawn, caps reached and other things to know.
+        limits: What this audit does not show.
+        seconds: Wall time of the audit.
+    """
+
+    schema_version: Literal[1] = 1
+    level: Level
+    level_text: str
+    candidate: str
+    original: str
+    reference: str | None
+    data: str
+    data_fingerprint: str
+    classes: tuple[str, ...]
+    forget_classes: tuple[int, ...]
+    request: dict[str, Any]
+    request_text: str
+    request_fingerprint: str
+    counts: dict[str, int]
+    references: int
+    rows: tuple[Row, ...]
+    measures: dict[str, Measure] = Field(default_factory=lambda: dict(MEASURES))
+    verdict: Verdict
+    exposed: tuple[Exposed, ...] = ()
+    plots: Plots = Plots()
+    settings: dict[str, Any] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    seconds: Number = None
+
+    @model_validator(mode="after")
+    def _rows_are_named(self) -> Audit:
+        names = [row.name for row in self.rows]
+        needed = [self.candidate, self.original, *([self.reference] if self.reference else [])]
+        missing = [name for name in needed if name not in names]
+        if missing or len(set(names)) < len(names):
+            raise ValueError(f"rows are named {names}; each name once, and {needed} among them")
+        return self
+
+    def row(self, name: str) -> Row:
+        """Return the scores of one model.
+
+        Raises:
+            KeyError: If no row has this name.
+        """
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(name)
+
+    def to_json(self) -> str:
+        """Return the audit as indented JSON without NaN or infinity."""
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Audit:
+        """Read what `to_json` wrote."""
+        return cls.model_validate_json(text)

@@ -1,0 +1,236 @@
+"""The scores that follow from a model's answers: utility, agreement, membership; with intervals and gaps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from efface.auditing.agreement import activation_distance, agreement, js_divergence, zero_retrain_forgetting
+from efface.auditing.intervals import Interval, wilson
+from efface.auditing.membership import (
+    attack_gap,
+    auc,
+    auc_draws,
+    least_supported_fpr,
+    logistic_attack,
+    percentiles,
+    tpr_at_fpr,
+)
+from efface.auditing.result import Score
+from efface.auditing.rmia import log_ratio
+from efface.auditing.scoring import ITS_OWN, NO_REFERENCE, Scores, mean_score, scored, share_score, strict, with_gap
+from efface.auditing.subject import Scene, Subject
+from efface.auditing.utility import adaptive_unlearning_score, mask_classes, nomus, tug_of_war
+
+__all__ = ["agreement_scores", "membership_scores", "rmia_records", "utility_scores"]
+
+
+def utility_scores(subject: Subject, reference: Subject | None, original: Subject) -> Scores:
+    """Return accuracies, ToW, AUS and (without its attack) what NoMUS needs.
+
+    Args:
+        subject: The model.
+        reference: The retrained model, if there is one.
+        original: The original model.
+    """
+    scene = subject.scene
+    parts = {
+        "retain_accuracy": "retain",
+        "forget_accuracy": "forget",
+        "test_accuracy": "test_retain",
+        "test_forget_accuracy": "test_forget",
+    }
+    scores: Scores = {}
+    for key, part in parts.items():
+        if len(subject.labels[part]) == 0:
+            why = "the request names no class" if part == "test_forget" and not scene.by_class else f"no {part} records"
+            scores[key] = Score.missing(why)
+        else:
+            scores[key] = share_score(
+                subject.correct(part), None if reference is None else reference.correct(part), scene
+            )
+    scores["test_accuracy_masked"] = _masked(subject, reference)
+    scores["tow"] = _tow(subject, reference)
+    test, before, forget = (
+        float(s.correct(part).double().mean()) if len(s.labels[part]) else math.nan
+        for s, part in ((subject, "test_retain"), (original, "test_retain"), (subject, "forget"))
+    )
+    scores["aus"] = Score(
+        value=adaptive_unlearning_score(test=test, test_original=before, forget=forget, items=not scene.by_class)
+    )
+    return scores
+
+
+def _masked(subject: Subject, reference: Subject | None) -> Score:
+    scene = subject.scene
+    if not scene.by_class:
+        return Score.missing("the request names no class")
+    if len(subject.labels["test_retain"]) == 0:
+        return Score.missing("the test data has no record of a kept class")
+
+    def hits(s: Subject) -> Tensor:
+        masked = mask_classes(s.logits["test_retain"], scene.split.forget_classes)
+        return masked.argmax(1) == s.labels["test_retain"]
+
+    return share_score(hits(subject), None if reference is None else hits(reference), scene)
+
+
+def _tow(subject: Subject, reference: Subject | None) -> Score:
+    if reference is None:
+        return Score.missing(NO_REFERENCE)
+    if reference is subject:
+        return Score.missing(ITS_OWN)
+    ours, theirs = (
+        {part: float(s.correct(part).double().mean()) for part in ("forget", "retain", "test_retain")}
+        for s in (subject, reference)
+    )
+    return Score(value=tug_of_war(ours, theirs))
+
+
+def agreement_scores(subject: Subject, reference: Subject | None, twin: Tensor | str, *, resamples: int) -> Scores:
+    """Return JS, activation distance and agreement with the retrained model, and ZRF.
+
+    Args:
+        subject: The model.
+        reference: The retrained model, if there is one.
+        twin: Logits of a randomly initialised twin on the forget data, or why there are none.
+        resamples: Of the bootstrap; 0 for values only.
+    """
+    scene = subject.scene
+    keys = ("forget_js", "test_js", "forget_activation_distance", "forget_agreement", "test_agreement")
+    scores: Scores = {}
+    for key in keys:
+        part = "forget" if key.startswith("forget") else "test_retain"
+        if reference is None or reference is subject:
+            scores[key] = Score.missing(NO_REFERENCE if reference is None else ITS_OWN)
+            continue
+        if len(subject.labels[part]) == 0:
+            scores[key] = Score.missing(f"no {part} records")
+            continue
+        pair = subject.logits[part], reference.logits[part]
+        if key.endswith("agreement"):
+            scores[key] = share_score(agreement(*pair), None, scene)
+        else:
+            each = js_divergence(*pair) if key.endswith("js") else activation_distance(*pair)
+            scores[key] = mean_score(each, scene, key, resamples)
+    if isinstance(twin, str):
+        scores["zrf"] = Score.missing(twin)
+    else:
+        scores["zrf"] = Score(value=zero_retrain_forgetting(subject.logits["forget"], twin))
+    return scores
+
+
+def rmia_records(subject: Subject, retrained: Sequence[Subject]) -> tuple[Tensor, Tensor]:
+    """Return RMIA's log ratio of the attacked forget records and of the unseen ones.
+
+    At one target model, RMIA's score is a rising function of the ratio, so both rank alike; the ratio has no ties,
+    which the score gets where the unseen records are also its population.
+
+    Args:
+        subject: The attacked model.
+        retrained: Reference models, none of them the subject; at least one.
+    """
+    members, others = subject.attack_margins
+    references = [r.attack_margins for r in retrained]
+    return (
+        log_ratio(members, torch.stack([r[0] for r in references])),
+        log_ratio(others, torch.stack([r[1] for r in references])),
+    )
+
+
+def membership_scores(
+    subject: Subject, reference: Subject | None, retrained: Sequence[Subject], *, resamples: int
+) -> Scores:
+    """Return the population attack, the attack on the loss, RMIA and NoMUS.
+
+    Args:
+        subject: The model.
+        reference: The retrained model that gaps refer to, if there is one.
+        retrained: All retrained models; the subject itself is left out.
+        resamples: Of the bootstrap; 0 for values only.
+    """
+    scene = subject.scene
+    keys = ("population_auc", "population_tpr", "loss_attack", "rmia_auc", "rmia_tpr", "nomus")
+    shift = {"forget_shift": _shift(subject, reference, resamples)}
+    if len(scene.members) < 2:
+        why = (
+            "fewer than two unseen records share a class with the forget data: the held-out data lacks "
+            f"{_missing_classes(scene)}"
+        )
+        return {**shift, **{key: Score.missing(why) for key in keys}}
+    others = [r for r in retrained if r is not subject]
+    pair = subject.attack_margins
+    scores = {
+        **shift,
+        "population_auc": _area(pair, None if reference is None else reference.attack_margins, scene, resamples),
+        "population_tpr": _tpr(pair, scene),
+    }
+    attack = logistic_attack(*pair, scene.run.number("audit/loss attack"))
+    scores["loss_attack"] = Score(value=attack)
+    if others:
+        records = rmia_records(subject, others)
+        area = _area(records, None, scene, resamples)
+        if reference is not None and resamples:
+            area = _less_surprising(area, _area(records, reference.attack_margins, scene, resamples))
+        scores["rmia_auc"], scores["rmia_tpr"] = area, _tpr(records, scene)
+    else:
+        why = NO_REFERENCE if not retrained else "the only retrained model cannot be its own reference"
+        scores["rmia_auc"] = scores["rmia_tpr"] = Score.missing(why)
+    if len(subject.labels["test_retain"]):
+        scores["nomus"] = Score(value=nomus(float(subject.correct("test_retain").double().mean()), attack))
+    else:
+        scores["nomus"] = Score.missing("no test records of kept classes")
+    return scores
+
+
+def _shift(subject: Subject, reference: Subject | None, resamples: int) -> Score:
+    if reference is None or reference is subject:
+        return Score.missing(NO_REFERENCE if reference is None else ITS_OWN)
+    chosen = subject.scene.watched
+    return _area((subject.margin("forget")[chosen], reference.margin("forget")[chosen]), None, subject.scene, resamples)
+
+
+def _missing_classes(scene: Scene) -> str:
+    absent = sorted(set(scene.parts["forget"].labels.tolist()) - set(scene.parts["held_out"].labels.tolist()))
+    return "class " + ", ".join(scene.split.data.classes[c] for c in absent) if absent else "enough of them"
+
+
+def _area(pair: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor] | None, scene: Scene, resamples: int) -> Score:
+    value = auc(*pair)
+    if not resamples:
+        return Score(value=value)
+    draws = auc_draws(*pair, scene.run.generator("audit/auc"), resamples)
+    if theirs is None:
+        # Against one half, which two identical distributions give.
+        gap = Interval(*(x - 0.5 for x in percentiles(value, draws, strict(scene))))
+    else:
+        generator = scene.run.generator("audit/auc gap")
+        gap = attack_gap(pair, theirs, generator, resamples=resamples, confidence=strict(scene))
+    return with_gap(scored(percentiles(value, draws, scene.settings.confidence)), gap)
+
+
+def _less_surprising(chance: Score, own: Score) -> Score:
+    """Keep the smaller of RMIA's two gaps: to chance, and to the AUC of the retrained model's own margins.
+
+    Under class forgetting the references give p near 0, RMIA's ratio becomes the bare margin, and a difference between
+    training and held-out data shows in retrained models too: only what exceeds both is the candidate's.
+    """
+    assert chance.gap is not None
+    assert own.gap is not None
+    nearer, words = (
+        (chance, "chance") if abs(chance.gap) <= abs(own.gap) else (own, "the retrained model's own margins")
+    )
+    return nearer.model_copy(update={"why": f"gap to {words}"})
+
+
+def _tpr(pair: tuple[Tensor, Tensor], scene: Scene) -> Score:
+    least = least_supported_fpr(len(pair[1]))
+    fpr = max(scene.settings.fpr, least)
+    value = tpr_at_fpr(*pair, fpr)
+    why = f"at a false-positive rate of {fpr:.2%}"
+    if fpr > scene.settings.fpr:
+        why += f", the least that {len(pair[1])} unseen records support"
+    return scored(wilson(round(value * len(pair[0])), len(pair[0]), scene.settings.confidence), why)

@@ -1,0 +1,301 @@
+"""The verdict: two-sided, in plain language, never above its level of evidence; what is missing never passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from efface.auditing.floors import Floors
+from efface.auditing.result import Check, Level, Outcome, Score, Verdict
+from efface.auditing.subject import AuditSettings
+
+__all__ = ["LEVELS", "LIMITS", "checks_against_floor", "checks_against_original", "conclude"]
+
+LEVELS: dict[Level, str] = {
+    "a": "no retrained model to compare with: sanity checks only",
+    "b": "compared with one retrained model: how much retrained models differ among themselves is not known",
+    "c": "compared with several retrained models: every difference is judged against theirs",
+}
+
+LIMITS = (
+    "This is evidence of diligence, not proof: the same weights can come from different data (arXiv 2110.11891), and "
+    "a dishonest provider can pass checks of a model's answers.",
+    "Attacks that were not made may succeed where these failed; one threshold for all records is a weak attack.",
+    "A difference smaller than the stated intervals and floors cannot be seen here.",
+)
+
+Direction = Literal["", "left", "over", "worse", "better", "unlike"]
+
+
+class _Question(NamedTuple):
+    key: str
+    measure: str
+    question: str
+    below: Direction
+    above: Direction
+    target: Literal["both", "classes"] = "both"
+
+
+QUESTIONS = (
+    _Question("test", "test_accuracy", "Does it work on unseen records of the kept classes?", "worse", "better"),
+    _Question("retain", "retain_accuracy", "Does it work on the training records that stay?", "worse", "better"),
+    _Question("forget", "forget_accuracy", "Does it recognise the forget records?", "over", "left"),
+    _Question(
+        "forget-test",
+        "test_forget_accuracy",
+        "Does it recognise unseen records of the forgotten classes?",
+        "over",
+        "left",
+        "classes",
+    ),
+    _Question(
+        "threshold",
+        "population_auc",
+        "Do forget records look more familiar than unseen ones (one threshold)?",
+        "over",
+        "left",
+    ),
+    _Question(
+        "confidence",
+        "forget_shift",
+        "Is it as sure or unsure of the forget records as a retrained model?",
+        "over",
+        "left",
+    ),
+    _Question("record", "rmia_auc", "Do forget records stand out one by one (RMIA)?", "over", "left"),
+    _Question(
+        "probe",
+        "probe_recall",
+        "Does a new head find the forgotten classes in its features?",
+        "over",
+        "left",
+        "classes",
+    ),
+    _Question(
+        "probe-few",
+        "probe_recall_few",
+        "Does a new head find them from a few records?",
+        "over",
+        "left",
+        "classes",
+    ),
+    _Question(
+        "separation",
+        "separation",
+        "Do its features hold the forgotten classes apart no further than a retrained model's?",
+        "over",
+        "left",
+        "classes",
+    ),
+    _Question("relearn", "ain", "Does it relearn the forget data as slowly?", "left", "over"),
+)
+
+MEANING: dict[Direction, str] = {
+    "left": "knowledge of the forget data is left",
+    "over": "the forget data is rejected more than by a model that never saw it (over-unlearned), which betrays it too",
+    "worse": "usefulness was lost",
+    "better": "it is more accurate than a retrained model, so it is not what retraining gives",
+    "unlike": "it is not what retraining gives",
+    "": "",
+}
+
+
+def checks_against_floor(
+    scores: Mapping[str, Score], floors: Floors, settings: AuditSettings, *, by_class: bool, level: Level, strict: float
+) -> tuple[Check, ...]:
+    """Return one check per question: does the candidate differ from the retrained model beyond noise?
+
+    Level c: it differs if its score lies outside the interval in which a further retrained model would fall *and* its
+    gap to the retrained model is more than sampling of records explains. Level b: if the gap's whole interval lies
+    beyond +-tolerance, a stated stand-in for the unknown floor.
+
+    Args:
+        scores: The candidate's.
+        floors: Of retrained models.
+        settings: Tolerances.
+        by_class: Whether whole classes were forgotten.
+        level: b or c.
+        strict: Confidence of a single check.
+    """
+    found = []
+    for q in QUESTIONS:
+        if q.target == "classes" and not by_class:
+            continue
+        score = scores[q.measure]
+        if score.value is None:
+            found.append(_check(q, "not assessed", score.why))
+        elif q.measure == "ain":
+            found.append(_relearning(q, scores, floors, settings, level, strict))
+        elif score.gap is None or score.gap_low is None or score.gap_high is None:
+            found.append(_check(q, "not assessed", "there is nothing to compare it with"))
+        else:
+            found.append(_compared(q, score, score.gap_low, score.gap_high, floors, settings, level, strict))
+    if scores["lira_accuracy"].measured:
+        found += [_ensemble(scores, key) for key in ("lira_accuracy", "quality", "klom_forget")]
+    return tuple(found)
+
+
+def _check(q: _Question, outcome: Outcome, finding: str, direction: Direction = "") -> Check:
+    if direction:
+        finding += f"; {MEANING[direction]}"
+    return Check(
+        key=q.key, question=q.question, outcome=outcome, finding=finding, measure=q.measure, direction=direction
+    )
+
+
+def _compared(
+    q: _Question,
+    score: Score,
+    low: float,
+    high: float,
+    floors: Floors,
+    settings: AuditSettings,
+    level: Level,
+    strict: float,
+) -> Check:
+    assert score.value is not None
+    show = _plain if q.measure == "separation" else _percent
+    expected = score.value - score.gap if score.gap is not None else score.reference
+    text = f"{show(score.value)}, expected {show(expected)}"
+    if level == "c":
+        band = floors.band(q.measure, strict)
+        if not math.isfinite(band.high):
+            return _check(q, "not assessed", f"{text}; its spread over retrained models is not known")
+        text += f", one more retrained model {show(band.low)} to {show(band.high)}"
+        above = score.value > band.high and low > 0
+        below = score.value < band.low and high < 0
+    else:
+        allowed = settings.tolerance_of(q.measure, score.reference)
+        text += f"; gap {show(low)} to {show(high)}, up to {show(allowed)} passes as noise"
+        above, below = low > allowed, high < -allowed
+    if above or below:
+        return _check(q, "differs", text, q.above if above else q.below)
+    return _check(q, "alike", text)
+
+
+def _relearning(
+    q: _Question, scores: Mapping[str, Score], floors: Floors, settings: AuditSettings, level: Level, strict: float
+) -> Check:
+    score, steps = scores["ain"], scores["relearn_steps"]
+    assert score.value is not None
+    assert steps.value is not None
+    text = f"{steps.value:g} steps against the retrained model's {_number(steps.reference)}"
+    if level == "c":
+        band = floors.band("relearn_steps", strict)
+        if not math.isfinite(band.high):
+            return _check(q, "not assessed", f"{text}; its spread over retrained models is not known")
+        text += f", further retrained models {max(0.0, band.low):.0f} to {band.high:.0f}"
+        below, above = steps.value < band.low, steps.value > band.high
+    else:
+        text += f" (a factor of {settings.ain_factor:g} passes as noise)"
+        below, above = score.value < 1 / settings.ain_factor, score.value > settings.ain_factor
+    # A bound on the wrong side of the band says nothing.
+    if (score.why.startswith("at least") and not above) or (score.why.startswith("at most") and not below):
+        return _check(q, "not assessed", f"{text}; {score.why}")
+    if below or above:
+        return _check(q, "differs", text, q.below if below else q.above)
+    return _check(q, "alike", text)
+
+
+def _ensemble(scores: Mapping[str, Score], key: str) -> Check:
+    score = scores[key]
+    words = {
+        "lira_accuracy": "Can an attacker with many models tell unlearned from retrained, record by record (U-LiRA)?",
+        "quality": "Does any attack per record tell them apart (forgetting quality F)?",
+        "klom_forget": "Are the margins distributed as those of retrained models (KLoM)?",
+    }
+    q = _Question(key.replace("_", "-"), key, words[key], "unlike", "unlike")
+    if score.value is None or score.floor_low is None or score.floor_high is None:
+        return _check(q, "not assessed", score.why or "the floor is not known")
+    text = f"{score.value:.3f}, retrained against retrained {score.floor_low:.3f} to {score.floor_high:.3f}"
+    worse = score.value < score.floor_low if key == "quality" else score.value > score.floor_high
+    return _check(q, "differs" if worse else "alike", text, "unlike" if worse else "")
+
+
+def checks_against_original(
+    scores: Mapping[str, Score], settings: AuditSettings, *, by_class: bool
+) -> tuple[Check, ...]:
+    """Return the sanity checks that need no retrained model (level a).
+
+    A model retrained without a class never answers it, and a good one is not much less accurate than the original.
+
+    Args:
+        scores: The candidate's.
+        settings: Tolerances.
+        by_class: Whether whole classes were forgotten.
+    """
+    found = []
+    for q in QUESTIONS:
+        if q.target == "classes" and not by_class:
+            continue
+        score = scores[q.measure]
+        if q.key in {"test", "retain"} and score.value is not None and score.original is not None:
+            text = f"{_percent(score.value)} against the original's {_percent(score.original)}"
+            lost = score.high is not None and score.high < score.original - settings.tolerance
+            found.append(_check(q, "differs" if lost else "alike", text, "worse" if lost else ""))
+        elif q.key in {"forget", "forget-test"} and by_class and score.value is not None:
+            text = f"{_percent(score.value)}; a model that never saw the classes never answers them"
+            known = score.low is not None and score.low > settings.tolerance
+            found.append(_check(q, "differs" if known else "alike", text, "left" if known else ""))
+        else:
+            found.append(_check(q, "not assessed", score.why or "only a retrained model shows what is normal"))
+    return tuple(found)
+
+
+def conclude(level: Level, candidate: str, checks: Sequence[Check]) -> Verdict:
+    """Put the checks together.
+
+    Args:
+        level: Of evidence.
+        candidate: What is judged.
+        checks: From `checks_against_floor` or `checks_against_original`.
+
+    Returns:
+        `differs` if any check does; `alike` only above level a and if every check was made; else `not assessed`.
+    """
+    differing = [c for c in checks if c.outcome == "differs"]
+    missing = [c for c in checks if c.outcome == "not assessed"]
+    alike = [c for c in checks if c.outcome == "alike"]
+    outcome: Outcome
+    if differing:
+        outcome = "differs"
+        kinds = [d for d in ("left", "over", "worse", "unlike", "better") if any(c.direction == d for c in differing)]
+        found = "; ".join(MEANING[d] for d in kinds)  # type: ignore[index]
+        than = "what it should be" if level == "a" else "a model retrained without the data"
+        headline = f"{candidate!r} differs from {than}: {found}."
+    elif level == "a":
+        outcome = "not assessed"
+        headline = f"Whether {candidate!r} has forgotten was not assessed; the sanity checks found nothing wrong."
+    elif missing:
+        outcome = "not assessed"
+        headline = (
+            f"No difference was found between {candidate!r} and retraining in what was measured, but "
+            f"{len(missing)} of {len(checks)} questions were not assessed."
+        )
+    else:
+        outcome = "alike"
+        headline = f"No difference was found between {candidate!r} and a model retrained without the data."
+    sentences = [f"{c.question} {c.finding}." for c in differing]
+    if alike and level != "a":
+        sentences.append(f"No difference in: {', '.join(c.key for c in alike)}.")
+    sentences += [f"Not assessed: {c.question} ({c.finding})" for c in missing]
+    return Verdict(
+        level=level,
+        outcome=outcome,
+        headline=f"Level ({level}), {LEVELS[level]}. {headline}",
+        sentences=tuple(sentences),
+        checks=tuple(checks),
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+
+
+def _plain(value: float | None) -> str:
+    return "unknown" if value is None or not math.isfinite(value) else f"{value:.2f}"
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:g}"

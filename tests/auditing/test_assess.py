@@ -1,0 +1,232 @@
+import copy
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from efface.auditing.assess import assess
+from efface.auditing.measures import MEASURES
+from efface.auditing.result import Audit
+from efface.auditing.subject import AuditSettings
+from efface.data import Split, load
+from efface.errors import InputError
+from efface.request import Request
+from efface.run import Run
+from efface.training import fit
+
+from .conftest import RECIPE, masked, trained
+
+
+def _outcomes(audit):
+    return {c.key: c.outcome for c in audit.verdict.checks}
+
+
+def _directions(audit):
+    return {c.direction for c in audit.verdict.checks if c.outcome == "differs"}
+
+
+@pytest.fixture(scope="module")
+def audits(world):
+    """Level b for the original, a second retrained model, the logit mask, and a model that forgot too hard."""
+    ascent = fit(
+        copy.deepcopy(world.models["original"]),
+        world.split.forget,
+        RECIPE.but(epochs=20, lr=0.02),
+        Run(),
+        loss=lambda m, x, y: -nn.functional.cross_entropy(m(x), y).clamp(max=8),
+    )
+    candidates = {
+        "original": world.models["original"],
+        "second retrained": world.retrained(1)[0],
+        "logit mask": world.models["logit mask"],
+        "gradient ascent": ascent,
+    }
+    return {
+        name: assess({**world.models, name: model}, world.split, Run(), candidate=name, seconds={name: 0.5})
+        for name, model in candidates.items()
+    }
+
+
+def test_original_fails(audits):
+    verdict = audits["original"].verdict
+    assert verdict.outcome == "differs"
+    assert _directions(audits["original"]) == {"left"}
+    outcomes = _outcomes(audits["original"])
+    for key in ("forget", "forget-test", "probe-few", "separation", "relearn"):
+        assert outcomes[key] == "differs"
+    for key in ("test", "retain"):
+        assert outcomes[key] == "alike"
+
+
+def test_retrained_passes(audits):
+    audit = audits["second retrained"]
+    assert audit.verdict.outcome == "alike"
+    assert set(_outcomes(audit).values()) == {"alike"}
+    assert "Level (b)" in audit.verdict.headline
+
+
+def test_logit_mask_passes_accuracy_and_fails_the_probe(audits):
+    audit = audits["logit mask"]
+    outcomes = _outcomes(audit)
+    for key in ("test", "retain", "forget", "forget-test"):
+        assert outcomes[key] == "alike"
+    assert outcomes["probe-few"] == outcomes["separation"] == "differs"
+    assert audit.verdict.outcome == "differs"
+    assert "left" in _directions(audit)
+    # Its features are the original's, bit by bit, and so are the probes.
+    for key in ("probe_recall", "probe_recall_few", "separation", "probe_outputs"):
+        assert audit.row("logit mask")[key].value == audit.row("original")[key].value
+
+
+def test_an_over_unlearned_model_is_flagged(audits):
+    audit = audits["gradient ascent"]
+    assert audit.verdict.outcome == "differs"
+    assert {"over", "worse"} <= _directions(audit)
+    assert all(e.direction == "over" for e in audit.exposed)
+
+
+def test_every_row_has_every_score_with_a_value_or_a_reason(audits):
+    for audit in audits.values():
+        assert audit.level == "b"
+        for row in audit.rows:
+            assert tuple(row.scores) == tuple(MEASURES)
+            for score in row.scores.values():
+                assert score.measured == (score.value is not None)
+                assert score.measured or score.why
+                if score.low is not None and score.high is not None:
+                    assert score.low <= score.value <= score.high
+
+
+def test_scores_stand_beside_original_and_reference(audits):
+    audit = audits["logit mask"]
+    score = audit.row("logit mask")["test_accuracy"]
+    assert score.original == audit.row("original")["test_accuracy"].value
+    assert score.reference == audit.row("retrained")["test_accuracy"].value
+    assert score.gap == pytest.approx(score.value - score.reference)
+    assert score.floor is None  # one retrained model has no floor
+    assert not audit.row("logit mask")["quality"].measured
+    assert not audit.row("retrained")["rmia_auc"].measured
+
+
+def test_json_goes_both_ways(audits):
+    for audit in audits.values():
+        assert Audit.from_json(audit.to_json()) == audit
+        json.loads(audit.to_json(), parse_constant=lambda c: pytest.fail(f"{c} is no JSON"))
+
+
+def test_plots_count_every_record(audits, world):
+    audit = audits["logit mask"]
+    assert sum(audit.plots.forget_answers["logit mask"]) == len(world.split.forget)
+    assert audit.plots.forget_answers["logit mask"][3] == 0
+    assert sum(map(sum, audit.plots.confusion["original"])) == len(world.split.test)
+    by_hand = [float(c[i]) / sum(c) for i, c in enumerate(audit.plots.confusion["original"])]
+    assert audit.plots.per_class["original"] == pytest.approx(by_hand)
+
+
+def test_attacks_state_the_least_rate_that_few_records_support(audits, world):
+    score = audits["original"].row("original")["population_tpr"]
+    assert f"the least that {len(world.split.test_forget)} unseen records support" in score.why
+
+
+def test_models_and_global_randomness_stay_as_they_are(world):
+    models = {k: world.models[k] for k in ("original", "retrained")}
+    before = {k: copy.deepcopy(m.state_dict()) for k, m in models.items()}
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = assess(models, world.split, Run(seed=3), candidate="original")
+    assert torch.equal(torch.rand(3), expected)
+    for k, m in models.items():
+        assert all(torch.equal(v, before[k][n]) for n, v in m.state_dict().items())
+    second = assess(models, world.split, Run(seed=3), candidate="original")
+    assert first.rows == second.rows
+    assert first.verdict == second.verdict
+
+
+def test_without_a_reference_nothing_passes(world):
+    models = {k: world.models[k] for k in ("original", "logit mask", "fine-tuned")}
+    mask = assess(models, world.split, Run(), candidate="logit mask")
+    assert mask.level == "a"
+    assert mask.reference is None
+    assert mask.verdict.outcome == "not assessed"
+    assert "sanity checks only" in mask.verdict.headline
+    tuned = assess(models, world.split, Run(), candidate="fine-tuned")
+    assert tuned.verdict.outcome == "differs"
+    assert tuned.exposed == ()
+
+
+def test_level_c_has_floors_and_judges_by_them(world):
+    references = world.retrained(8)
+    shadows = [masked(trained(world.split.train, 200 + i, RECIPE.but(epochs=4))) for i in range(2)]
+    audit = assess(
+        {**world.models, "ninth": references[7]},
+        world.split,
+        Run(),
+        candidate="logit mask",
+        references=references[:7],
+        shadows=shadows,
+    )
+    assert audit.level == "c"
+    assert audit.references == 8
+    row = audit.row("logit mask")
+    for key in ("test_accuracy", "rmia_auc", "separation", "probe_recall_few", "relearn_steps", "forget_js"):
+        assert row[key].floor_low <= row[key].floor <= row[key].floor_high
+    assert audit.row("retrained")["rmia_auc"].measured
+    # A further retrained model lies inside most floors; the mask outside of what tells it apart.
+    ninth = audit.row("ninth")
+    assert ninth["separation"].floor_low < ninth["separation"].value < ninth["separation"].floor_high
+    assert row["separation"].value > row["separation"].floor_high
+    assert row["klom_forget"].value > row["klom_forget"].floor_high
+    assert audit.verdict.outcome == "differs"
+    assert "standard deviations" in audit.exposed[0].measure
+
+
+def test_items_are_compared_with_unseen_records_of_all_classes(world):
+    split = Split.of(world.split.data, Request(items=tuple(range(0, 1300, 13))))
+    original, retrained, second = (trained(p, s) for p, s in ((split.train, 0), (split.retain, 1), (split.retain, 2)))
+    models = {"original": original, "retrained": retrained, "second": second}
+    audit = assess(models, split, Run(), candidate="second", settings=AuditSettings(exposed=3))
+    assert audit.verdict.outcome == "alike"
+    assert not audit.row("second")["probe_recall"].measured
+    assert audit.row("second")["forget_accuracy"].value > 0.8
+    assert len(audit.exposed) == 3
+    assert {e.id for e in audit.exposed} <= set(range(0, 1300, 13))
+    assert audit.forget_classes == ()
+
+
+def test_bad_input_is_refused_before_work(world):
+    models = world.models
+    with pytest.raises(InputError, match="Did you mean 'logit mask'"):
+        assess(models, world.split, Run(), candidate="logit-mask")
+    only = {"original": models["original"]}
+    with pytest.raises(InputError, match="no row 'retrained'"):
+        assess(only, world.split, Run(), candidate="original", references=[models["retrained"]])
+    swapped = copy.deepcopy(models["original"])
+    with torch.no_grad():
+        for p in swapped[-1].parameters():
+            p.copy_(p[[0, 1, 2, 3, 4, 6, 5, 7, 8, 9]].clone())
+    with pytest.raises(InputError, match=r"\(5 as output 6, 6 as output 5\)"):
+        assess({"original": swapped}, world.split, Run(), candidate="original")
+
+
+def test_held_out_data_without_the_class_is_said(world, tmp_path):
+    x, y = world.split.train.tensors()
+    z, w = world.split.test_retain.tensors()
+    path = tmp_path / "digits.npz"
+    import numpy as np
+
+    np.savez(path, x_train=x.numpy(), y_train=y.numpy(), x_test=z.numpy(), y_test=w.numpy())
+    split = Split.of(load("arrays", path), Request(classes=(3,)))
+    audit = assess(
+        {"original": world.models["original"], "retrained": world.models["retrained"]},
+        split,
+        Run(),
+        candidate="original",
+        settings=AuditSettings(relearn_cap=0),
+    )
+    row = audit.row("original")
+    assert "lacks class 3" in row["population_auc"].why
+    assert not row["probe_recall"].measured
+    assert row["forget_accuracy"].measured
+    assert _outcomes(audit)["record"] == "not assessed"

@@ -1,0 +1,70 @@
+import copy
+import math
+
+import pytest
+import torch
+
+from efface.auditing.relearning import RELEARNING, Relearning, anamnesis_index, relearn
+from efface.errors import InputError
+from efface.run import Run
+
+
+def _state(model):
+    return torch.cat([v.flatten() for v in model.state_dict().values()])
+
+
+def test_original_needs_no_step_and_retrained_many(world):
+    forget = world.split.forget
+    original = relearn(world.models["original"], forget, 0.95, Run())
+    retrained = relearn(world.models["retrained"], forget, 0.95, Run())
+    assert original.steps == 0
+    assert original.reached
+    assert retrained.reached
+    assert retrained.steps > 20
+    assert retrained.accuracies[0] == 0
+    assert retrained.accuracies[-2] < 0.95 <= retrained.accuracies[-1]
+    assert len(retrained.accuracies) == retrained.steps + 1
+
+
+def test_hidden_knowledge_returns_sooner_than_it_is_learned(world):
+    forget = world.split.forget
+    lightly = copy.deepcopy(world.models["original"])
+    with torch.no_grad():
+        lightly[-1].bias[3] -= 8  # turned down, not removed
+    hidden = relearn(lightly, forget, 0.95, Run())
+    assert hidden.accuracies[0] < 0.5
+    assert anamnesis_index(hidden, relearn(world.models["retrained"], forget, 0.95, Run())) < 0.5
+
+
+def test_the_model_is_not_changed_and_runs_repeat(world):
+    model = world.models["retrained"]
+    before = _state(model)
+    first, second = (relearn(model, world.split.forget, 0.95, Run(seed=4)) for _ in range(2))
+    assert torch.equal(_state(model), before)
+    assert first == second
+
+
+def test_cap_is_kept_and_said(world):
+    found = relearn(world.models["retrained"], world.split.forget, 0.95, Run(), cap=3)
+    assert found.steps == 3
+    assert not found.reached
+
+
+def test_learning_rate_of_zero_never_relearns(world):
+    found = relearn(world.models["retrained"], world.split.forget, 0.95, Run(), cap=4, recipe=RELEARNING.but(lr=0))
+    assert set(found.accuracies) == {0.0}
+
+
+def test_anamnesis_index_by_hand():
+    steps = {n: Relearning(n, True, ()) for n in (0, 5, 10)}
+    assert anamnesis_index(steps[5], steps[10]) == 0.5
+    assert anamnesis_index(steps[10], steps[5]) == 2
+    assert anamnesis_index(steps[0], steps[0]) == 1
+    assert anamnesis_index(steps[5], steps[0]) == math.inf
+
+
+def test_bad_input_is_refused(world):
+    with pytest.raises(InputError, match="target is 95"):
+        relearn(world.models["original"], world.split.forget, 95, Run())
+    with pytest.raises(InputError, match="at least one step"):
+        relearn(world.models["original"], world.split.forget, 0.9, Run(), cap=0)
