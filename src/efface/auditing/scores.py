@@ -220,10 +220,9 @@ def _less_surprising(chance: Score, own: Score) -> Score:
     """
     assert chance.gap is not None
     assert own.gap is not None
-    nearer, words = (
-        (chance, "chance") if abs(chance.gap) <= abs(own.gap) else (own, "the retrained model's own margins")
-    )
-    return nearer.model_copy(update={"why": f"gap to {words}"})
+    if abs(chance.gap) <= abs(own.gap):
+        return chance.model_copy(update={"why": "gap to chance"})
+    return own.model_copy(update={"why": "gap to the retrained model's own margins"})
 
 
 def _tpr(pair: tuple[Tensor, Tensor], scene: Scene) -> Score:
