@@ -6,22 +6,52 @@ Nothing heavy is imported before a subcommand runs, so that `efface --help` answ
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Sequence
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from efface import __version__
-from efface.errors import InputError, nearest
+from efface.cli_options import (
+    PANEL,
+    BackendOption,
+    ClassesOption,
+    ConfigOption,
+    DataOption,
+    DataSetOption,
+    DeviceOption,
+    DownloadOption,
+    GroupsOption,
+    ItemsOption,
+    JsonOption,
+    OutOption,
+    OverwriteOption,
+    QuietOption,
+    ReasonOption,
+    RequestOption,
+    RootOption,
+    SetOption,
+    TrustOption,
+    WhereOption,
+    WorkersOption,
+    check_request_given,
+    data_of,
+    finish,
+    finish_references,
+    guarded,
+    load_artifact,
+    load_data,
+    pairs,
+    progress_of,
+    recipe_of,
+    request_of,
+)
+from efface.errors import InputError
 
 if TYPE_CHECKING:
     from efface.artifact import Artifact
-    from efface.data import Data
-    from efface.request import Request
-    from efface.training import Recipe
 
 __all__ = ["app", "main"]
 
@@ -67,6 +97,37 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")] = None,
     validation: Annotated[float, typer.Option("--validation", help="Fraction of training data to hold out.")] = 0.1,
+    references: Annotated[
+        int | None,
+        typer.Option(
+            "--references",
+            metavar="N",
+            rich_help_panel=PANEL,
+            help="Retrain N times without what a request names, for audits.",
+        ),
+    ] = None,
+    repeats: Annotated[
+        int,
+        typer.Option(
+            "--repeats", metavar="N", rich_help_panel=PANEL, help="With --references: N runs of training and --method."
+        ),
+    ] = 0,
+    shadows: Annotated[
+        int,
+        typer.Option(
+            "--shadows",
+            metavar="N",
+            rich_help_panel=PANEL,
+            help="With --references: N shadow models in thirds (U-LiRA).",
+        ),
+    ] = 0,
+    classes: ClassesOption = None,
+    items: ItemsOption = None,
+    groups: GroupsOption = None,
+    where: WhereOption = None,
+    request: RequestOption = None,
+    backend: BackendOption = "auto",
+    workers: WorkersOption = None,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
     trust: TrustOption = False,
@@ -74,12 +135,38 @@ def train(
     quiet: QuietOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Train a classifier, plainly or with what a method needs to forget later."""
+    """Train a classifier, plainly or with what a method needs to forget later; or, once for all audits, references."""
     from efface import verbs
     from efface.folder import check_vacant
     from efface.models.spec import ModelSpec
     from efface.settings import checked
 
+    check_request_given(references, classes, items, groups, where, request, repeats, shadows)
+    if references is not None:
+        if source is None or recipe or recipe_set or model or weights:
+            raise InputError("references are trained as an original was: give --from ORIGINAL, no model and no recipe")
+        asked = request_of(classes, items, groups, where, request, "")
+        if overwrite and (out / "references.json").is_file():
+            shutil.rmtree(out)
+        parent = load_artifact(source, trust)
+        made = verbs.train_references(
+            parent,
+            data_of(parent, data, root, download, data_set),
+            asked,
+            references,
+            out,
+            repeats=repeats,
+            shadows=shadows,
+            method=method,
+            settings=pairs(settings),
+            seed=seed or 0,
+            backend=backend,  # type: ignore[arg-type]  # checked there, with the names that are allowed
+            workers=workers,
+            device=device,
+            progress=progress_of(quiet),
+        )
+        finish_references(made, source, as_json)
+        return
     check_vacant(out, overwrite)
     if (source is None) == (not model):
         raise InputError("give either --model, to train from the start, or --from, to continue from an artifact")
@@ -114,14 +201,12 @@ def forget(
     artifact: Annotated[Path, typer.Argument(help="Artifact folder of the trained model.")],
     method: Annotated[str, typer.Option("--method", "-m", help="See `efface methods`.")],
     out: OutOption,
-    classes: Annotated[str | None, typer.Option("--classes", help="Classes to forget: 0,5 or ship,cat.")] = None,
-    items: Annotated[
-        str | None, typer.Option("--items", help="Training items: 3,17,42 or @FILE, one per line.")
-    ] = None,
-    groups: Annotated[str | None, typer.Option("--groups", help="Groups (one person's records): anna,bert.")] = None,
-    where: Annotated[list[str] | None, typer.Option("--where", metavar="COLUMN=VALUE", help="By metadata.")] = None,
-    request: Annotated[Path | None, typer.Option("--request", help="JSON file with the request.")] = None,
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the record.")] = "",
+    classes: ClassesOption = None,
+    items: ItemsOption = None,
+    groups: GroupsOption = None,
+    where: WhereOption = None,
+    request: RequestOption = None,
+    reason: ReasonOption = "",
     settings: SetOption = None,
     data: DataOption = None,
     root: RootOption = None,
@@ -166,6 +251,9 @@ def audit(
         list[Path] | None, typer.Option("--retrained", help="Artifact folder made by method retrain; repeat.")
     ] = None,
     retrain: Annotated[bool, typer.Option("--retrain", help="Retrain one reference now (takes a training).")] = False,
+    references: Annotated[
+        Path | None, typer.Option("--references", help="Folder made by `efface train --references`.")
+    ] = None,
     other: Annotated[list[Path] | None, typer.Option("--other", help="More artifacts as rows; repeat.")] = None,
     out: Annotated[
         Path | None,
@@ -184,20 +272,23 @@ def audit(
 ) -> None:
     """Measure how far a model has forgotten, and write audit.json, report.html and report.md."""
     from efface import verbs
+    from efface.references import load_references
     from efface.report import write
 
-    if retrain and retrained:
-        raise InputError("give either --retrained folders or --retrain, not both")
+    if sum(map(bool, (retrain, retrained, references))) > 1:
+        raise InputError("give one of --references FOLDER, --retrained FOLDERS and --retrain")
     candidate = load_artifact(artifact, trust)
     before = load_artifact(original, trust)
-    references: list[Any] | bool = [load_artifact(p, trust) for p in retrained] if retrained else retrain
+    compared: Any = [load_artifact(p, trust) for p in retrained] if retrained else retrain
+    if references:
+        compared = load_references(references, before.model, trust=trust)
     others = {load_artifact(p, trust).record.method: load_artifact(p, trust) for p in other or ()}
     loaded = data_of(candidate, data, root, download, data_set)
     found = verbs.audit(
         candidate,
         loaded,
         original=before,
-        retrained=references,
+        retrained=compared,
         others=others,
         seed=seed,
         device=device,

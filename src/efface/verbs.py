@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -16,14 +15,13 @@ from efface.methods.catalogue import make
 from efface.methods.method import Method, apply, given, prepare
 from efface.models.check import check_model
 from efface.models.spec import ModelSpec, build
+from efface.references import References, train_references
 from efface.request import Request
 from efface.run import Progress, Run
 from efface.training import Recipe
 
 if TYPE_CHECKING:
     from efface.auditing.result import Audit
-    from efface.references import References
-    from efface.references.backends import Backend
 
 __all__ = ["audit", "forget", "rebuilt", "split_of", "train", "train_references"]
 
@@ -205,7 +203,9 @@ def audit(
     seconds: dict[str, float] = {}
     history = [dict(row) for row in record.history] if record else []
     references = _references(retrained, before, split, run)
-    repeats = retrained.unlearned(record.method, record.settings) if record and _is_folder(retrained) else []
+    repeats = (
+        retrained.unlearned(record.method, record.settings) if record and isinstance(retrained, References) else []
+    )
     if references:
         rows["retrained"] = references[0].model
         if "forget" in references[0].record.seconds:
@@ -234,74 +234,6 @@ def audit(
     )
 
 
-def train_references(
-    original: Model,
-    data: Data,
-    request: Request,
-    n: int,
-    out: str | Path,
-    *,
-    repeats: int = 0,
-    shadows: int = 0,
-    method: str | None = None,
-    settings: Mapping[str, Any] | None = None,
-    recipe: Recipe | None = None,
-    validation: float = 0.1,
-    seed: int = 0,
-    backend: Backend = "auto",
-    workers: int | None = None,
-    device: str = "auto",
-    progress: Progress | None = None,
-) -> References:
-    """Retrain many models without the request's data, once for all audits of that request; a stopped run resumes.
-
-    Args:
-        original: The model that the request is addressed to: an artifact, or your own trained module.
-        data: The data it was trained on.
-        request: What the references must not have seen.
-        n: How many; from 4 on an audit reaches level (c).
-        out: Folder of the references; each is an ordinary artifact in it.
-        repeats: Runs of training with the data and unlearning it by `method`: what level (c) says about the method
-            rather than one run of it.
-        shadows: Shadow models for U-LiRA in RULI's thirds, a multiple of 3; for methods that forget items.
-        method: The unlearning method of repeats and shadows.
-        settings: Its hyper-parameters.
-        recipe: How your own module was trained; an artifact knows.
-        validation: Fraction held out of its training; an artifact knows.
-        seed: All seeds derive from it.
-        backend: `processes` (one thread each), `vmap` (one batched network), `serial`, `ray`; `auto` chooses.
-        workers: Most processes or Ray tasks at once; one per core by default.
-        device: `auto`, `cpu`, `cuda`, `cuda:N`.
-        progress: Where to show progress.
-
-    Raises:
-        InputError: Something does not fit; or the folder holds references of something else, and it says of what.
-    """
-    from efface.references.training import train_references as fill
-
-    if isinstance(original, Artifact):
-        check_data(original.record, data)
-        split, recipe = split_of(original, data, request), original.record.recipe
-    else:
-        recipe = recipe or Recipe()
-        split = Split.of(data, request, validation, recipe.seed)
-    run = Run(seed=recipe.seed + 1 + seed, device=device, precision=recipe.precision, progress=progress)
-    known = original if isinstance(original, Artifact) else given(original, split, recipe, run)
-    return fill(
-        known,
-        split,
-        n,
-        out,
-        run,
-        repeats=repeats,
-        shadows=shadows,
-        method=method,
-        settings=settings,
-        backend=backend,
-        workers=workers,
-    )
-
-
 def split_of(artifact: Artifact, data: Data, request: Request | None = None) -> Split:
     """Return the data split as the artifact was trained on it, under a further request."""
     return split_under(artifact.record, data, request)
@@ -319,16 +251,10 @@ def _network(model: Model) -> nn.Module:
     return model.model if isinstance(model, Artifact) else model
 
 
-def _is_folder(retrained: object) -> TypeGuard[References]:
-    from efface.references import References
-
-    return isinstance(retrained, References)
-
-
 def _references(
     retrained: Model | Sequence[Model] | References | bool, original: Artifact, split: Split, run: Run
 ) -> list[Artifact]:
-    if _is_folder(retrained):
+    if isinstance(retrained, References):
         retrained.check(original.record, split)
         return list(retrained)
     if retrained is False:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from efface.artifact import RECORD, Artifact
-from efface.data import Split
+from efface.data import Data, Split
 from efface.errors import InputError
 from efface.folder import check_vacant
+from efface.lineage import check_data, split_under
 from efface.methods.catalogue import make
+from efface.methods.method import given
 from efface.references.backends import (
     Backend,
     Made,
@@ -26,52 +29,76 @@ from efface.references.backends import (
 )
 from efface.references.folder import MANIFEST, Manifest, References, load_references, write_manifest
 from efface.references.jobs import Job, Repeat, Retraining, Shadow
-from efface.run import Run
+from efface.request import Request
+from efface.run import Progress, Run
+from efface.training import Recipe
 
 __all__ = ["train_references"]
 
 
 def train_references(
-    original: Artifact,
-    split: Split,
+    original: Artifact | nn.Module,
+    data: Data,
+    request: Request,
     n: int,
     out: str | Path,
-    run: Run,
     *,
     repeats: int = 0,
     shadows: int = 0,
     method: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    recipe: Recipe | None = None,
+    validation: float = 0.1,
+    seed: int = 0,
     backend: Backend = "auto",
     workers: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
 ) -> References:
-    """Train what is still missing in a folder of references, each model saved as soon as it is ready.
+    """Retrain many models without the request's data, once for all audits of that request.
 
-    The first reference is always trained alone with all threads, so that its time is a fair one to compare with.
+    Each model is an ordinary artifact in the folder, saved as soon as it is ready; what is there is not made again, so
+    a stopped run resumes and a larger `n` adds to it. The first reference is always trained alone with all threads:
+    its time is a fair one to compare with, those of models trained beside others are not.
 
     Args:
-        original: The model that the request is addressed to; its record's recipe is used.
-        split: The data under the request.
-        n: Models retrained without the request's data.
-        out: The folder; models in it that belong to this original and request are kept and not trained again.
-        run: Its seed gives all others; device and progress.
-        repeats: Runs of training with the data and unlearning it by `method`.
-        shadows: Shadow models in RULI's thirds, a multiple of 3: each record to forget is out of a third of them, and
-            unlearned by `method` in another.
+        original: The model that the request is addressed to: an artifact, or your own trained module.
+        data: The data it was trained on.
+        request: What the references must not have seen.
+        n: How many; from 4 on an audit reaches level (c).
+        out: Folder of the references.
+        repeats: Runs of training with the data and unlearning it by `method`: with them, level (c) speaks of the
+            method rather than of one run of it.
+        shadows: Shadow models for U-LiRA in RULI's thirds, a multiple of 3: each record to forget is out of a third of
+            them, and unlearned by `method` in another third. For methods that forget items.
         method: The unlearning method of repeats and shadows.
         settings: Its hyper-parameters.
-        backend: Where to train; `auto` chooses, see `efface.references.backends.chosen`.
+        recipe: How your own module was trained; an artifact knows.
+        validation: Fraction held out of its training; an artifact knows.
+        seed: All seeds derive from it and the recipe's.
+        backend: `processes` (one thread each), `vmap` (one batched network), `serial`, `ray`; `auto` chooses, see
+            `efface.references.backends.chosen`.
         workers: Most processes or Ray tasks at once; one per core by default.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        progress: Where to show progress.
 
     Raises:
-        InputError: Numbers do not fit, the folder holds references of something else, or a job cannot be done.
+        InputError: Numbers do not fit, a job cannot be done, or the folder holds references of something else; it says
+            of what.
     """
+    if isinstance(original, Artifact):
+        check_data(original.record, data)
+        recipe = original.record.recipe
+        split = split_under(original.record, data, request)
+    else:
+        recipe = recipe or Recipe()
+        split = Split.of(data, request, validation, recipe.seed)
+    run = Run(seed=recipe.seed + 1 + seed, device=device, precision=recipe.precision, progress=progress)
+    known = original if isinstance(original, Artifact) else given(original, split, recipe, run)
     if n < 1 or repeats < 0 or (workers is not None and workers < 1):
         raise InputError(f"{n} references, {repeats} repeats and {workers} workers; needed: at least 1, 0 and 1")
     if (repeats or shadows) and method is None:
         raise InputError("repeats and shadow models unlearn; name the method")
-    if split.resolved is None:
-        raise InputError("references need a request: say what the retrained models must not have seen")
     unlearning = None if method is None else make(method, settings)
     name, values = (unlearning.name, unlearning.settings()) if unlearning else ("", {})
     jobs: dict[str, list[Job]] = {
@@ -84,26 +111,26 @@ def train_references(
     }
     jobs = {series: listed for series, listed in jobs.items() if listed}
     for job in (job for listed in jobs.values() for job in listed):
-        job.check(original, split)
+        job.check(known, split)
     # What training left behind for forgetting is of no use to references; no need to save it with each.
-    original = dataclasses.replace(original, memory={}, parent=None)
+    bare = dataclasses.replace(known, memory={}, parent=None)
     workers = workers or cores()
     backends: dict[str, Backend] = {}
     for series, listed in jobs.items():
         # Only plain retraining can be batched; what unlearns beside it runs as `auto` would.
         asked = backend if series == "reference" or backend != "vmap" else "auto"
-        backends[series] = chosen(asked, listed, original, split, run, workers)
-    folder = _opened(Path(out), original, split, run.seed, jobs)
+        backends[series] = chosen(asked, listed, bare, split, run, workers)
+    folder = _opened(Path(out), bare, split, run.seed, jobs)
     for series, listed in jobs.items():
         todo = [job for job in listed if not (folder / job.folder / RECORD).is_file()]
         how = backends[series]
         if series == "reference" and todo and todo[0].number == 0 and how != "serial":
-            _save(one_by_one(todo[:1], original, split, run), folder, run, "first reference, timed alone", 1)
+            _save(one_by_one(todo[:1], bare, split, run), folder, run, "first reference, timed alone", 1)
             todo = todo[1:]
         if todo:
             label = f"{series} ({len(todo)} models, {how})"
-            _save(_made(how, todo, original, split, run, folder, workers), folder, run, label, len(todo))
-    return load_references(folder, original.model, trust=True)
+            _save(_made(how, todo, bare, split, run, folder, workers), folder, run, label, len(todo))
+    return load_references(folder, known.model, trust=True)
 
 
 def _made(
