@@ -38,7 +38,7 @@ def differing(a: nn.Module, b: nn.Module) -> int:
 def test_1_infinite_alpha_changes_nothing(trained: dict[str, Artifact], class_split: Split, kind: str) -> None:
     result, run = served(trained[kind], class_split, alpha=math.inf)
     assert differing(result.model, trained[kind].model) == 0
-    assert "selected no weight" in run.notes[-1]
+    assert "the model is unchanged" in run.notes[-1]
 
 
 def test_2_a_large_lambda_is_clamped_to_one(trained: dict[str, Artifact], class_split: Split) -> None:
@@ -129,6 +129,14 @@ def test_6_forgetting_everything_is_no_contrast() -> None:
     model = nn.Linear(3, 2)
     importance = {name: torch.rand(p.shape, dtype=torch.float64) for name, p in model.named_parameters()}
     assert dampen(model, importance, importance, alpha=1.0, lam=1.0).share == 0
+
+
+def test_an_item_that_fits_too_well_is_explained(trained: dict[str, Artifact], digits_data: Data) -> None:
+    split = Split.of(digits_data, Request.of(items=[7]))
+    result, run = served(trained["cnn"], split)
+    assert differing(result.model, trained["cnn"].model) == 0
+    assert run.history.of("ssd")[0]["largest_ratio"] < 1
+    assert "fits too well; no alpha changes that. Use neg-grad-plus" in run.notes[-1]
 
 
 def test_dampening_by_hand() -> None:

@@ -25,12 +25,14 @@ class Dampened:
     Attributes:
         selected: Number of selected weights by parameter name.
         sizes: Number of weights by parameter name.
+        shrunk: Number of weights that are smaller now; selected ones with λ I >= I_F stay.
         largest_ratio: max I_F / I over all weights with I > 0; 0 when there is none.
         alpha: The threshold that was used.
     """
 
     selected: Mapping[str, int]
     sizes: Mapping[str, int]
+    shrunk: int
     largest_ratio: float
     alpha: float
 
@@ -46,11 +48,16 @@ class Dampened:
 
     def words(self, name: str) -> str:
         """Say in one or two sentences what was selected, and why nothing was."""
-        if not any(self.selected.values()):
-            return (
-                f"{name} selected no weight, so the model is unchanged: the largest ratio of importances is "
-                f"{self.largest_ratio:.3g}, alpha is {self.alpha:.3g}. Choose alpha below {self.largest_ratio:.3g}, "
-                "or use assd, which finds its own threshold."
+        if self.shrunk == 0:
+            text = f"{name}: the model is unchanged. The largest ratio of importances is {self.largest_ratio:.3g}, "
+            if self.largest_ratio <= 1:
+                return text + (
+                    "so no weight matters more for the data to forget than for the reference, which it fits too well; "
+                    "no alpha changes that. Use neg-grad-plus, scrub or retrain."
+                )
+            return text + (
+                f"and only those above alpha = {self.alpha:.3g} are dampened. Choose alpha below "
+                f"{self.largest_ratio:.3g}, or use assd, which finds its own threshold."
             )
         layer, most = max(self.shares.items(), key=lambda item: item[1])
         text = f"{name} dampened {self.share:.3%} of the weights; most in {layer} ({most:.2%})."
@@ -86,7 +93,7 @@ def dampen(
     Source: Foster et al., arXiv 2308.07707, section 3.
     """
     left = frozenset(skip)
-    selected, sizes, largest = {}, {}, 0.0
+    selected, sizes, shrunk, largest = {}, {}, 0, 0.0
     with torch.no_grad():
         for name, parameter in trainable(model).items():
             if name in left:
@@ -95,10 +102,11 @@ def dampen(
             mask = f > (alpha * r if alpha < float("inf") else alpha)
             factor = torch.where(mask, lam * r / torch.where(mask, f, 1.0), 1.0).clamp_(max=1)
             parameter.mul_(factor.to(parameter.dtype))
+            shrunk += int((factor < 1).sum())
             selected[name], sizes[name] = int(mask.sum()), mask.numel()
             ratios = torch.where(r > 0, f / torch.where(r > 0, r, 1.0), 0.0)
             largest = max(largest, float(ratios.max()))
-    return Dampened(selected, sizes, largest, alpha)
+    return Dampened(selected, sizes, shrunk, largest, alpha)
 
 
 def quantile_of_ratios(forget: Importances, reference: Importances, q: float, skip: Iterable[str] = ()) -> float:

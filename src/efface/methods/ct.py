@@ -47,6 +47,7 @@ class CT(Method):
 
     name: ClassVar[str] = "ct"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), retain=True)
+    moves_batch_norm: ClassVar[bool] = True
     cost: ClassVar[str] = "O(3 N_R)"
     source: ClassVar[str] = "NeurIPS 2023 challenge, 5th place, arXiv 2406.09073"
 
