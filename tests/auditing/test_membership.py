@@ -13,7 +13,6 @@ from efface.auditing.membership import (
     auc_draws,
     least_supported_fpr,
     logistic_attack,
-    match_by_class,
     population_attack,
     tpr_at_fpr,
 )
@@ -94,21 +93,6 @@ def test_too_few_negatives_are_refused_and_the_least_rate_is_stated():
     assert found.tpr[0.001] is None
     assert found.least_fpr == 0.002
     assert found.tpr[0.01] is not None
-
-
-def test_matching_draws_each_class_equally_often_and_not_the_first():
-    members = torch.tensor([0] * 50 + [1] * 10 + [3] * 5)
-    others = torch.tensor([1] * 30 + [0] * 20 + [2] * 9)
-    i, j = match_by_class(members, others, torch.Generator().manual_seed(0))
-    assert torch.equal(members[i].bincount(), others[j].bincount())
-    assert members[i].bincount().tolist() == [20, 10]
-    assert len(i.unique()) == len(i) == 30
-    assert i[:20].tolist() != list(range(20))
-    i, j = match_by_class(members, others, torch.Generator().manual_seed(0), most=12)
-    assert torch.equal(members[i].bincount(), others[j].bincount())
-    assert len(i) == 12
-    with pytest.raises(InputError, match="No held-out record"):
-        match_by_class(torch.tensor([0]), torch.tensor([1]), torch.Generator())
 
 
 def test_logistic_attack_is_cross_validated():

@@ -79,7 +79,10 @@ def test_a_gap_whose_interval_reaches_into_the_tolerance_does_not_differ():
 
 def test_missing_is_never_a_pass():
     for measure in ("rmia_auc", "probe_recall", "ain", "population_auc", "forget_accuracy"):
-        checks = tuple(_checks(_scores(**{measure: Score.missing("why not")})).values())
+        missing = {measure: Score.missing("why not")}
+        if measure == "ain":
+            missing["relearn_steps"] = missing["ain"]
+        checks = tuple(_checks(_scores(**missing)).values())
         verdict = conclude("b", "x", checks)
         assert verdict.outcome == "not assessed"
         assert any("why not" in s and s.startswith("Not assessed") for s in verdict.sentences)
@@ -99,6 +102,16 @@ def test_relearning_is_two_sided_and_a_bound_decides_only_on_its_own_side():
     assert relearn(150, 2.1, "at least: capped").direction == "over"
     assert relearn(30, 0.3, "at most: capped").direction == "left"
     assert relearn(90, 0.9, "at most: capped").outcome == "not assessed"
+    assert relearn(70, 1.0, "at least: capped; at most: capped").outcome == "alike"
+
+
+def test_a_few_relearning_steps_decide_nothing_where_the_retrained_model_needs_none():
+    def relearn(steps):
+        changed = {"relearn_steps": Score(value=steps, reference=0.0), "ain": Score(value=math.inf)}
+        return _checks(_scores(**changed))["relearn"]
+
+    assert relearn(2).outcome == "alike"
+    assert relearn(10).direction == "over"
 
 
 def test_level_c_judges_against_the_spread_of_retrained_models():

@@ -155,6 +155,7 @@ def assess(
         exposed=most_exposed(rows[candidate], [r for r in everyone if r is not rows[candidate]], bounds.exposed),
         plots=plots(list(rows.values()), relearning, history),
         settings=bounds.model_dump(mode="json"),
+        seed=run.seed,
         notes=tuple(scene.notes),
         limits=LIMITS,
         seconds=time.perf_counter() - started,

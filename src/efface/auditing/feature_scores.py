@@ -12,6 +12,7 @@ from efface.auditing.intervals import bootstrap_mean, paired_gap
 from efface.auditing.membership import percentiles
 from efface.auditing.outputs import features_of, logits_of
 from efface.auditing.probe import class_separation, few_record_probe, kept_outputs, linear_probe
+from efface.auditing.questions import FEW_STEPS
 from efface.auditing.relearning import RELEARNING, Relearning, anamnesis_index, relearn
 from efface.auditing.result import Score
 from efface.auditing.scoring import NO_REFERENCE, Scores, mean_score, scored, share_score, strict, with_gap
@@ -116,7 +117,7 @@ def relearned(subject: Subject, original: Subject, retrained: Relearning | str |
         return "left out by the settings"
     cap = settings.relearn_cap
     if isinstance(retrained, Relearning) and retrained.reached:
-        cap = max(int(retrained.steps * settings.ain_factor) + 1, 10)
+        cap = int(settings.ain_factor * (retrained.steps + FEW_STEPS)) + 1
     forget = scene.parts["forget"]
     target = max(0.0, float(original.correct("forget").double().mean()) - settings.relearn_alpha)
     watched = forget.sample(500, scene.run.generator("audit/relearning watched"))

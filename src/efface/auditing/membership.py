@@ -27,7 +27,6 @@ __all__ = [
     "auc_draws",
     "least_supported_fpr",
     "logistic_attack",
-    "match_by_class",
     "percentiles",
     "population_attack",
     "tpr_at_fpr",
@@ -227,7 +226,7 @@ def population_attack(
 
     Args:
         members: Scores of the forget records.
-        others: Scores of held-out records of the same distribution; see `match_by_class`.
+        others: Scores of held-out records of the same distribution; see `matching.match_by_class`.
         generator: Where the bootstrap resamples come from.
         fprs: False-positive rates at which the true-positive rate is wanted.
         resamples: Bootstrap resamples for the AUC.
@@ -243,40 +242,6 @@ def population_attack(
             tpr[fpr] = wilson(round(tpr_at_fpr(first, second, fpr) * len(first)), len(first), confidence)
     area = auc_bootstrap(first, second, generator, resamples=resamples, confidence=confidence)
     return AttackResult(area, tpr, least, len(first), len(second))
-
-
-def match_by_class(
-    members: Tensor, others: Tensor, generator: torch.Generator, most: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Draw as many members as others of every class, so that the label itself betrays nothing.
-
-    Args:
-        members: Labels of the forget records.
-        others: Labels of the held-out records.
-        generator: Where the draw comes from; never the first n.
-        most: Most records on each side; all that match by default.
-
-    Returns:
-        Sorted positions into both groups, of equal length, each class equally often in both.
-
-    Raises:
-        InputError: If no class occurs in both groups.
-    """
-    left: list[Tensor] = []
-    right: list[Tensor] = []
-    for c in sorted(set(members.tolist()) & set(others.tolist())):
-        a, b = (members == c).nonzero().flatten(), (others == c).nonzero().flatten()
-        n = min(len(a), len(b))
-        left.append(a[torch.randperm(len(a), generator=generator)[:n]])
-        right.append(b[torch.randperm(len(b), generator=generator)[:n]])
-    if not left:
-        raise InputError(
-            "No held-out record shares a class with the forget records, so no fair attack can be made; "
-            "hold out some records of the forgotten classes."
-        )
-    first, second = torch.cat(left), torch.cat(right)
-    kept = torch.randperm(len(first), generator=generator)[:most]
-    return first[kept].sort().values, second[kept].sort().values
 
 
 def logistic_attack(members: Tensor, others: Tensor, seed: int, *, folds: int = 5) -> float:

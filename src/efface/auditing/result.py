@@ -232,6 +232,7 @@ class Audit(_Frozen):
         exposed: The forget records that stand out most.
         plots: Arrays for figures.
         settings: What was asked of the audit: sub-sample sizes, resamples, rates.
+        seed: Seed of the audit's draws; None in audits from before it was kept.
         notes: Sub-samples drawn, caps reached and other things to know.
         limits: What this audit does not show.
         seconds: Wall time of the audit.
@@ -258,6 +259,7 @@ class Audit(_Frozen):
     exposed: tuple[Exposed, ...] = ()
     plots: Plots = Plots()
     settings: dict[str, Any] = Field(default_factory=dict)
+    seed: int | None = None
     notes: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     seconds: Number = None

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from efface.auditing.margins import margins
-from efface.auditing.membership import match_by_class
+from efface.auditing.matching import match_by_class
 from efface.auditing.outputs import logits_of
 from efface.auditing.utility import correct
 from efface.data.part import Part

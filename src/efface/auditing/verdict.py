@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
 
 from efface.auditing.floors import Floors
+from efface.auditing.questions import FEW_STEPS, MEANING, QUESTIONS, Direction, Question
 from efface.auditing.result import Check, Level, Outcome, Score, Verdict
 from efface.auditing.subject import AuditSettings
 
@@ -24,81 +24,6 @@ LIMITS = (
     "Attacks that were not made may succeed where these failed; one threshold for all records is a weak attack.",
     "A difference smaller than the stated intervals and floors cannot be seen here.",
 )
-
-Direction = Literal["", "left", "over", "worse", "better", "unlike"]
-
-
-class _Question(NamedTuple):
-    key: str
-    measure: str
-    question: str
-    below: Direction
-    above: Direction
-    target: Literal["both", "classes"] = "both"
-
-
-QUESTIONS = (
-    _Question("test", "test_accuracy", "Does it work on unseen records of the kept classes?", "worse", "better"),
-    _Question("retain", "retain_accuracy", "Does it work on the training records that stay?", "worse", "better"),
-    _Question("forget", "forget_accuracy", "Does it recognise the forget records?", "over", "left"),
-    _Question(
-        "forget-test",
-        "test_forget_accuracy",
-        "Does it recognise unseen records of the forgotten classes?",
-        "over",
-        "left",
-        "classes",
-    ),
-    _Question(
-        "threshold",
-        "population_auc",
-        "Do forget records look more familiar than unseen ones (one threshold)?",
-        "over",
-        "left",
-    ),
-    _Question(
-        "confidence",
-        "forget_shift",
-        "Is it as sure or unsure of the forget records as a retrained model?",
-        "over",
-        "left",
-    ),
-    _Question("record", "rmia_auc", "Do forget records stand out one by one (RMIA)?", "over", "left"),
-    _Question(
-        "probe",
-        "probe_recall",
-        "Does a new head find the forgotten classes in its features?",
-        "over",
-        "left",
-        "classes",
-    ),
-    _Question(
-        "probe-few",
-        "probe_recall_few",
-        "Does a new head find them from a few records?",
-        "over",
-        "left",
-        "classes",
-    ),
-    _Question(
-        "separation",
-        "separation",
-        "Do its features hold the forgotten classes apart no further than a retrained model's?",
-        "over",
-        "left",
-        "classes",
-    ),
-    _Question("relearn", "ain", "Does it relearn the forget data as slowly?", "left", "over"),
-)
-
-MEANING: dict[Direction, str] = {
-    "left": "knowledge of the forget data is left",
-    "over": "the forget data is rejected more than by a model that never saw it (over-unlearned), which betrays it too",
-    "worse": "usefulness was lost",
-    "better": "it is more accurate than a retrained model, so it is not what retraining gives",
-    "unlike": "it is not what retraining gives",
-    "": "",
-}
 
 
 def checks_against_floor(
@@ -123,10 +48,10 @@ def checks_against_floor(
         if q.target == "classes" and not by_class:
             continue
         score = scores[q.measure]
-        if score.value is None:
-            found.append(_check(q, "not assessed", score.why))
-        elif q.measure == "ain":
+        if q.measure == "ain":
             found.append(_relearning(q, scores, floors, settings, level, strict))
+        elif score.value is None:
+            found.append(_check(q, "not assessed", score.why))
         elif score.gap is None or score.gap_low is None or score.gap_high is None:
             found.append(_check(q, "not assessed", "there is nothing to compare it with"))
         else:
@@ -136,7 +61,7 @@ def checks_against_floor(
     return tuple(found)
 
 
-def _check(q: _Question, outcome: Outcome, finding: str, direction: Direction = "") -> Check:
+def _check(q: Question, outcome: Outcome, finding: str, direction: Direction = "") -> Check:
     if direction:
         finding += f"; {MEANING[direction]}"
     return Check(
@@ -145,7 +70,7 @@ def _check(q: _Question, outcome: Outcome, finding: str, direction: Direction = 
 
 
 def _compared(
-    q: _Question,
+    q: Question,
     score: Score,
     low: float,
     high: float,
@@ -175,12 +100,12 @@ def _compared(
 
 
 def _relearning(
-    q: _Question, scores: Mapping[str, Score], floors: Floors, settings: AuditSettings, level: Level, strict: float
+    q: Question, scores: Mapping[str, Score], floors: Floors, settings: AuditSettings, level: Level, strict: float
 ) -> Check:
-    score, steps = scores["ain"], scores["relearn_steps"]
-    assert score.value is not None
-    assert steps.value is not None
-    text = f"{steps.value:g} steps against the retrained model's {_number(steps.reference)}"
+    bounds, steps = scores["ain"].why, scores["relearn_steps"]
+    if steps.value is None or steps.reference is None:
+        return _check(q, "not assessed", steps.why or scores["ain"].why)
+    text = f"{steps.value:g} steps against the retrained model's {steps.reference:g}"
     if level == "c":
         band = floors.band("relearn_steps", strict)
         if not math.isfinite(band.high):
@@ -189,10 +114,14 @@ def _relearning(
         below, above = steps.value < band.low, steps.value > band.high
     else:
         text += f" (a factor of {settings.ain_factor:g} passes as noise)"
-        below, above = score.value < 1 / settings.ain_factor, score.value > settings.ain_factor
+        # A few steps more or less say nothing where a model needs only a few.
+        ratio = (steps.value + FEW_STEPS) / (steps.reference + FEW_STEPS)
+        below, above = ratio < 1 / settings.ain_factor, ratio > settings.ain_factor
+    if "at least" in bounds and "at most" in bounds:
+        return _check(q, "alike", f"neither it nor the retrained model relearned within {steps.value:g} steps")
     # A bound on the wrong side of the band says nothing.
-    if (score.why.startswith("at least") and not above) or (score.why.startswith("at most") and not below):
-        return _check(q, "not assessed", f"{text}; {score.why}")
+    if ("at least" in bounds and not above) or ("at most" in bounds and not below):
+        return _check(q, "not assessed", f"{text}; {bounds}")
     if below or above:
         return _check(q, "differs", text, q.below if below else q.above)
     return _check(q, "alike", text)
@@ -205,7 +134,7 @@ def _ensemble(scores: Mapping[str, Score], key: str) -> Check:
         "quality": "Does any attack per record tell them apart (forgetting quality F)?",
         "klom_forget": "Are the margins distributed as those of retrained models (KLoM)?",
     }
-    q = _Question(key.replace("_", "-"), key, words[key], "unlike", "unlike")
+    q = Question(key.replace("_", "-"), key, words[key], "unlike", "unlike")
     if score.value is None or score.floor_low is None or score.floor_high is None:
         return _check(q, "not assessed", score.why or "the floor is not known")
     text = f"{score.value:.3f}, retrained against retrained {score.floor_low:.3f} to {score.floor_high:.3f}"
@@ -295,7 +224,3 @@ def _percent(value: float | None) -> str:
 
 def _plain(value: float | None) -> str:
     return "unknown" if value is None or not math.isfinite(value) else f"{value:.2f}"
-
-
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:g}"

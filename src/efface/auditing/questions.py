@@ -1,0 +1,96 @@
+"""The questions that a verdict asks, and what an answer on either side means."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+__all__ = ["FEW_STEPS", "MEANING", "QUESTIONS", "Direction", "Question"]
+
+FEW_STEPS = 3
+"""Relearning steps that are added to both models' before they are divided."""
+
+Direction = Literal["", "left", "over", "worse", "better", "unlike"]
+
+
+class Question(NamedTuple):
+    """One question of the verdict.
+
+    Attributes:
+        key: Short name of its check.
+        measure: Score that answers it.
+        question: In plain language.
+        below: What a score below the retrained model's means.
+        above: What a score above it means.
+        target: Whether it is asked for single items too.
+    """
+
+    key: str
+    measure: str
+    question: str
+    below: Direction
+    above: Direction
+    target: Literal["both", "classes"] = "both"
+
+
+QUESTIONS = (
+    Question("test", "test_accuracy", "Does it work on unseen records of the kept classes?", "worse", "better"),
+    Question("retain", "retain_accuracy", "Does it work on the training records that stay?", "worse", "better"),
+    Question("forget", "forget_accuracy", "Does it recognise the forget records?", "over", "left"),
+    Question(
+        "forget-test",
+        "test_forget_accuracy",
+        "Does it recognise unseen records of the forgotten classes?",
+        "over",
+        "left",
+        "classes",
+    ),
+    Question(
+        "threshold",
+        "population_auc",
+        "Do forget records look more familiar than unseen ones (one threshold)?",
+        "over",
+        "left",
+    ),
+    Question(
+        "confidence",
+        "forget_shift",
+        "Is it as sure or unsure of the forget records as a retrained model?",
+        "over",
+        "left",
+    ),
+    Question("record", "rmia_auc", "Do forget records stand out one by one (RMIA)?", "over", "left"),
+    Question(
+        "probe",
+        "probe_recall",
+        "Does a new head find the forgotten classes in its features?",
+        "over",
+        "left",
+        "classes",
+    ),
+    Question(
+        "probe-few",
+        "probe_recall_few",
+        "Does a new head find them from a few records?",
+        "over",
+        "left",
+        "classes",
+    ),
+    Question(
+        "separation",
+        "separation",
+        "Do its features hold the forgotten classes apart no further than a retrained model's?",
+        "over",
+        "left",
+        "classes",
+    ),
+    Question("relearn", "ain", "Does it relearn the forget data as slowly?", "left", "over"),
+)
+
+MEANING: dict[Direction, str] = {
+    "left": "knowledge of the forget data is left",
+    "over": "the forget data is rejected more than by a model that never saw it (over-unlearned), which betrays it too",
+    "worse": "usefulness was lost",
+    "better": "it is more accurate than a retrained model, so it is not what retraining gives",
+    "unlike": "it is not what retraining gives",
+    "": "",
+}
