@@ -75,6 +75,7 @@ class Record(BaseModel):
         versions: Of Python, torch and Efface.
         weights_before: SHA-256 of the weights that the step started from.
         weights_after: SHA-256 of the weights in this artifact.
+        memory_after: SHA-256 of its memory as saved; None without one.
         parent: The record of the artifact that the step started from.
     """
 
@@ -97,6 +98,7 @@ class Record(BaseModel):
     versions: dict[str, str]
     weights_before: str | None = None
     weights_after: str
+    memory_after: str | None = None
     parent: Record | None = None
 
     @property
@@ -139,6 +141,8 @@ class Artifact:
         Raises:
             InputError: The folder exists and may not be replaced.
         """
+        kept = weights_sha256(self.memory) if self.memory else None
+        self.record = self.record.model_copy(update={"memory_after": kept})
         with new_folder(path, overwrite) as folder:
             state = {k: v.detach().cpu().contiguous().clone() for k, v in self.model.state_dict().items()}
             safetensors.torch.save_file(state, folder / MODEL)
@@ -169,7 +173,7 @@ class Artifact:
             rebuild: Turns the bare network into the one the record's methods left (e.g. an ensemble of shards).
 
         Raises:
-            InputError: A file is missing or damaged, or the weights do not match the record's hash.
+            InputError: A file is missing or damaged, or weights or memory do not match the record's hash.
         """
         path = Path(path)
         record = cls.read_record(path)
@@ -200,6 +204,8 @@ class Artifact:
                 memory = safetensors.torch.load_file(path / MEMORY)
             except safetensors.SafetensorError as error:
                 raise InputError(f"{path / MEMORY} is damaged: {error}") from None
+        if record.memory_after is not None and record.memory_after != weights_sha256(memory):
+            raise InputError(f"{path / MEMORY} is not the memory that {RECORD} describes; it was changed after writing")
         return cls(model.eval(), record, memory, path)
 
     @staticmethod

@@ -22,6 +22,7 @@ from efface.training import Recipe
 
 if TYPE_CHECKING:
     from efface.auditing.result import Audit
+    from efface.auditing.subject import AuditSettings
 
 __all__ = ["audit", "forget", "rebuilt", "split_of", "train", "train_references"]
 
@@ -148,6 +149,7 @@ def audit(
     others: Mapping[str, Model] | None = None,
     recipe: Recipe | None = None,
     validation: float = 0.1,
+    settings: AuditSettings | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: Progress | None = None,
@@ -165,6 +167,7 @@ def audit(
         others: More rows by name.
         recipe: How the original was trained, if neither model is an artifact.
         validation: Fraction held out of training; an artifact knows.
+        settings: What the audit may spend, and its tolerances.
         seed: Seed of the audit's draws and of the models it trains.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         progress: Where to show progress.
@@ -231,6 +234,7 @@ def audit(
         shadows=[run.copied(r.model) for r in repeats],
         seconds=seconds,
         history=history,
+        settings=settings,
     )
 
 
