@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from efface.auditing.ensembles import ENSEMBLE_KEYS, ensemble_scores
+from efface.auditing.ensembles import ENSEMBLE_KEYS, Thirds, ensemble_scores, thirds_scores
 from efface.auditing.exposure import deviations, most_exposed
+from efface.auditing.lira import Role, thirds
 from efface.auditing.pictures import margin_histograms
 from efface.auditing.subject import AuditSettings, Scene, Subject
 from efface.errors import InputError
@@ -52,6 +53,37 @@ def test_too_few_models_are_not_assessed(scene):
     assert not any(s.measured for s in few.values())
     assert "at least 3 and 6" in few["quality"].why
     assert "run once" in ensemble_scores([], [], scene)["quality"].why
+
+
+def test_shadow_models_in_thirds_null_and_planted(scene):
+    class Fixed(nn.Module):
+        """Answers each forget record with a planted margin: two classes left, so the margin is the logit."""
+
+        def __init__(self, planted):
+            super().__init__()
+            self.planted = planted
+
+        def forward(self, x):
+            z = torch.full((len(x), 10), -torch.inf, dtype=torch.float64)
+            z[:, 0], z[:, 3] = 0, self.planted[: len(x)]
+            return z
+
+    records = len(scene.parts["forget"])
+    roles = thirds(30, records, torch.Generator().manual_seed(0))
+    for shift, low, high in ((0.0, 0.45, 0.55), (2.0, 0.75, 0.9)):
+        planted = torch.randn(30, records, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        planted[roles == Role.UNLEARNED] += shift
+        scores = thirds_scores(Thirds([Fixed(row) for row in planted], roles), scene)
+        found = scores["thirds_accuracy"]
+        assert low < found.value < high
+        # The permutation floor holds one half and, at 123 records and 10 models a side, is a few points wide.
+        assert 0.4 < found.floor_low < 0.5 < found.floor_high < 0.6
+        assert "10 shadow models a side" in found.why
+    assert "no shadow models" in thirds_scores(None, scene)["thirds_auc"].why
+    few = Thirds([Fixed(row) for row in planted[:6]], roles[:6])
+    assert not thirds_scores(few, scene)["thirds_auc"].measured
+    with pytest.raises(InputError, match="in the order of split.forget"):
+        thirds_scores(Thirds([], roles), scene)
 
 
 def test_deviations_by_hand():

@@ -81,8 +81,14 @@ def test_gathering_by_role_finds_the_planted_margins():
         assert torch.equal(by_role(margins, roles, role), (role * 10 + torch.arange(50.0)).expand(4, 50).double())
     marked = torch.arange(12.0).unsqueeze(1).expand(12, 50)
     assert (by_role(marked, roles, Role.OUT).diff(dim=0) > 0).all()
-    with pytest.raises(InputError, match="equally many"):
+    with pytest.raises(InputError, match="in only 0 of 12"):
         by_role(margins, torch.zeros_like(roles).index_fill(1, torch.tensor([0]), 1), Role.IN)
+    # Stopped early: every record still gets as many models of each role, the first ones.
+    left = marked[:9], roles[:9]
+    least = int((left[1] == Role.OUT).sum(0).min())
+    found = by_role(*left, Role.OUT)
+    assert found.shape == (least, 50)
+    assert torch.equal(found, by_role(marked, roles, Role.OUT)[:least])
 
 
 def test_thirds_design_end_to_end_null_and_planted():

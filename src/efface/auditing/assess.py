@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from efface.auditing.ensembles import ENSEMBLE_KEYS, ensemble_scores
+from efface.auditing.ensembles import Thirds, ensemble_scores, thirds_scores
 from efface.auditing.exposure import most_exposed
 from efface.auditing.feature_scores import cost_scores, probe_gaps, probe_scores, relearned, relearning_scores
 from efface.auditing.floors import Floors
@@ -56,6 +56,7 @@ def assess(
     reference: str = "retrained",
     references: Sequence[nn.Module] = (),
     shadows: Sequence[nn.Module] = (),
+    thirds: Thirds | None = None,
     seconds: Mapping[str, float] | None = None,
     history: Sequence[Mapping[str, float | str]] = (),
     settings: AuditSettings | None = None,
@@ -74,6 +75,7 @@ def assess(
         reference: The row of a model retrained without the forget data; may be absent.
         references: Further retrained models, same recipe, other seeds.
         shadows: Further models trained with the forget data and then unlearned as the candidate was, other seeds.
+        thirds: Shadow models in RULI's design and their roles, for U-LiRA on single records.
         seconds: Wall time of making each row, as far as known, on one device.
         history: Rows of named numbers to be drawn, e.g. accuracies over decay steps.
         settings: Bounds and tolerances.
@@ -103,7 +105,8 @@ def assess(
     twin = _random_twin(rows[original])
     relearning = _relearning(rows, rows[original], reference)
     probes = {n: probe_scores(s) for n, s in run.track(rows.items(), "audit: probes", len(rows))}
-    ensemble = ensemble_scores([rows[candidate], *unlearned] if unlearned else [], everyone, scene)
+    repeats = [rows[candidate], *unlearned] if unlearned else []
+    ensemble = {**ensemble_scores(repeats, everyone, scene), **thirds_scores(thirds, scene)}
     table: dict[str, Scores] = {}
     for name, subject in rows.items():
         theirs = None if retrained is None else relearning[reference]
@@ -117,7 +120,7 @@ def assess(
             **membership_scores(subject, retrained, everyone, resamples=bounds.resamples),
             **probed,
             **relearning_scores(relearning[name], theirs),
-            **(ensemble if name == candidate else {k: Score.missing(only) for k in ENSEMBLE_KEYS}),
+            **(ensemble if name == candidate else {k: Score.missing(only) for k in ensemble}),
             **cost_scores(name, seconds or {}, reference if retrained is not None else None),
         }
         table[name] = {key: scores[key] for key in MEASURES}

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from efface.auditing.floors import clip
 from efface.auditing.intervals import prediction_interval
 from efface.auditing.klom import klom
-from efface.auditing.lira import u_lira
+from efface.auditing.lira import Role, by_role, u_lira
+from efface.auditing.margins import margins
+from efface.auditing.outputs import logits_of
 from efface.auditing.quality import epsilon, forgetting_quality
 from efface.auditing.result import Score
-from efface.auditing.scoring import Scores
+from efface.auditing.scoring import Scores, scored
 from efface.auditing.subject import Scene, Subject
+from efface.errors import InputError
 
-__all__ = ["ENSEMBLE_KEYS", "ensemble_scores"]
+__all__ = ["ENSEMBLE_KEYS", "THIRDS_KEYS", "Thirds", "ensemble_scores", "thirds_scores"]
 
 ENSEMBLE_KEYS = ("lira_accuracy", "lira_auc", "quality", "klom_forget", "klom_forget_95", "klom_retain", "klom_test")
 
+THIRDS_KEYS = ("thirds_accuracy", "thirds_auc")
+
 LEAST = 3
 SPLITS = 6
+
+
+@dataclass(frozen=True)
+class Thirds:
+    """Shadow models in RULI's design: each forget record is IN, OUT and UNLEARNED in a third of them.
+
+    Attributes:
+        models: The shadow models, after unlearning.
+        roles: Values of `lira.Role`, shape (models, records of D_f), in the order of `split.forget`.
+    """
+
+    models: Sequence[nn.Module]
+    roles: Tensor
 
 
 def ensemble_scores(unlearned: Sequence[Subject], retrained: Sequence[Subject], scene: Scene) -> Scores:
@@ -83,6 +102,52 @@ def ensemble_scores(unlearned: Sequence[Subject], retrained: Sequence[Subject], 
             floor_high=clip(key, band.high),
             why=why,
         )
+    return scores
+
+
+def thirds_scores(thirds: Thirds | None, scene: Scene) -> Scores:
+    """Return U-LiRA between records that shadow models unlearned and records that they never saw.
+
+    The floor is the same attack after each record's margins were dealt out at random to both sides, several times:
+    identical distributions with the same N and the same records.
+
+    Args:
+        thirds: The shadow models and the roles of the forget records; None if there are none.
+        scene: Gives the records and the randomness.
+
+    Raises:
+        InputError: If the roles do not belong to these models and the forget records.
+    """
+    if thirds is None:
+        return {key: Score.missing("no shadow models were given") for key in THIRDS_KEYS}
+    part = scene.parts["forget"]
+    if thirds.roles.shape != (len(thirds.models), len(part)):
+        raise InputError(
+            f"The roles have shape {tuple(thirds.roles.shape)} for {len(thirds.models)} shadow models and {len(part)} "
+            "forget records; give one role for each of them, in the order of split.forget."
+        )
+    n = min(int((thirds.roles == role).sum(0).min()) for role in (Role.OUT, Role.UNLEARNED))
+    if n < LEAST:
+        why = (
+            f"some record is out of or unlearned by only {n} of {len(thirds.models)} shadow models; {LEAST} are needed"
+        )
+        return {key: Score.missing(why) for key in THIRDS_KEYS}
+    tracked = scene.run.track(thirds.models, "audit: shadow models", len(thirds.models))
+    table = torch.stack([margins(logits_of(m, part, name="a shadow model"), part.labels) for m in tracked])
+    unlearned, out = (by_role(table, thirds.roles, role, n) for role in (Role.UNLEARNED, Role.OUT))
+    found = u_lira(unlearned, out, fprs=())
+    generator, both = scene.run.generator("audit/thirds"), torch.cat([unlearned, out])
+    null: list[tuple[float, float]] = []
+    for _ in range(SPLITS):
+        dealt = both.gather(0, torch.rand(both.shape, generator=generator).argsort(0))
+        chance = u_lira(dealt[:n], dealt[n:], fprs=())
+        null.append((chance.accuracy.value, chance.auc.value))
+    why = f"{n} shadow models a side for each of {len(part)} records"
+    scores: Scores = {}
+    for key, interval, floor in zip(THIRDS_KEYS, (found.accuracy, found.auc), zip(*null, strict=True), strict=True):
+        band = prediction_interval(torch.tensor(floor, dtype=torch.float64), scene.settings.confidence)
+        ends = {"floor_low": clip(key, band.low), "floor_high": clip(key, band.high)}
+        scores[key] = scored(interval, why).model_copy(update={"floor": band.value, **ends})
     return scores
 
 

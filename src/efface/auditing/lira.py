@@ -158,25 +158,31 @@ def thirds(models: int, examples: int, generator: torch.Generator) -> Tensor:
     return (order % 3).to(torch.int8)
 
 
-def by_role(margins: Tensor, roles: Tensor, role: Role) -> Tensor:
+def by_role(margins: Tensor, roles: Tensor, role: Role, models: int | None = None) -> Tensor:
     """Gather each record's margins under the models in which it has a role.
 
     Args:
         margins: Shape (models, examples).
-        roles: From `thirds`, shape (models, examples).
+        roles: From `thirds`, shape (models, examples); rows may be missing where training was stopped early.
         role: Which of the three.
+        models: How many per record, the first of those; by default as many as every record has.
 
     Returns:
-        Shape (models / 3, examples), models in their order: ready for `u_lira(by_role(..., UNLEARNED),
-        by_role(..., OUT))`.
+        Shape (models per record, examples), in the order of the models: ready for
+        `u_lira(by_role(..., UNLEARNED, n), by_role(..., OUT, n))`.
 
     Raises:
-        InputError: If shapes differ, or some record does not have the role in as many models as the others.
+        InputError: If shapes differ, or some record has the role in fewer models than asked for.
     """
-    if margins.shape != roles.shape:
+    if margins.shape != roles.shape or margins.ndim != 2 or margins.shape[1] == 0:
         raise InputError(f"Margins {tuple(margins.shape)} and roles {tuple(roles.shape)} must have the same shape.")
     chosen = roles == int(role)
-    counts = chosen.sum(0)
-    if roles.shape[1] == 0 or int(counts.min()) != int(counts.max()):
-        raise InputError(f"Every record needs role {role.name} in equally many models; deal roles out with `thirds`.")
-    return margins.T[chosen.T].reshape(margins.shape[1], -1).T
+    least = int(chosen.sum(0).min())
+    n = least if models is None else models
+    if n < 1 or n > least:
+        raise InputError(
+            f"Some record is {role.name} in only {least} of {len(roles)} shadow models, and {n} are asked for; "
+            "train the remaining shadow models, dealt out with `thirds`."
+        )
+    first = chosen & (chosen.cumsum(0) <= n)
+    return margins.T[first.T].reshape(margins.shape[1], n).T

@@ -128,6 +128,12 @@ lira_accuracy | ensembles | U-LiRA, balanced accuracy on held-out models | share
 lira_auc | ensembles | U-LiRA, AUC on held-out models | share | 0.5 | arXiv 2403.01218
     The same as a ranking.
 
+thirds_accuracy | ensembles | U-LiRA with shadow models in thirds, balanced accuracy | share | 0.5 | RULI's design
+    How often an attacker tells records that shadow models unlearned from records that they never saw.
+
+thirds_auc | ensembles | U-LiRA with shadow models in thirds, AUC | share | 0.5 | RULI's design
+    The same as a ranking of models, record by record.
+
 quality | ensembles | Forgetting quality F | number | reference | arXiv 2406.09073
     1 when no attack tells unlearned from retrained models on any record; the floor depends on their number.
 

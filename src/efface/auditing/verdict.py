@@ -56,8 +56,8 @@ def checks_against_floor(
             found.append(_check(q, "not assessed", "there is nothing to compare it with"))
         else:
             found.append(_compared(q, score, score.gap_low, score.gap_high, floors, settings, level, strict))
-    if scores["lira_accuracy"].measured:
-        found += [_ensemble(scores, key) for key in ("lira_accuracy", "quality", "klom_forget")]
+    many = ("lira_accuracy", "quality", "klom_forget", "thirds_accuracy")
+    found += [_ensemble(scores, key) for key in many if scores[key].measured]
     return tuple(found)
 
 
@@ -131,6 +131,7 @@ def _ensemble(scores: Mapping[str, Score], key: str) -> Check:
     score = scores[key]
     words = {
         "lira_accuracy": "Can an attacker with many models tell unlearned from retrained, record by record (U-LiRA)?",
+        "thirds_accuracy": "Can it tell unlearned from never seen records, with shadow models of its own (RULI)?",
         "quality": "Does any attack per record tell them apart (forgetting quality F)?",
         "klom_forget": "Are the margins distributed as those of retrained models (KLoM)?",
     }
