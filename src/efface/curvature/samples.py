@@ -191,8 +191,9 @@ def require_finite(losses: Tensor, positions: Tensor) -> None:
     bad = (~torch.isfinite(losses.detach())).nonzero()
     if len(bad):
         first = int(bad[0])
+        value = float(losses.detach()[first])
         raise InputError(
-            f"The loss of sample {int(positions[first])} is {float(losses[first])} ({len(bad)} such in this chunk). "
+            f"The loss of sample {int(positions[first])} is {value} ({len(bad)} such in this chunk). "
             "Check the inputs for NaN and the weights for divergence."
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class Importance:
         accuracy: Accuracy before, a fraction.
         routes: How each layer was computed: "graph" (torch.fx, prefix reuse), "hooks" (prefix reuse, unit by unit)
             or "naive" (a full pass per unit).
+        population: Size of the set that `samples` were drawn from, or None when all of it was used.
     """
 
     units: tuple[Unit, ...]
@@ -43,6 +45,35 @@ class Importance:
     samples: int
     accuracy: float
     routes: Mapping[str, str]
+    population: int | None = None
+
+    def half_width(self, confidence: float = 0.95, *, simultaneous: bool = True) -> Tensor:
+        """Return how far each accuracy drop may be from that on the whole set, (u,); 0 where nothing was left out.
+
+        The smaller of the Hoeffding-Serfling and the empirical Bernstein-Serfling bound for draws without replacement
+        (Bardenet and Maillard, Bernoulli 2015, theorems 2.4 and 4.3), with change per sample in [−1, 1]. They always
+        hold, at the price of being wide: about 0.12 for one unit at 500 samples.
+
+        Args:
+            confidence: Probability that the true drops lie within the bound.
+            simultaneous: For all units together (union bound) rather than for each by itself.
+
+        Raises:
+            InputError: A confidence outside (0, 1).
+        """
+        if not 0 < confidence < 1:
+            raise InputError(f"confidence={confidence}: must lie between 0 and 1, e.g. 0.95.")
+        if self.population is None or self.population == self.samples:
+            return torch.zeros_like(self.accuracy_drop)
+        n, total = self.samples, self.population
+        # Two bounds, two sides, and every unit share the risk.
+        risk = (1 - confidence) / (4 * (len(self.units) if simultaneous else 1))
+        rho = 1 - (n - 1) / total if n <= total / 2 else (1 - n / total) * (1 + 1 / n)
+        spread = ((self.lost + self.won).double() / n - self.accuracy_drop**2).clamp(min=0).sqrt()
+        hoeffding = 2 * math.sqrt(rho * math.log(1 / risk) / (2 * n))
+        log = math.log(5 / risk)
+        bernstein = spread * math.sqrt(2 * rho * log / n) + (7 / 3 + 3 / math.sqrt(2)) * 2 * log / n
+        return bernstein.clamp(max=hoeffding)
 
     def top(self, k: int) -> list[Unit]:
         """Return the k units with the largest accuracy drop, ties by the larger loss rise, then by order.
@@ -64,6 +95,8 @@ def ablation_importance(
     *,
     units: Iterable[Unit] | Granularity = "filter",
     classes: Iterable[int] | None = None,
+    subsample: int | None = None,
+    generator: torch.Generator | None = None,
     memory: int = MEMORY,
     chunk: int | None = None,
 ) -> Importance:
@@ -78,6 +111,8 @@ def ablation_importance(
         labels: Labels (n,), when `data` is a tensor.
         units: Units to ablate, or a granularity (see `unit_list`).
         classes: Classes that must occur in the set, e.g. the classes to forget.
+        subsample: Use this many samples, drawn without replacement (tensors only); `half_width` bounds the error.
+        generator: Where they are drawn from, on the CPU; required with `subsample`.
         memory: Budget in bytes for one chunk of samples.
         chunk: Fixed number of samples per chunk.
 
@@ -94,6 +129,9 @@ def ablation_importance(
     for row, unit in enumerate(chosen):
         unit_layer(model, unit)
         rows[unit.layer].append(row)
+    population = None
+    if subsample is not None:
+        data, labels, population = _drawn(data, labels, subsample, generator)
     effects: Effects | None = None
     routes: Routes | None = None
     size, missing = ChunkSize(memory, chunk), set(classes or ())
@@ -122,7 +160,19 @@ def ablation_importance(
         effects.samples,
         effects.correct / effects.samples,
         routes.names,
+        population,
     )
+
+
+def _drawn(
+    data: Tensor | Batches, labels: Tensor | None, subsample: int, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor, int]:
+    if not isinstance(data, Tensor) or labels is None or generator is None:
+        raise InputError("subsample needs inputs and labels as tensors, and a torch.Generator. Pass all three.")
+    if not 1 <= subsample <= len(data):
+        raise InputError(f"subsample={subsample} of {len(data)} samples: must be between 1 and {len(data)}.")
+    index = torch.randperm(len(data), generator=generator)[:subsample].sort().values
+    return data[index.to(data.device)], labels[index.to(labels.device)], len(data)
 
 
 def _require_classes(missing: set[int]) -> None:

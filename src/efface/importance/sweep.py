@@ -71,10 +71,20 @@ class LayerSweep:
             effects: Holds the chunk's baseline; receives the results.
             budget: Bytes for the pairs that run together.
         """
-        for position, rows_of in self._sweeps.items():
-            ablated = self._ablated(position, values)
-            pairs = self._changed(rows_of, ablated, values)
+        for rows, channels, ablated in self.ablations(values):
+            pairs = self._changed(rows, channels, ablated, values)
             self._add_pairs(self.region, pairs, ablated, values, effects, budget, settle=True)
+
+    def ablations(self, values: Mapping[Node, Any]) -> Iterator[tuple[Tensor, Tensor, dict[Node, Tensor]]]:
+        """Yield (rows, channels, values of the region) with those units ablated, each in its own channel, at once.
+
+        Whole filters and neurons take one such pass; single weights one for every position inside a filter.
+        """
+        device = values[self.start].device
+        for position, rows_of in self._sweeps.items():
+            channels = sorted(rows_of)
+            rows = torch.tensor([rows_of[c] for c in channels], dtype=torch.int64, device=device)
+            yield rows, torch.tensor(channels, dtype=torch.int64, device=device), self._ablated(position, values)
 
     def _ablated(self, position: tuple[int, ...], values: Mapping[Node, Any]) -> dict[Node, Tensor]:
         """Return the values of the region with every unit ablated, each in its own channel."""
@@ -100,13 +110,14 @@ class LayerSweep:
         seen = seen.repeat_interleave(layer.out_channels // layer.groups, dim=1)
         return (seen * w.view(1, -1, 1)).view(out.shape)
 
-    def _changed(self, rows_of: dict[int, int], ablated: Mapping[Node, Tensor], values: Mapping[Node, Any]) -> _Pairs:
+    def _changed(
+        self, rows: Tensor, channels: Tensor, ablated: Mapping[Node, Tensor], values: Mapping[Node, Any]
+    ) -> _Pairs:
         """Return the pairs whose ablation changes anything that is read further on; others keep their prediction."""
         out = values[self.start]
-        device = out.device
-        channels = torch.tensor(sorted(rows_of), dtype=torch.int64, device=device)
-        rows = torch.tensor([rows_of[c] for c in sorted(rows_of)], dtype=torch.int64, device=device)
-        changed = torch.zeros(len(out), out.shape[self.region.apart[self.start].dim], dtype=torch.bool, device=device)
+        changed = torch.zeros(
+            len(out), out.shape[self.region.apart[self.start].dim], dtype=torch.bool, device=out.device
+        )
         for node in self.region.exits:
             changed |= self.region.apart[node].changed(values[node], ablated[node])
         which, samples = changed[:, channels].T.nonzero(as_tuple=True)
@@ -183,7 +194,7 @@ class _PairRun:
         if node in self.region.apart:
             return self._joined(node)
         if self.graph.batched[node]:
-            return self.values[node][self.pairs.samples]
+            return _rows(self.values[node], self.pairs.samples)
         if self.graph.batched[node] is None:
             return self._size(node)
         return self.values[node]
@@ -199,7 +210,7 @@ class _PairRun:
     def _joined(self, node: Node) -> Tensor:
         """Return the pairs' values where all but one unit is as before."""
         place = self.region.apart[node]
-        value = self.values[node][self.pairs.samples]
+        value = _rows(self.values[node], self.pairs.samples)
         place.put(value, self.pairs.channels, place.of(self.ablated[node], self.pairs.samples, self.pairs.channels))
         return value
 
@@ -233,10 +244,12 @@ class _PairRun:
             change = place.of(after, samples, channels) - place.of(before, samples, channels)
             patches = conv_patches(layer, change).squeeze(1)  # (p, kernel, positions)
             kernels = layer.weight.flatten(2).transpose(0, 1)[channels]  # (p, out, kernel)
-            out = self.values[node][samples]
-            return torch.baddbmm(out.flatten(2), kernels, patches).view(out.shape)
+            out = _rows(self.values[node], samples)
+            last = out.flatten(2).transpose(1, 2)  # positions first: a view in the channels-last layout
+            found = torch.baddbmm(last, patches.transpose(1, 2), kernels.transpose(1, 2))
+            return found.transpose(1, 2).unflatten(2, out.shape[2:])
         if isinstance(layer, nn.Linear) and place.dim in (-1, before.ndim - 1) and before.ndim == 2:
-            out = self.values[node][samples]
+            out = _rows(self.values[node], samples)
             columns = layer.weight.unflatten(1, (-1, place.block)).transpose(0, 1)  # (units, out, block)
             change = place.of(after, samples, channels) - place.of(before, samples, channels)
             if place.block == 1:
@@ -245,6 +258,13 @@ class _PairRun:
                 out[part].addmm_(change[part], columns[channel].T)
             return out
         return None
+
+
+def _rows(value: Tensor, samples: Tensor) -> Tensor:
+    """Return a copy of some samples' values, (p, ...), in the memory layout of `value`."""
+    if value.ndim == 4 and not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last):
+        return value.permute(0, 2, 3, 1).index_select(0, samples).permute(0, 3, 1, 2)
+    return value.index_select(0, samples)
 
 
 def _runs(channels: Tensor) -> Iterator[tuple[int, slice]]:
