@@ -11,7 +11,7 @@ or the identity (the system of the squared error). Source: Golatkar et al., ECCV
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,8 +25,13 @@ __all__ = ["Displacements", "RidgeProblem", "Solver", "displacements", "trapeziu
 
 Solver = Literal["primal", "dual", "cg"]
 Pairs = Sequence[tuple[Tensor, Tensor]]
+Track = Callable[[Iterable[int], str, int], Iterable[int]]
 
 _BLOCK = 2**26  # numbers of Jacobian rows held at once: 512 MiB
+
+
+def _untracked(items: Iterable[int], label: str, total: int) -> Iterable[int]:
+    return items
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,13 @@ class Displacements:
 
 
 def displacements(
-    problem: RidgeProblem, retain: Pairs, forget: Pairs, solver: Solver, iterations: int = 200, tolerance: float = 1e-8
+    problem: RidgeProblem,
+    retain: Pairs,
+    forget: Pairs,
+    solver: Solver,
+    iterations: int = 200,
+    tolerance: float = 1e-8,
+    track: Track = _untracked,
 ) -> Displacements:
     """Return the displacement of the minimiser over the kept data and over all of it.
 
@@ -92,12 +103,13 @@ def displacements(
         solver: `primal` (P, P) normal matrix; `dual` (nK, nK) Gram matrix; `cg` conjugate gradients, O(P) memory.
         iterations: Most steps of conjugate gradients, for each solve.
         tolerance: Relative residual at which they stop.
+        track: Shows the progress of their steps, as `Run.track` does.
 
     Raises:
         InputError: A direct system is singular or too ill-conditioned.
     """
     if solver == "cg":
-        return _iterated(problem, retain, forget, iterations, tolerance)
+        return _iterated(problem, retain, forget, iterations, tolerance, track)
     return (_primal if solver == "primal" else _dual)(problem, retain, forget)
 
 
@@ -199,7 +211,9 @@ def _gram(problem: RidgeProblem, blocks: Pairs) -> Tensor:
     return gram
 
 
-def _iterated(problem: RidgeProblem, retain: Pairs, forget: Pairs, iterations: int, tolerance: float) -> Displacements:
+def _iterated(
+    problem: RidgeProblem, retain: Pairs, forget: Pairs, iterations: int, tolerance: float, track: Track
+) -> Displacements:
     at, worst, steps = problem.at, 0.0, 0
     found: list[Tensor] = []
     for pairs in (retain, [*retain, *forget]) if forget else (retain,):
@@ -224,7 +238,7 @@ def _iterated(problem: RidgeProblem, retain: Pairs, forget: Pairs, iterations: i
         residual = rhs - _applied(problem, pairs, probabilities, solution) if found else rhs.clone()
         direction = residual.clone()
         squared, goal = residual.dot(residual), (tolerance * rhs.norm()) ** 2
-        for _ in range(iterations):
+        for _ in track(range(iterations), "conjugate gradients", iterations):
             if squared <= goal:
                 break
             applied = _applied(problem, pairs, probabilities, direction)

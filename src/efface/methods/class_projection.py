@@ -17,6 +17,7 @@ from efface.data import Part, Split
 from efface.errors import InputError
 from efface.methods.method import Method, Needs
 from efface.models.batch_norm import recompute_statistics
+from efface.models.predictions import accuracy
 from efface.run import Run
 
 __all__ = ["ClassProjection"]
@@ -97,7 +98,7 @@ class ClassProjection(Method):
             scores: dict[tuple[float, float], float] = {}
             for alphas in run.track(list(itertools.product(_RETAIN_GRID, _FORGET_GRID)), "class-projection", 25):
                 edit(alphas)
-                scores[alphas] = _accuracy(model, retain, run) * (1 - _accuracy(model, forget, run))
+                scores[alphas] = accuracy(model, retain, run.device) * (1 - accuracy(model, forget, run.device))
                 run.history.add(
                     "class-projection", alpha_retain=alphas[0], alpha_forget=alphas[1], score=scores[alphas]
                 )
@@ -119,9 +120,3 @@ def balanced(part: Part, classes: tuple[int, ...], size: int, generator: torch.G
     ranks = np.concatenate([np.arange(len(v)) for v in each.values()])
     chosen = np.concatenate(list(each.values()))[np.argsort(ranks, kind="stable")][:size]
     return part.take(np.sort(chosen))
-
-
-def _accuracy(model: nn.Module, part: Part, run: Run) -> float:
-    with torch.no_grad():
-        right = [(model(x).argmax(1) == y).sum() for x, y in part.batches(256, device=run.device)]
-    return float(torch.stack(right).sum()) / len(part)

@@ -19,6 +19,7 @@ from efface.curvature.scrubbing import NoiseRule, add_noise, head_parameters
 from efface.data import Split
 from efface.errors import InputError, NotPreparedError
 from efface.methods.method import Method, Needs
+from efface.models.head import features
 from efface.run import Run
 from efface.training import Recipe, fit
 
@@ -99,7 +100,7 @@ class NTKF(Method):
                 "ntk-f with linearise='initial' or scale='trapezium' needs the weights that training started from, "
                 "which this artifact lacks; train with --method ntk-f, or leave both at their defaults"
             )
-        if self._head_only(artifact) or self.noise > 0:
+        if self._needs_head(artifact):
             try:
                 head_parameters(artifact.model, split.data.input_shape)
             except InputError as error:
@@ -108,12 +109,17 @@ class NTKF(Method):
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a copy with shifted, slightly noisy weights."""
         model = run.copied(artifact.model).eval()
-        names = head_parameters(model, split.data.input_shape) if self._head_only(artifact) else None
-        here = Linearisation(model, names)
-        start = self._start(here, artifact)
-        problem = self._problem(model, here, start, artifact)
-        retain, forget = (list(part.batches(256, device=run.device)) for part in (split.retain, split.forget))
-        found = displacements(problem, retain, forget, self._solver(here, split), self.iterations)
+        own = head_parameters(model, split.data.input_shape) if self._needs_head(artifact) else frozenset()
+        prefix = next(iter(own)).rpartition(".")[0] if self._head_only(artifact) else ""
+        moving = model.get_submodule(prefix)  # the head, fed with its features, or the model itself
+        retain, forget = (
+            [(features(model, x, prefix).detach() if self._head_only(artifact) else x, y) for x, y in batches]
+            for batches in (part.batches(256, device=run.device) for part in (split.retain, split.forget))
+        )
+        here = Linearisation(moving)
+        start = self._start(here, artifact, prefix)
+        problem = self._problem(moving, here, start, artifact)
+        found = displacements(problem, retain, forget, self._solver(here, split), self.iterations, track=run.track)
         shift = found.retain - found.full
         scale = trapezium(found, here.weights() - start) if self.scale == "trapezium" else float(self.scale)
         gap = here.gap(scale * shift, [x for x, _ in forget])
@@ -125,22 +131,26 @@ class NTKF(Method):
                 f"ntk-f: the network is not linear over this shift (gap {gap:.2f} of {self.largest_gap:g} allowed), so "
                 "the result would mean nothing; use parameters='head', train with --method ntk-f, or use fine-tune"
             )
-        here.write(model, here.weights() + scale * shift)
+        here.write(moving, here.weights() + scale * shift)
         if self.noise > 0:
             batches = split.retain.batches(1024, device=run.device)
-            fisher = fisher_diagonal(model, batches, estimator="true", parameters=names)
-            rule, own = NoiseRule(self.noise), head_parameters(model, split.data.input_shape)
-            add_noise(model, rule.variances(fisher.mean(), own), run.generator("ntk-f/noise"))
+            fisher = fisher_diagonal(
+                model, batches, parameters=own if self._head_only(artifact) else None, estimator="true"
+            )
+            add_noise(model, NoiseRule(self.noise).variances(fisher.mean(), own), run.generator("ntk-f/noise"))
         return model
+
+    def _needs_head(self, artifact: Artifact) -> bool:
+        return self._head_only(artifact) or self.noise > 0
 
     def _head_only(self, artifact: Artifact) -> bool:
         return self.parameters == "head" or (self.parameters == "auto" and "ntkf/mu" not in artifact.memory)
 
-    def _start(self, here: Linearisation, artifact: Artifact) -> Tensor:
+    def _start(self, here: Linearisation, artifact: Artifact, prefix: str) -> Tensor:
         """Return the ridge's centre: w₀ where it was kept, 0 (plain weight decay) where not."""
         if "ntkf/mu" not in artifact.memory:
             return torch.zeros_like(here.weights())
-        return here.flat({n: artifact.memory[_START + n] for n in here.parameters})
+        return here.flat({n: artifact.memory[_START + f"{prefix}.{n}".lstrip(".")] for n in here.parameters})
 
     def _problem(self, model: nn.Module, here: Linearisation, start: Tensor, artifact: Artifact) -> RidgeProblem:
         """Return the linearised loss at the point, and around the centre, that `linearise` asks for."""
