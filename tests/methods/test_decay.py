@@ -277,7 +277,19 @@ def test_a_fraction_of_the_importance_set_takes_every_class(networks: dict[str, 
     apply(method, networks["cnn"], split, work)
     counts = np.bincount(split.train.labels.numpy())
     expected = sum(max(1, round(0.1 * n)) for n in counts)
-    assert any(f"importance on {expected} samples" in note for note in work.notes)
+    assert any(f"on {expected} samples" in note for note in work.notes)
+
+
+def test_screening_agrees_with_the_exact_importance(networks: dict[str, Artifact], class_split: Split) -> None:
+    """With every unit a candidate the result is the exact one; with few, the exactly ranked part of it mostly is."""
+    artifact = networks["cnn"]
+    quick = Decay(fine_tune="none", steps=1, threshold=0.0)
+    exact = decayed_rows(artifact, class_split, quick, 0)
+    assert decayed_rows(artifact, class_split, dataclasses.replace(quick, screen=100.0), 0) == exact
+    work = run()
+    apply(dataclasses.replace(quick, screen=2.0), artifact, class_split, work)
+    assert any(f"exact importance of {2 * len(exact)} on" in note for note in work.notes)
+    assert exact & decayed_rows(artifact, class_split, dataclasses.replace(quick, screen=2.0), 0)
 
 
 def test_frozen_layers_stay(class_split: Split, networks: dict[str, Artifact]) -> None:
