@@ -82,7 +82,7 @@ def test_shadow_models_in_thirds_null_and_planted(scene):
     assert "no shadow models" in thirds_scores(None, scene)["thirds_auc"].why
     few = Thirds([Fixed(row) for row in planted[:6]], roles[:6])
     assert not thirds_scores(few, scene)["thirds_auc"].measured
-    with pytest.raises(InputError, match="in the order of split.forget"):
+    with pytest.raises(InputError, match="in the order of split"):
         thirds_scores(Thirds([], roles), scene)
 
 
