@@ -17,8 +17,10 @@ def kl(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
         temperature: T.
 
     Returns:
-        (...), zero where the two agree up to a constant.
+        (...), zero where the two agree up to a constant; differentiable by both.
     """
     log_q = F.log_softmax(student / temperature, dim=-1)
     log_p = F.log_softmax(teacher / temperature, dim=-1)
-    return F.kl_div(log_q, log_p.exp(), reduction="none").sum(-1)
+    # F.kl_div takes the logarithm of p, whose derivative by the teacher is NaN where p underflows to zero.
+    finite = log_p.masked_fill(log_p.isneginf(), 0.0)
+    return (log_p.exp() * (finite - log_q)).sum(-1)
