@@ -64,6 +64,8 @@ def test_retrained_passes(audits):
     assert audit.verdict.outcome == "alike"
     assert set(_outcomes(audit).values()) == {"alike"}
     assert "Level (b)" in audit.verdict.headline
+    assert audit.verdict.control is True
+    assert any("tell the original" in s and "separation" in s for s in audit.verdict.sentences)
 
 
 def test_logit_mask_passes_accuracy_and_fails_the_probe(audits):
@@ -187,7 +189,11 @@ def test_items_are_compared_with_unseen_records_of_all_classes(world):
     original, retrained, second = (trained(p, s) for p, s in ((split.train, 0), (split.retain, 1), (split.retain, 2)))
     models = {"original": original, "retrained": retrained, "second": second}
     audit = assess(models, split, Run(), candidate="second", settings=AuditSettings(exposed=3))
-    assert audit.verdict.outcome == "alike"
+    assert {c.outcome for c in audit.verdict.checks} == {"alike"}
+    # Digits are hardly memorised: the original passes as well, so passing shows nothing, and the verdict says so.
+    assert audit.verdict.outcome == "not assessed"
+    assert audit.verdict.control is False
+    assert "none is found for the original either" in audit.verdict.headline
     assert not audit.row("second")["probe_recall"].measured
     assert audit.row("second")["forget_accuracy"].value > 0.8
     assert len(audit.exposed) == 3

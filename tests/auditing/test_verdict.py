@@ -164,6 +164,18 @@ def test_level_a_finds_what_needs_no_reference_and_never_passes():
     assert "usefulness was lost" in conclude("a", "x", lost).headline
 
 
+def test_passing_what_the_original_passes_too_shows_nothing():
+    checks = tuple(_checks(_scores()).values())
+    weak = conclude("b", "x", checks, checks)
+    assert (weak.outcome, weak.control) == ("not assessed", False)
+    control = _checks(_scores(separation=_gap(2.5, 1.0, 1.4, 1.3)))
+    strong = conclude("b", "x", checks, tuple(control.values()))
+    assert (strong.outcome, strong.control) == ("alike", True)
+    assert any(s.endswith("by: separation.") for s in strong.sentences)
+    # What differs differs, whatever the control.
+    assert conclude("b", "x", tuple(control.values()), checks).outcome == "differs"
+
+
 def test_headline_names_every_kind_of_difference():
     checks = [
         Check(key=str(i), question="?", outcome="differs", finding="", measure="tow", direction=d)

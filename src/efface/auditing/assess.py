@@ -129,11 +129,15 @@ def assess(
         floors.add({k: v for k, v in table[reference].items() if k not in PAIRWISE})
         _add_floors(floors, further, retrained, everyone, rows[original], twin, relearning[reference])
     complete = {n: _beside(s, table, n, original, reference, floors, bounds) for n, s in table.items()}
+    control = None
     if level == "a":
         checks = checks_against_original(complete[candidate], bounds, by_class=scene.by_class)
     else:
-        checks = checks_against_floor(
-            complete[candidate], floors, bounds, by_class=scene.by_class, level=level, strict=strict(scene)
+        checks, control = (
+            checks_against_floor(
+                complete[name], floors, bounds, by_class=scene.by_class, level=level, strict=strict(scene)
+            )
+            for name in (candidate, original)
         )
     assert split.request is not None
     assert split.resolved is not None
@@ -154,7 +158,7 @@ def assess(
         counts={name: len(getattr(split, name)) for name in parts},
         references=len(everyone),
         rows=tuple(Row(name=n, scores=s) for n, s in complete.items()),
-        verdict=conclude(level, candidate, checks),
+        verdict=conclude(level, candidate, checks, control),
         exposed=most_exposed(rows[candidate], [r for r in everyone if r is not rows[candidate]], bounds.exposed),
         plots=plots(list(rows.values()), relearning, history),
         settings=bounds.model_dump(mode="json"),

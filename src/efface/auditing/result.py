@@ -138,6 +138,8 @@ class Verdict(_Frozen):
         headline: Its first sentence, which names the level.
         sentences: The rest, in plain language, in order of importance.
         checks: What it rests on.
+        control: Whether the same checks tell the original from a retrained model; where they do not, they cannot show
+            that anything was forgotten, and the outcome is `not assessed`. None without a retrained model.
     """
 
     level: Level
@@ -145,6 +147,7 @@ class Verdict(_Frozen):
     headline: str
     sentences: tuple[str, ...]
     checks: tuple[Check, ...]
+    control: bool | None = None
 
 
 class Exposed(_Frozen):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from efface.auditing.floors import Floors
 from efface.auditing.questions import FEW_STEPS, MEANING, QUESTIONS, Direction, Question
@@ -173,20 +173,22 @@ def checks_against_original(
     return tuple(found)
 
 
-def conclude(level: Level, candidate: str, checks: Sequence[Check]) -> Verdict:
+def conclude(level: Level, candidate: str, checks: Sequence[Check], control: Sequence[Check] | None = None) -> Verdict:
     """Put the checks together.
 
     Args:
         level: Of evidence.
         candidate: What is judged.
         checks: From `checks_against_floor` or `checks_against_original`.
+        control: The same checks made on the original model, which has forgotten nothing.
 
     Returns:
-        `differs` if any check does; `alike` only above level a and if every check was made; else `not assessed`.
+        `differs` if any check does; `alike` only above level a, if every check was made and the control shows that
+        they can find a difference; else `not assessed`.
     """
     differing = [c for c in checks if c.outcome == "differs"]
     missing = [c for c in checks if c.outcome == "not assessed"]
-    alike = [c for c in checks if c.outcome == "alike"]
+    telling = None if control is None else [c.key for c in control if c.outcome == "differs"]
     outcome: Outcome
     if differing:
         outcome = "differs"
@@ -203,20 +205,33 @@ def conclude(level: Level, candidate: str, checks: Sequence[Check]) -> Verdict:
             f"No difference was found between {candidate!r} and retraining in what was measured, but "
             f"{len(missing)} of {len(checks)} questions were not assessed."
         )
+    elif telling == []:
+        outcome = "not assessed"
+        headline = (
+            f"No difference was found between {candidate!r} and a model retrained without the data, but none is found "
+            "for the original either: these checks cannot tell here whether anything was forgotten."
+        )
     else:
         outcome = "alike"
         headline = f"No difference was found between {candidate!r} and a model retrained without the data."
-    sentences = [f"{c.question} {c.finding}." for c in differing]
-    if alike and level != "a":
-        sentences.append(f"No difference in: {', '.join(c.key for c in alike)}.")
-    sentences += [f"Not assessed: {c.question} ({c.finding})" for c in missing]
     return Verdict(
         level=level,
         outcome=outcome,
         headline=f"Level ({level}), {LEVELS[level]}. {headline}",
-        sentences=tuple(sentences),
+        sentences=tuple(_sentences(level, checks, telling)),
         checks=tuple(checks),
+        control=None if telling is None else bool(telling),
     )
+
+
+def _sentences(level: Level, checks: Sequence[Check], telling: Sequence[str] | None) -> Iterator[str]:
+    yield from (f"{c.question} {c.finding}." for c in checks if c.outcome == "differs")
+    alike = [c.key for c in checks if c.outcome == "alike"]
+    if alike and level != "a":
+        yield f"No difference in: {', '.join(alike)}."
+    if telling:
+        yield f"The same checks tell the original from the retrained model by: {', '.join(telling)}."
+    yield from (f"Not assessed: {c.question} ({c.finding})" for c in checks if c.outcome == "not assessed")
 
 
 def _percent(value: float | None) -> str:
