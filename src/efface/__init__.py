@@ -24,7 +24,10 @@ _PUBLIC = {
     "compare": "efface.comparing",
     "forget": "efface.verbs",
     "load_data": "efface.data:load",
+    "load_references": "efface.references",
     "train": "efface.verbs",
+    "train_references": "efface.references",
+    "verify": "efface.verifying",
     "write_report": "efface.report:write",
 }
 
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from efface.data import load as load_data  # noqa: F401
     from efface.errors import InputError as InputError
     from efface.models.spec import ModelSpec as ModelSpec
+    from efface.references import load_references as load_references
+    from efface.references import train_references as train_references
     from efface.report import write as write_report  # noqa: F401
     from efface.request import Request as Request
     from efface.run import Run as Run
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
     from efface.verbs import audit as audit
     from efface.verbs import forget as forget
     from efface.verbs import train as train
+    from efface.verifying import verify as verify
 
 
 def __getattr__(name: str) -> object:

@@ -48,6 +48,7 @@ from efface.cli_options import (
     recipe_of,
     request_of,
 )
+from efface.cli_verify import verify
 from efface.errors import InputError
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def train(
 @guarded
 def forget(
     artifact: Annotated[Path, typer.Argument(help="Artifact folder of the trained model.")],
-    method: Annotated[str, typer.Option("--method", "-m", help="See `efface methods`.")],
+    method: Annotated[str, typer.Option("--method", "-m", help="See `efface methods`; or auto.")],
     out: OutOption,
     classes: ClassesOption = None,
     items: ItemsOption = None,
@@ -208,6 +209,9 @@ def forget(
     request: RequestOption = None,
     reason: ReasonOption = "",
     settings: SetOption = None,
+    retrained: Annotated[
+        Path | None, typer.Option("--retrained", help="For method auto: artifact made by retrain, to judge by.")
+    ] = None,
     data: DataOption = None,
     root: RootOption = None,
     download: DownloadOption = False,
@@ -234,6 +238,7 @@ def forget(
         asked,
         method=method,
         settings=pairs(settings),
+        retrained=None if retrained is None else load_artifact(retrained, trust),
         seed=seed,
         device=device,
         progress=progress_of(quiet),
@@ -305,6 +310,9 @@ def audit(
         show(found)
     for file in files:
         typer.echo(f"written: {file}", err=as_json)
+
+
+app.command()(verify)
 
 
 @app.command()
