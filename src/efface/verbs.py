@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["audit", "forget", "rebuilt", "split_of", "train", "train_references"]
 
 Model = nn.Module | Artifact
+AUTO = "auto"
 
 
 def train(
@@ -98,6 +99,7 @@ def forget(
     *,
     method: str | Method,
     settings: Mapping[str, Any] | None = None,
+    retrained: Model | None = None,
     recipe: Recipe | None = None,
     validation: float = 0.1,
     seed: int = 0,
@@ -110,8 +112,9 @@ def forget(
         model: An artifact, or your own trained module; it is not changed.
         data: The data it was trained on.
         request: What to forget.
-        method: Name or instance.
+        method: Name or instance; `auto` tries what the request and the data allow, see `efface.choosing.choose`.
         settings: Hyper-parameters of a method given by name.
+        retrained: For `auto`: a model retrained without the data, to judge by.
         recipe: How your own module was trained, for methods that train; an artifact knows.
         validation: Fraction of the training data held out, for your own module (its training should not have seen
             it); an artifact knows.
@@ -125,7 +128,11 @@ def forget(
     Raises:
         InputError: The request, the method, its settings or the data do not fit together.
     """
-    chosen = _method(method, settings)
+    chosen = None if method == AUTO else _method(method, settings)
+    if chosen is None and settings:
+        raise InputError("method auto takes every method at its defaults; name a method to set hyper-parameters")
+    if chosen is not None and retrained is not None:
+        raise InputError("a retrained model is only for method auto to judge by; give it to the audit instead")
     if isinstance(model, Artifact):
         check_data(model.record, data)
         recipe = model.record.recipe
@@ -136,6 +143,10 @@ def forget(
     # Offset by one: retraining from the original's own seed would give a model unnaturally close to it.
     run = Run(seed=recipe.seed + 1 + seed, device=device, precision=recipe.precision, progress=progress)
     artifact = model if isinstance(model, Artifact) else given(model, split, recipe, run)
+    if chosen is None:
+        from efface.choosing import choose  # scikit-learn and scipy, which no method needs
+
+        return choose(artifact, split, run, None if retrained is None else _network(retrained))
     return apply(chosen, artifact, split, run)
 
 

@@ -14,7 +14,7 @@ from efface.curvature.contrast import Denominator, Order, contrast
 from efface.curvature.dampening import dampen, norm_parameters, quantile_of_ratios
 from efface.curvature.fisher import Estimator
 from efface.data import Split
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.run import Run
 
 __all__ = ["ASSD"]
@@ -56,6 +56,7 @@ class ASSD(Method):
     name: ClassVar[str] = "assd"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
     cost: ClassVar[str] = "O(N) gradients once, O(N_F + P) with cached importances; memory 3 P float64"
+    expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Schoepf et al., arXiv 2402.10098"
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:

@@ -17,7 +17,7 @@ from efface.data import Part, Split
 from efface.data.augment import Augment
 from efface.distillation import kl
 from efface.errors import InputError
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.predictions import logits
 from efface.models.reset import reset
 from efface.run import Run
@@ -76,6 +76,7 @@ class BadTeacher(Method):
     name: ClassVar[str] = "bad-teacher"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
     cost: ClassVar[str] = "O(N_F + 0.3 N_R), 1 epoch"
+    expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "incompetent teacher, arXiv 2205.08096"
     moves_batch_norm: ClassVar[bool] = True
 

@@ -14,7 +14,7 @@ from efface.batch_size import fitting_batch
 from efface.data import Split
 from efface.data.augment import Augment
 from efface.errors import InputError
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.batch_norm import batch_norms
 from efface.models.head import head
 from efface.models.predictions import accuracy
@@ -62,6 +62,7 @@ class BoundaryExpand(Method):
     name: ClassVar[str] = "boundary-expand"
     needs: ClassVar[Needs] = Needs(targets=("classes",), forget=True)
     cost: ClassVar[str] = "O(E N_F), 10 passes"
+    expense: ClassVar[Expense] = "forget epochs"
     source: ClassVar[str] = "boundary unlearning, arXiv 2303.11570"
     moves_batch_norm: ClassVar[bool] = True
 

@@ -15,7 +15,7 @@ from efface.artifact import Artifact
 from efface.curvature.input_space import input_directions, project, projection
 from efface.data import Part, Split
 from efface.errors import InputError
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.batch_norm import recompute_statistics
 from efface.models.predictions import accuracy
 from efface.run import Run
@@ -62,6 +62,7 @@ class ClassProjection(Method):
     name: ClassVar[str] = "class-projection"
     needs: ClassVar[Needs] = Needs(targets=("classes",), forget=True, retain=True)
     cost: ClassVar[str] = "O(n d² + d³) per layer of d inputs, n = 10⁴, and 25 evaluations; memory 4 d² per layer"
+    expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Kodge et al., TMLR 2024, arXiv 2312.00761"
 
     def check(self, artifact: Artifact, split: Split) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from efface.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.run import Run
 from efface.training import fit
 
@@ -49,6 +49,7 @@ class CT(Method):
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), retain=True)
     moves_batch_norm: ClassVar[bool] = True
     cost: ClassVar[str] = "O(3 N_R)"
+    expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "NeurIPS 2023 challenge, 5th place, arXiv 2406.09073"
 
     def check(self, artifact: Artifact, split: Split) -> None:

@@ -15,7 +15,7 @@ from efface.artifact import Artifact
 from efface.data import Part, Split
 from efface.errors import InputError
 from efface.importance import Granularity, Unit, ablation_importance, screened_importance, unit_list
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.predictions import accuracy
 from efface.run import Run
 from efface.training import Recipe, Trainer
@@ -87,6 +87,7 @@ class Decay(Method):
     name: ClassVar[str] = "decay"
     needs: ClassVar[Needs] = Needs(targets=("classes",), forget=True, retain=True, validation=True)
     cost: ClassVar[str] = "O(units × N_F) for importance, then O(steps)"
+    expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "A. Kaluri, Time Inspired Decay Mechanism for Machine Unlearning"
     moves_batch_norm: ClassVar[bool] = True  # by fine-tuning; without it the statistics stay
 

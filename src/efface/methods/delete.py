@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from efface.artifact import Artifact
 from efface.data import Augment, Split
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.head import head
 from efface.models.predictions import logits
 from efface.run import Run
@@ -53,6 +53,7 @@ class DELETE(Method):
     name: ClassVar[str] = "delete"
     needs: ClassVar[Needs] = Needs(targets=("classes",), forget=True)
     cost: ClassVar[str] = "O(E N_F), E = 20"
+    expense: ClassVar[Expense] = "forget epochs"
     source: ClassVar[str] = "arXiv 2503.23751"
     moves_batch_norm: ClassVar[bool] = True
 

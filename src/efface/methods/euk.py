@@ -11,7 +11,7 @@ from torch import nn
 from efface.artifact import Artifact
 from efface.data import Split
 from efface.last_layers import fit_only, last_layers
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.reset import reset
 from efface.run import Run
 
@@ -42,6 +42,7 @@ class EUk(Method):
     name: ClassVar[str] = "eu-k"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), retain=True)
     cost: ClassVar[str] = "O(E N_R), gradients of k layers"
+    expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 2201.06640"
     moves_batch_norm: ClassVar[bool] = True
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from efface.artifact import Artifact
 from efface.data import Split
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.run import Run
 from efface.training import fit
 
@@ -36,6 +36,7 @@ class FineTune(Method):
     name: ClassVar[str] = "fine-tune"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), retain=True)
     cost: ClassVar[str] = "O(E N_R), few epochs"
+    expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "baseline of arXiv 1911.04933"
     moves_batch_norm: ClassVar[bool] = True
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from efface.artifact import Artifact
 from efface.data import Split
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.predictions import accuracy
 from efface.run import Run
 from efface.training import Trainer
@@ -51,6 +51,7 @@ class GradientAscent(Method):
     name: ClassVar[str] = "gradient-ascent"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True)
     cost: ClassVar[str] = "O(E N_F), few epochs"
+    expense: ClassVar[Expense] = "forget epochs"
     source: ClassVar[str] = "baseline of arXiv 1911.04933"
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

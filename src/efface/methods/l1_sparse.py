@@ -12,7 +12,7 @@ from torch import nn
 from efface.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.head import head
 from efface.run import Run
 from efface.training import Trainer
@@ -53,6 +53,7 @@ class L1Sparse(Method):
     name: ClassVar[str] = "l1-sparse"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), retain=True)
     cost: ClassVar[str] = "O(E N_R), few epochs"
+    expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 2304.04934"
     moves_batch_norm: ClassVar[bool] = True
 

@@ -12,7 +12,7 @@ from efface.artifact import Artifact
 from efface.curvature.contrast import Denominator, Order, batches, order_for, reference_part, require_reachable
 from efface.curvature.dampening import dampen, loss_free, norm_parameters
 from efface.data import Split
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.run import Run
 
 __all__ = ["LFSSD"]
@@ -53,6 +53,7 @@ class LFSSD(Method):
     name: ClassVar[str] = "lfssd"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
     cost: ClassVar[str] = "O(N) gradients; memory 2 P float64"
+    expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Foster et al., ICLR 2024 Tiny Papers, arXiv 2402.19308"
 
     def check(self, artifact: Artifact, split: Split) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from efface.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.head import head
 from efface.run import Run
 
@@ -39,6 +39,7 @@ class LogitMask(Method):
     name: ClassVar[str] = "logit-mask"
     needs: ClassVar[Needs] = Needs(targets=("classes",))
     cost: ClassVar[str] = "O(1)"
+    expense: ClassVar[Expense] = "instant"
     source: ClassVar[str] = "trivial baseline; arXiv 2405.17878"
 
     def check(self, artifact: Artifact, split: Split) -> None:

@@ -19,6 +19,7 @@ from efface.run import Run
 from efface.training import Recipe, fit
 
 __all__ = [
+    "Expense",
     "Method",
     "Needs",
     "apply",
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 Target = Literal["classes", "items"]
+Expense = Literal["instant", "gradients", "forget epochs", "retain epochs", "training"]
+"""How long forgetting takes: no data; a pass or a few over data; epochs over what is forgotten, over what is kept (or a
+share of it); about as long as training. Sorted from cheap to dear."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Method(ABC):
         name: What the command line and records call it.
         needs: Data, preparation and targets.
         cost: Forgetting time in big-O, in the words of the catalogue.
+        expense: The same as one of five orders of magnitude, by which `auto` goes.
         source: Where it was published.
         moves_batch_norm: Whether forgetting (with default settings) changes BatchNorm's running statistics.
     """
@@ -71,6 +76,7 @@ class Method(ABC):
     name: ClassVar[str]
     needs: ClassVar[Needs]
     cost: ClassVar[str]
+    expense: ClassVar[Expense]
     source: ClassVar[str]
     moves_batch_norm: ClassVar[bool] = False
 

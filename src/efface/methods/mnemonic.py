@@ -17,7 +17,7 @@ from efface.codes import Codes, Standing, best_cell, fisher_ratio, move, standin
 from efface.data import Split
 from efface.data.coded import CodedPart, CodeValues, draw_codes
 from efface.errors import InputError, NotPreparedError, nearest
-from efface.methods.method import Method, Needs, need_memory
+from efface.methods.method import Expense, Method, Needs, need_memory
 from efface.run import Run
 from efface.training import Recipe, fit
 
@@ -92,6 +92,7 @@ class Mnemonic(Method):
     name: ClassVar[str] = "mnemonic"
     needs: ClassVar[Needs] = Needs(targets=("classes",), prepared="mnemonic codes mixed into its training")
     cost: ClassVar[str] = "O(C_R + C_F) single inputs"
+    expense: ClassVar[Expense] = "instant"
     source: ClassVar[str] = "arXiv 2306.05670"
 
     def train(self, model: nn.Module, split: Split, recipe: Recipe, run: Run) -> tuple[nn.Module, dict[str, Tensor]]:

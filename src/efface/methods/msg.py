@@ -13,7 +13,7 @@ from efface.artifact import Artifact
 from efface.curvature.gradient import summed_gradient
 from efface.data import Split
 from efface.errors import InputError
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.head import head
 from efface.models.seeding import seeded
 from efface.run import Run
@@ -59,6 +59,7 @@ class MSG(Method):
     name: ClassVar[str] = "msg"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
     cost: ClassVar[str] = "O(2 N_F + E N_R), E = 5"
+    expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "NeurIPS 2023 unlearning challenge, 2nd place; arXiv 2410.01276"
     moves_batch_norm: ClassVar[bool] = True
 

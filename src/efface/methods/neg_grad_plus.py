@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from efface.artifact import Artifact
 from efface.data import Split
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.mode import batch_norm_evaluating
 from efface.run import Run
 from efface.training import endless, fit
@@ -49,6 +49,7 @@ class NegGradPlus(Method):
     name: ClassVar[str] = "neg-grad-plus"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
     cost: ClassVar[str] = "O(2 E N_R), few epochs"
+    expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 2302.09880"
     moves_batch_norm: ClassVar[bool] = True
 

@@ -18,7 +18,7 @@ from efface.curvature.ridge import RidgeProblem, Solver, displacements, trapeziu
 from efface.curvature.scrubbing import NoiseRule, add_noise, head_parameters
 from efface.data import Split
 from efface.errors import InputError, NotPreparedError
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.head import features
 from efface.run import Run
 from efface.training import Recipe, fit
@@ -76,6 +76,7 @@ class NTKF(Method):
     name: ClassVar[str] = "ntk-f"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
     cost: ClassVar[str] = "O(N K P m + m³) with m = min(N K, P), or O(I N K P) by CG; memory m² float64"
+    expense: ClassVar[Expense] = "training"
     source: ClassVar[str] = "Golatkar et al., ECCV 2020, arXiv 2003.02960"
 
     def train(self, model: nn.Module, split: Split, recipe: Recipe, run: Run) -> tuple[nn.Module, dict[str, Tensor]]:

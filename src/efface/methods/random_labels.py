@@ -10,7 +10,7 @@ from torch import nn
 
 from efface.artifact import Artifact
 from efface.data import Split
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.relabelling import LabelSet, Order, relabelled
 from efface.run import Run
 from efface.training import fit
@@ -56,6 +56,7 @@ class RandomLabels(Method):
     name: ClassVar[str] = "random-labels"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
     cost: ClassVar[str] = "O(E (N_F + N_R)), few epochs"
+    expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 1911.04933; arXiv 2010.10981"
     moves_batch_norm: ClassVar[bool] = True
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from efface.artifact import Artifact
 from efface.data import Split
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.reset import reset
 from efface.run import Run
 from efface.training import fit
@@ -33,6 +33,7 @@ class Retrain(Method):
     name: ClassVar[str] = "retrain"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), retain=True)
     cost: ClassVar[str] = "O(E N_R)"
+    expense: ClassVar[Expense] = "training"
     source: ClassVar[str] = "definition of exact unlearning; arXiv 1912.03817"
     moves_batch_norm: ClassVar[bool] = True
 

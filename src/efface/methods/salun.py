@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from efface.artifact import Artifact
 from efface.curvature.gradient import summed_gradient
 from efface.data import Part, Split
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.relabelling import LabelSet, Order, relabelled
 from efface.run import Run
 from efface.training import Trainer
@@ -62,6 +62,7 @@ class SalUn(Method):
     name: ClassVar[str] = "salun"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
     cost: ClassVar[str] = "O(N_F + n log n + E (N_F + N_R)), few epochs"
+    expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 2310.12508"
     moves_batch_norm: ClassVar[bool] = True
 

@@ -16,7 +16,7 @@ from efface.data import Split
 from efface.data.augment import Augment
 from efface.distillation import kl
 from efface.errors import InputError
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.batch_norm import batch_norms
 from efface.models.predictions import accuracy, logits
 from efface.run import Run
@@ -95,6 +95,7 @@ class SCRUB(Method):
     name: ClassVar[str] = "scrub"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True, validation=True)
     cost: ClassVar[str] = "O(m N_F + E N_R), 1.3 forwards each"
+    expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "SCRUB and SCRUB+R, arXiv 2302.09880"
     moves_batch_norm: ClassVar[bool] = True
 

@@ -14,7 +14,7 @@ from efface.curvature.fisher import fisher_diagonal
 from efface.curvature.scrubbing import NoiseRule, add_noise, head_parameters
 from efface.data import Split
 from efface.errors import InputError
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.batch_norm import recompute_statistics
 from efface.run import Run
 
@@ -59,6 +59,7 @@ class SFDN(Method):
     name: ClassVar[str] = "sfdn"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), retain=True)
     cost: ClassVar[str] = "O(K N_R) gradients (mc: O(N_R)); memory 2 P float64"
+    expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Golatkar et al., CVPR 2020, arXiv 1911.04933"
 
     def check(self, artifact: Artifact, split: Split) -> None:

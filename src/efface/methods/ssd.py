@@ -13,7 +13,7 @@ from efface.curvature.contrast import Denominator, Order, contrast, require_reac
 from efface.curvature.dampening import dampen, norm_parameters
 from efface.curvature.fisher import Estimator
 from efface.data import Split
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.run import Run
 
 __all__ = ["SSD"]
@@ -60,6 +60,7 @@ class SSD(Method):
     name: ClassVar[str] = "ssd"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
     cost: ClassVar[str] = "O(N) gradients once, O(N_F) with cached importances; memory 2 P float64"
+    expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Foster et al., AAAI 2024, arXiv 2308.07707"
 
     def check(self, artifact: Artifact, split: Split) -> None:

@@ -13,7 +13,7 @@ from efface.artifact import Artifact
 from efface.batch_size import fitting_batch
 from efface.data import Part, Split
 from efface.data.augment import Augment
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.batch_norm import batch_norms, recompute_statistics
 from efface.noise import NoiseMix, class_noise
 from efface.run import Run
@@ -88,6 +88,7 @@ class UNSIR(Method):
     name: ClassVar[str] = "unsir"
     needs: ClassVar[Needs] = Needs(targets=("classes",), retain=True)
     cost: ClassVar[str] = "O(|F| T B + 2 |S_r|), 2 epochs on a subset"
+    expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "UNSIR (FastMU), arXiv 2111.08947"
     moves_batch_norm: ClassVar[bool] = True
 

@@ -15,7 +15,7 @@ from efface.data import Split
 from efface.distillation import kl
 from efface.errors import InputError
 from efface.generator import Generator, attention_gap, gate, stages
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.batch_norm import batch_norms, recompute_statistics
 from efface.models.reset import reset
 from efface.models.seeding import seeded
@@ -102,6 +102,7 @@ class ZeroShotGKT(Method):
     name: ClassVar[str] = "zero-shot-gkt"
     needs: ClassVar[Needs] = Needs(targets=("classes",))
     cost: ClassVar[str] = "O(P (n_G + n_S) B), no data; as long as training"
+    expense: ClassVar[Expense] = "training"
     source: ClassVar[str] = "gated knowledge transfer, arXiv 2201.05629"
     moves_batch_norm: ClassVar[bool] = True
 

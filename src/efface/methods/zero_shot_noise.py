@@ -11,7 +11,7 @@ from torch import nn
 from efface.artifact import Artifact
 from efface.data import Split
 from efface.data.augment import Augment
-from efface.methods.method import Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.noise import Aim, NoiseMix, class_noise
 from efface.run import Run
 from efface.training import fit
@@ -65,6 +65,7 @@ class ZeroShotNoise(Method):
     name: ClassVar[str] = "zero-shot-noise"
     needs: ClassVar[Needs] = Needs(targets=("classes",))
     cost: ClassVar[str] = "O(K T B), no data"
+    expense: ClassVar[Expense] = "training"
     source: ClassVar[str] = "zero-shot min-max noise, arXiv 2201.05629"
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
