@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from efface.comparing.pictures import draw
 from efface.comparing.plan import Plan
 from efface.folder import write_file
 from efface.terminal import print_table
@@ -117,12 +118,13 @@ class Comparison:
         return str(self.frame.to_json(orient="records", indent=2))
 
     def write(self, folder: Path) -> None:
-        """Write results.csv, table.md and plan.json into a folder."""
+        """Write results.csv, table.md, plan.json and the figures into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         self.files = [
             write_file(folder / "results.csv", self.frame.to_csv(index=False, float_format="%.6g")),
             write_file(folder / "table.md", self.markdown()),
             write_file(folder / "plan.json", self.plan.model_dump_json(indent=2)),
+            *draw(self.plan, self.frame, folder),
         ]
 
     def show(self) -> None:
