@@ -16,6 +16,7 @@ from efface.curvature.samples import (
     Chunk,
     ChunkSize,
     chunks,
+    device_of,
     require_eval,
     require_finite,
     require_labels,
@@ -166,7 +167,7 @@ def fisher_diagonal(
     if estimator == "batch_squared":
         return _batch_squared(model, wanted, data, labels, weights, dtype)
     ranks = (fabric.global_rank, fabric.world_size) if fabric is not None else (0, 1)
-    size, vectors = ChunkSize(memory, chunk), WeightVectors(weights)
+    size, vectors = ChunkSize(memory, chunk, cached=device_of(model).type == "cpu"), WeightVectors(weights)
     samples = saturated = 0
     sums: SquareSums | None = None
     totals: list[Tensor] = []

@@ -28,6 +28,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 MEMORY = 512 * 2**20
 """Default budget, in bytes, for what the engine keeps of one chunk of samples (activations and per-sample blocks)."""
 
+_CACHE, _ENOUGH = 16 * 2**20, 64  # measured: LeNet-5 is fastest near 256 samples, ResNet-18 gains nothing after 64
 _FIRST_CHUNK_VALUES = 48 * 1024  # input values in the first, measured chunk: 16 images of 3x32x32, one of 224x224
 _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -57,17 +58,20 @@ class ChunkSize:
     """The number of samples processed at once, adapted to a memory budget after a small first chunk.
 
     chunk = clamp(memory / measured bytes per sample, 1, cap), so the peak above the model and the sums is at most
-    `memory` + the bytes of one sample.
+    `memory` + the bytes of one sample. On a CPU, chunks that stay near the caches are faster: with `cached`, no more
+    than `_CACHE` bytes are taken at once, but still `_ENOUGH` samples if the budget allows.
 
     Args:
         memory: Budget in bytes.
         fixed: A chunk size that overrides the measurement.
         cap: Never more samples than this at once.
+        cached: Prefer chunks that stay near the caches.
     """
 
     memory: int = MEMORY
     fixed: int | None = None
     cap: int = 4096
+    cached: bool = False
     measured: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -88,7 +92,11 @@ class ChunkSize:
     def observe(self, samples: int, held: int) -> None:
         """Set the size from a first chunk of `samples` that held `held` bytes."""
         if self.measured is None:
-            self.measured = max(1, min(self.cap, self.memory * samples // max(1, held)))
+            held = max(1, held)
+            fitting = min(self.cap, self.memory * samples // held)
+            if self.cached:
+                fitting = min(fitting, max(_ENOUGH, _CACHE * samples // held))
+            self.measured = max(1, fitting)
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -1,0 +1,140 @@
+"""One benchmark: ours and the naive way, timed in turn in the same process, with the memory that ours takes."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["Benchmark", "machine", "measure"]
+
+_PAGE = 4096
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Two ways to the same result.
+
+    A benchmark module defines `benchmarks(device)`, which yields these; `run.py` finds it by that name.
+
+    Attributes:
+        name: What is computed, on what.
+        against: What the naive way is.
+        ours: Runs Efface's way once and returns its result.
+        naive: Runs the naive way once.
+        bar: Smallest acceptable ratio (seconds of the naive way / seconds of ours); None if there is none.
+        aim: The ratio hoped for.
+        naive_share: The fraction of its work that `naive` does; its seconds are divided by it.
+        repeats: Timed runs of each way, taken in turn; medians count.
+        remark: Says more about the last result of ours, e.g. an overlap.
+    """
+
+    name: str
+    against: str
+    ours: Callable[[], Any]
+    naive: Callable[[], Any]
+    bar: float | None
+    aim: float | None = None
+    naive_share: float = 1.0
+    repeats: int = 3
+    remark: Callable[[Any], str] = lambda result: ""
+
+
+def measure(benchmark: Benchmark, device: torch.device) -> dict[str, Any]:
+    """Time both ways and return one row of the table.
+
+    Returns:
+        name, against, ratio, bar, aim, met, seconds_naive, seconds_ours (medians of wall-clock time), cpu_ratio (the
+        same from processor time, which other programs disturb less), peak_memory (bytes above what was held before, of
+        our way), repeats, naive_share, remark, machine.
+    """
+    peak, result = _peak_memory(benchmark.ours, device)  # also warms up
+    if benchmark.naive_share == 1:
+        benchmark.naive()
+    times: dict[str, list[tuple[float, float]]] = {"ours": [], "naive": []}
+    for _ in range(benchmark.repeats):
+        for key, way in (("ours", benchmark.ours), ("naive", benchmark.naive)):
+            wall, cpu = time.perf_counter(), time.process_time()
+            found = way()
+            _wait(device)
+            times[key].append((time.perf_counter() - wall, time.process_time() - cpu))
+            result = found if key == "ours" else result
+    ours, ours_cpu = (statistics.median(t[i] for t in times["ours"]) for i in (0, 1))
+    naive, naive_cpu = (statistics.median(t[i] for t in times["naive"]) / benchmark.naive_share for i in (0, 1))
+    ratio = naive / ours
+    return {
+        "name": benchmark.name,
+        "against": benchmark.against,
+        "ratio": round(ratio, 2),
+        "bar": benchmark.bar,
+        "aim": benchmark.aim,
+        "met": None if benchmark.bar is None else ratio >= benchmark.bar,
+        "seconds_naive": round(naive, 4),
+        "seconds_ours": round(ours, 4),
+        "cpu_ratio": round(naive_cpu / max(ours_cpu, 1e-9), 2),
+        "peak_memory": peak,
+        "repeats": benchmark.repeats,
+        "naive_share": benchmark.naive_share,
+        "remark": benchmark.remark(result),
+        "machine": machine(device),
+    }
+
+
+def machine(device: torch.device) -> str:
+    """Return the processor (or accelerator), the threads used, and the versions that matter."""
+    chip = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return (
+        f"{chip}, {torch.get_num_threads()} threads, {platform.system()}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}"
+    )
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak_memory(way: Callable[[], Any], device: torch.device) -> tuple[int, Any]:
+    """Run once and return the bytes taken above those held before, and the result."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        result = way()
+        _wait(device)
+        return torch.cuda.max_memory_allocated(device) - before, result
+    peak, done = [_resident()], threading.Event()
+    before = peak[0]
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            peak[0] = max(peak[0], _resident())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        result = way()
+    finally:
+        done.set()
+        watcher.join()
+    return peak[0] - before, result
+
+
+def _resident() -> int:
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text(encoding="ascii").split()[1]) * _PAGE if statm.exists() else 0

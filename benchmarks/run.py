@@ -1,0 +1,88 @@
+"""Run every benchmark of this folder, print the table, and write results.json beside this file.
+
+    python benchmarks/run.py [--device cuda] [--only WORD] [--out FILE]
+
+A benchmark is any module here with a function `benchmarks(device)` that yields `measure.Benchmark`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import pkgutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from measure import measure
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    """Run, print, write."""
+    parser = argparse.ArgumentParser(description="Speed and memory of Efface against the naive way, in one run.")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--only", default="", help="only benchmarks with this word in their name")
+    parser.add_argument(
+        "--out", type=Path, default=None, help="where to write; default results.json or results-cuda.json"
+    )
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: no CUDA device is visible to torch")
+    out = options.out or HERE / ("results.json" if device.type == "cpu" else f"results-{device.type}.json")
+    console, rows, start = Console(), [], time.perf_counter()
+    for module in _modules():
+        for benchmark in module.benchmarks(device):
+            if options.only not in benchmark.name:
+                continue
+            console.print(f"[dim]{benchmark.name} against {benchmark.against}[/dim]", highlight=False)
+            try:
+                rows.append(measure(benchmark, device))
+            except torch.OutOfMemoryError as error:
+                console.print(f"skipped, the device lacks memory: {error}", highlight=False)
+    console.print(_table(rows))
+    console.print(
+        f"{len(rows)} benchmarks in {time.perf_counter() - start:.0f} s on {rows[0]['machine'] if rows else ''}"
+    )
+    if options.only:
+        console.print("Not written: --only leaves rows out.")
+        if options.out is None:
+            return
+    out.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    console.print(f"Written to {out.name}")
+
+
+def _modules() -> list[Any]:
+    found = [importlib.import_module(info.name) for info in pkgutil.iter_modules([str(HERE)])]
+    return [module for module in found if hasattr(module, "benchmarks")]
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="Seconds of the naive way / seconds of ours (medians)")
+    for column in ("what", "against", "ratio", "bar", "naive s", "ours s", "CPU ratio", "peak MB", "remark"):
+        table.add_column(column, justify="left" if column in ("what", "against", "remark") else "right")
+    for row in rows:
+        bar = "" if row["bar"] is None else f"{row['bar']:g}"
+        colour = {True: "green", False: "red", None: "white"}[row["met"]]
+        table.add_row(
+            row["name"],
+            row["against"],
+            f"[{colour}]{row['ratio']:.2f}[/{colour}]",
+            bar,
+            f"{row['seconds_naive']:.3f}",
+            f"{row['seconds_ours']:.3f}",
+            f"{row['cpu_ratio']:.2f}",
+            f"{row['peak_memory'] / 1e6:.0f}",
+            row["remark"],
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()
