@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ from efface.run import Progress, Run
 from efface.training import Recipe
 
 __all__ = ["train_references"]
+
+START_UP = 15.0
+"""Seconds of training one after another below which processes do not pay: each first imports torch."""
 
 
 def train_references(
@@ -127,10 +131,18 @@ def train_references(
         if series == "reference" and todo and todo[0].number == 0 and how != "serial":
             _save(one_by_one(todo[:1], bare, split, run), folder, run, "first reference, timed alone", 1)
             todo = todo[1:]
+        if how == "processes" and backend == "auto" and _seconds_of_one(folder) * len(todo) < START_UP:
+            how = "serial"
         if todo:
             label = f"{series} ({len(todo)} models, {how})"
             _save(_made(how, todo, bare, split, run, folder, workers), folder, run, label, len(todo))
     return load_references(folder, known.model, trust=True)
+
+
+def _seconds_of_one(folder: Path) -> float:
+    """Return how long the first reference took, alone; infinitely long if that is not known."""
+    first = folder / "reference-000"
+    return Artifact.read_record(first).seconds.get("forget", math.inf) if (first / RECORD).is_file() else math.inf
 
 
 def _made(
