@@ -139,11 +139,14 @@ def data_known(
         return load_data(name, root, download, pairs(options))
     for path in models:
         if (path / RECORD).is_file():
-            described = Artifact.read_record(path).data
+            try:
+                described = Artifact.read_record(path).data
+            except InputError:
+                continue  # damaged: for `verify` itself to say
             if described.source == "custom" or (root is None and described.source != "digits"):
                 return None
             return load_data(described.source, root, download, pairs(options) or described.options)
-    raise InputError("--data is missing; name the data that the models were trained on, e.g. --data digits")
+    return None
 
 
 def checkpoint(path: Path, model: str, arguments: dict[str, Any], data: Data | None, trust: bool) -> Artifact | Module:

@@ -14,7 +14,15 @@ from efface.models.spec import ModelSpec
 from efface.request import Request
 from efface.training import Recipe
 
-__all__ = ["check_data", "check_reference", "differences", "in_words", "rebuilt", "split_under"]
+__all__ = [
+    "check_architecture",
+    "check_data",
+    "check_reference",
+    "differences",
+    "in_words",
+    "rebuilt",
+    "split_under",
+]
 
 
 def split_under(record: Record, data: Data, request: Request | None = None) -> Split:
@@ -77,8 +85,9 @@ def differences(reference: Described, needed: Described, request: str | None) ->
         "data": (reference.data.fingerprint, needed.data.fingerprint),
         "held-out fraction": (reference.data.validation, needed.data.validation),
         "held-out seed": (reference.data.split_seed, needed.data.split_seed),
-        "model": (_words(reference.model), _words(needed.model)),
     }
+    if needed.model is not None:  # of a module handed over in Python, only the weights' shapes can be compared
+        pairs["model"] = (_words(reference.model), _words(needed.model))
     theirs, ours = reference.recipe.model_dump(), needed.recipe.model_dump()
     pairs |= {f"recipe's {name}": (theirs[name], ours[name]) for name in theirs}
     return {name: (a, b) for name, (a, b) in pairs.items() if a != b}
@@ -97,6 +106,22 @@ def check_reference(reference: Record, original: Record, split: Split) -> None:
         raise InputError(
             f"the retrained model does not fit this audit; different: {in_words(found)}. "
             "Make one with method retrain from the same original and request"
+        )
+
+
+def check_architecture(reference: nn.Module, original: nn.Module) -> None:
+    """Refuse a reference whose weights have other names or shapes than the original's.
+
+    Raises:
+        InputError: It names the first that differs.
+    """
+    mine, theirs = ({k: tuple(v.shape) for k, v in m.state_dict().items()} for m in (reference, original))
+    different = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
+    if different:
+        name = different[0]
+        raise InputError(
+            f"the retrained model is of another architecture than the original: {name} has shape {mine.get(name)} "
+            f"instead of {theirs.get(name)}"
         )
 
 

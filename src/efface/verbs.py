@@ -10,7 +10,7 @@ from torch import nn
 from efface.artifact import Artifact
 from efface.data import Data, Split
 from efface.errors import InputError
-from efface.lineage import check_data, check_reference, rebuilt, split_under
+from efface.lineage import check_architecture, check_data, check_reference, rebuilt, split_under
 from efface.methods.catalogue import make
 from efface.methods.method import Method, apply, given, prepare
 from efface.models.check import check_model
@@ -271,7 +271,9 @@ def _references(
 ) -> list[Artifact]:
     if isinstance(retrained, References):
         retrained.check(original.record, split)
-        return list(retrained)
+        models = list(retrained)
+        check_architecture(models[0].model, original.model)
+        return models
     if retrained is False:
         return []
     if retrained is True:
