@@ -16,7 +16,7 @@ from efface.curvature.fisher import fisher_diagonal
 from efface.curvature.jacobian import Linearisation
 from efface.curvature.ridge import RidgeProblem, Solver, displacements, trapezium
 from efface.curvature.scrubbing import NoiseRule, add_noise, head_parameters
-from efface.data import Split
+from efface.data import Part, Split
 from efface.errors import InputError, NotPreparedError
 from efface.methods.method import Expense, Method, Needs
 from efface.models.head import features
@@ -58,7 +58,8 @@ class NTKF(Method):
         noise: α of the noise afterwards.
         solver: `primal` (normal matrix), `dual` (Gram matrix), `cg`, or `auto`: direct where the smaller side is at
             most 2000.
-        iterations: Most steps of conjugate gradients.
+        iterations: Most steps of conjugate gradients for each minimiser.
+        tolerance: Relative residual at which they stop.
         largest_gap: Refuse if ‖JΔ - (f(w+Δ) - f(w))‖/‖JΔ‖ on the forget data is larger: the network is not linear
             over the shift.
     """
@@ -70,7 +71,8 @@ class NTKF(Method):
     parameters: Literal["auto", "all", "head"] = "auto"
     noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-9
     solver: Solver | Literal["auto"] = "auto"
-    iterations: Annotated[int, Field(ge=1)] = 200
+    iterations: Annotated[int, Field(ge=1)] = 50
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     largest_gap: Annotated[float, Field(gt=0)] = 0.5
 
     name: ClassVar[str] = "ntk-f"
@@ -113,19 +115,17 @@ class NTKF(Method):
         own = head_parameters(model, split.data.input_shape) if self._needs_head(artifact) else frozenset()
         prefix = next(iter(own)).rpartition(".")[0] if self._head_only(artifact) else ""
         moving = model.get_submodule(prefix)  # the head, fed with its features, or the model itself
-        retain, forget = (
-            [(features(model, x, prefix).detach() if self._head_only(artifact) else x, y) for x, y in batches]
-            for batches in (part.batches(256, device=run.device) for part in (split.retain, split.forget))
-        )
+        retain, forget = (_inputs(model, prefix, part, run) for part in (split.retain, split.forget))
         here = Linearisation(moving)
         start = self._start(here, artifact, prefix)
         problem = self._problem(moving, here, start, artifact)
-        found = displacements(problem, retain, forget, self._solver(here, split), self.iterations, track=run.track)
+        solver = self._solver(here, split)
+        found = displacements(problem, retain, forget, solver, self.iterations, self.tolerance, run.track)
         shift = found.retain - found.full
         scale = trapezium(found, here.weights() - start) if self.scale == "trapezium" else float(self.scale)
         gap = here.gap(scale * shift, [x for x, _ in forget])
         run.history.add("ntk-f", shift=float(shift.norm()), scale=scale, gap=gap, residual=found.residual)
-        if found.residual > 1e-4:
+        if found.residual > max(self.tolerance, 1e-6):
             run.note(f"ntk-f: conjugate gradients stopped at a relative residual of {found.residual:.1e}")
         if gap > self.largest_gap:
             raise InputError(
@@ -134,11 +134,10 @@ class NTKF(Method):
             )
         here.write(moving, here.weights() + scale * shift)
         if self.noise > 0:
-            batches = split.retain.batches(1024, device=run.device)
-            fisher = fisher_diagonal(
-                model, batches, parameters=own if self._head_only(artifact) else None, estimator="true"
-            )
-            add_noise(model, NoiseRule(self.noise).variances(fisher.mean(), own), run.generator("ntk-f/noise"))
+            single = ((x.float(), y) for x, y in retain)
+            fisher = fisher_diagonal(moving, single, estimator="true").mean()
+            local = {name.removeprefix(f"{prefix}.") for name in own}
+            add_noise(moving, NoiseRule(self.noise).variances(fisher, local), run.generator("ntk-f/noise"))
         return model
 
     def _needs_head(self, artifact: Artifact) -> bool:
@@ -173,3 +172,12 @@ class NTKF(Method):
         if min(rows, here.size) > _DIRECT:
             return "cg"
         return "primal" if here.size <= rows else "dual"
+
+
+def _inputs(model: nn.Module, prefix: str, part: Part, run: Run) -> list[tuple[Tensor, Tensor]]:
+    """Return a part's (inputs, labels) in batches, or (float64 features, labels) of the head of that name."""
+    if not prefix:
+        return list(part.batches(256, device=run.device))
+    found = [(features(model, x, prefix).detach().double(), y) for x, y in part.batches(1024, device=run.device)]
+    x, y = (torch.cat(column) for column in zip(*found, strict=True))
+    return list(zip(x.split(4096), y.split(4096), strict=True))
