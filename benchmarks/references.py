@@ -1,0 +1,81 @@
+"""64 LeNet-5 references: as single-threaded processes (CPU) or as one batched network (GPU), against one by one."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Iterator
+
+import torch
+from measure import Benchmark
+
+from efface.artifact import Artifact
+from efface.auditing.outputs import logits_of
+from efface.data import Data, Split
+from efface.data.samples import ArraySamples
+from efface.methods.method import apply, given
+from efface.methods.retrain import Retrain
+from efface.models import lenet5
+from efface.references import train_references
+from efface.references.backends import cores
+from efface.request import Request
+from efface.run import Run
+from efface.training import Recipe
+
+MODELS = 64
+TIMED = 8  # of the naive way: the models are alike, so a few tell the time of all
+SAMPLES, EPOCHS = 8_000, 3  # MNIST has 60,000, and ten epochs are usual: 25 times as much
+RECIPE = Recipe(lr=0.05, epochs=EPOCHS, batch_size=64)
+REQUEST = Request(classes=(0,))
+
+
+def benchmarks(device: torch.device) -> Iterator[Benchmark]:
+    data = _strokes()
+    split = Split.of(data, REQUEST, 0.1, RECIPE.seed)
+    original = given(lenet5().to(device), split, RECIPE, Run(device=str(device)))
+    gpu = device.type == "cuda"
+    how = "one batched network" if gpu else f"{cores()} processes, one thread each"
+    yield Benchmark(
+        f"{MODELS} LeNet-5 references, {SAMPLES} images, {EPOCHS} epochs: {how}",
+        f"one after another, all threads, {TIMED} timed",
+        lambda: _together(original, data, "vmap" if gpu else "processes", device),
+        lambda: _one_by_one(original, split, device),
+        bar=10.0 if gpu else 1.5,
+        naive_share=TIMED / MODELS,
+        repeats=1,
+        remark=lambda made: _accuracies(made, split),
+    )
+
+
+def _together(original: Artifact, data: Data, backend: str, device: torch.device) -> list[Artifact]:
+    """Everything that the user waits for: starting, training, the first model alone, saving, loading."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = train_references(
+            original, data, REQUEST, MODELS, f"{folder}/references", backend=backend, device=str(device)
+        )
+        return list(made)
+
+
+def _one_by_one(original: Artifact, split: Split, device: torch.device) -> list[Artifact]:
+    return [apply(Retrain(), original, split, Run(seed=k, device=str(device))) for k in range(TIMED)]
+
+
+def _accuracies(made: list[Artifact], split: Split) -> str:
+    labels = split.test_retain.labels
+    found = [float((logits_of(m.model, split.test_retain).argmax(1) == labels).double().mean()) for m in made]
+    return f"test accuracy {statistics.mean(found):.3f} +- {statistics.stdev(found):.3f}"
+
+
+def _strokes() -> Data:
+    """28 x 28 images of ten classes: a class's own pattern, shifted and under noise."""
+    generator = torch.Generator().manual_seed(0)
+    patterns = (torch.rand(10, 1, 28, 28, generator=generator) > 0.8).float()
+
+    def samples(n: int) -> ArraySamples:
+        y = torch.arange(n) % 10
+        shifts = torch.randint(-2, 3, (n, 2), generator=generator).tolist()
+        x = torch.stack([patterns[c].roll(s, (1, 2)) for c, s in zip(y.tolist(), shifts, strict=True)])
+        x = x + 0.3 * torch.randn(x.shape, generator=generator)
+        return ArraySamples((x.clamp(0, 1) * 255).to(torch.uint8), y)
+
+    return Data("strokes", samples(SAMPLES), samples(1_000), tuple(map(str, range(10))))
