@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from efface.artifact import Artifact
 from efface.data import ArraySamples, Data, Split
-from efface.distillation import kl
 from efface.errors import InputError
+from efface.mechanisms.distillation import kl
 from efface.methods.bad_teacher import BadTeacher
 from efface.methods.method import apply
 from efface.models.predictions import accuracy, logits

@@ -22,7 +22,7 @@ from tests.methods.conftest import accuracy
         (CFk(k=2, epochs=2), {"4.weight", "5.weight", "5.bias", "9.weight", "9.bias"}),
         (CFk(k=1, epochs=2, include_head=False), {"4.weight", "5.weight", "5.bias"}),
     ],
-    ids=str,
+    ids=["head", "two layers", "without head"],
 )
 def test_check_7_all_else_is_bit_identical(
     method: CFk, moved: set[str], trained: dict[str, Artifact], class_split: Split

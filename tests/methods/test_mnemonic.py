@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efface.artifact import Artifact
-from efface.codes import Codes, Standing, best_cell, fisher_ratio, standing, step_size
 from efface.data import ArraySamples, Augment, Data, Split, load
 from efface.data.coded import CodedPart, draw_codes
 from efface.errors import InputError, NotPreparedError
+from efface.mechanisms.codes import Codes, Standing, best_cell, fisher_ratio, standing, step_size
 from efface.methods.catalogue import make
 from efface.methods.method import apply, prepare
 from efface.methods.mnemonic import Mnemonic, chosen_parameters

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 from efface.artifact import Artifact
 from efface.data import Data, Split
 from efface.errors import UnsupportedRequestError
+from efface.mechanisms.noise import class_noise
 from efface.methods.method import apply
 from efface.methods.unsir import UNSIR
 from efface.models.batch_norm import batch_norms
-from efface.noise import class_noise
 from efface.request import Request
 from efface.run import Run
 from tests.methods.conftest import accuracy

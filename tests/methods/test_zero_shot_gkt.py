@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from efface.artifact import Artifact
 from efface.data import ArraySamples, Data, Split
 from efface.errors import InputError
-from efface.generator import attention_gap, gate, stages
+from efface.mechanisms.generator import attention_gap, gate, stages
 from efface.methods.method import apply, given
 from efface.methods.zero_shot_gkt import Players, ZeroShotGKT
 from efface.models.predictions import accuracy

@@ -8,11 +8,11 @@ from torch.nn import functional as F
 
 from efface.artifact import Artifact
 from efface.data import Data, Split
+from efface.mechanisms.noise import class_noise
 from efface.methods.method import apply
 from efface.methods.zero_shot_noise import ZeroShotNoise
 from efface.models.batch_norm import batch_norms
 from efface.models.predictions import accuracy
-from efface.noise import class_noise
 from efface.request import Request
 from efface.run import Run
 

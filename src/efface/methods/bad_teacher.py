@@ -12,11 +12,11 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from efface.artifact import Artifact
-from efface.batch_size import fitting_batch
 from efface.data import Part, Split
 from efface.data.augment import Augment
-from efface.distillation import kl
 from efface.errors import InputError
+from efface.mechanisms.batch_size import fitting_batch
+from efface.mechanisms.distillation import kl
 from efface.methods.method import Expense, Method, Needs
 from efface.models.predictions import logits
 from efface.models.reset import reset

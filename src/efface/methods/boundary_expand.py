@@ -10,10 +10,10 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from efface.artifact import Artifact
-from efface.batch_size import fitting_batch
 from efface.data import Split
 from efface.data.augment import Augment
 from efface.errors import InputError
+from efface.mechanisms.batch_size import fitting_batch
 from efface.methods.method import Expense, Method, Needs
 from efface.models.batch_norm import batch_norms
 from efface.models.head import head

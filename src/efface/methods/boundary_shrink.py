@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efface.artifact import Artifact
-from efface.attack import PixelSpace, attacked, curvature
-from efface.batch_size import fitting_batch
 from efface.data import Split
 from efface.data.augment import Augment
 from efface.errors import InputError
+from efface.mechanisms.attack import PixelSpace, attacked, curvature
+from efface.mechanisms.batch_size import fitting_batch
 from efface.methods.method import Expense, Method, Needs
 from efface.models.batch_norm import batch_norms
 from efface.models.predictions import accuracy

@@ -10,7 +10,7 @@ from torch import nn
 
 from efface.artifact import Artifact
 from efface.data import Split
-from efface.last_layers import fit_only, last_layers
+from efface.mechanisms.last_layers import fit_only, last_layers
 from efface.methods.method import Expense, Method, Needs
 from efface.models.reset import reset
 from efface.run import Run

@@ -13,10 +13,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from efface.artifact import Artifact
-from efface.codes import Codes, Standing, best_cell, fisher_ratio, move, standing, step_size
 from efface.data import Split
 from efface.data.coded import CodedPart, CodeValues, draw_codes
 from efface.errors import InputError, NotPreparedError, nearest
+from efface.mechanisms.codes import Codes, Standing, best_cell, fisher_ratio, move, standing, step_size
 from efface.methods.method import Expense, Method, Needs, need_memory
 from efface.run import Run
 from efface.training import Recipe, fit

@@ -10,8 +10,8 @@ from torch import nn
 
 from efface.artifact import Artifact
 from efface.data import Split
+from efface.mechanisms.relabelling import LabelSet, Order, relabelled
 from efface.methods.method import Expense, Method, Needs
-from efface.relabelling import LabelSet, Order, relabelled
 from efface.run import Run
 from efface.training import fit
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from efface.artifact import Artifact
 from efface.curvature.gradient import summed_gradient
 from efface.data import Part, Split
+from efface.mechanisms.relabelling import LabelSet, Order, relabelled
 from efface.methods.method import Expense, Method, Needs
-from efface.relabelling import LabelSet, Order, relabelled
 from efface.run import Run
 from efface.training import Trainer
 

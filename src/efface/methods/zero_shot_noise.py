@@ -11,8 +11,8 @@ from torch import nn
 from efface.artifact import Artifact
 from efface.data import Split
 from efface.data.augment import Augment
+from efface.mechanisms.noise import Aim, NoiseMix, class_noise
 from efface.methods.method import Expense, Method, Needs
-from efface.noise import Aim, NoiseMix, class_noise
 from efface.run import Run
 from efface.training import fit
 
