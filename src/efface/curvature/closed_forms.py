@@ -13,14 +13,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.grad import conv2d_weight
 
 __all__ = ["FORMS", "Block", "Blocks", "Names", "Outer", "closed_form", "conv_patches"]
-
-
-# From so many output positions and multiplications per sample on, the library's weight gradient of one sample beats
-# patches and a matrix product on a CPU (measured on the layers of ResNet-18).
-_LARGE_MAP, _LARGE_CONV = 64, 2**20
 
 
 @dataclass(frozen=True)
@@ -109,18 +103,10 @@ def conv_patches(module: nn.Conv1d | nn.Conv2d, a: Tensor) -> Tensor:
 
 def _conv(module: nn.Module, a: Tensor, g: Tensor, names: Names, workspace: int) -> Blocks:
     assert isinstance(module, nn.Conv1d | nn.Conv2d)
-    shape, g = g.shape[2:], g.flatten(2)
+    g = g.flatten(2)
     if "bias" in names:
         yield Block("bias", 0, g.sum(2))
     if "weight" not in names:
-        return
-    if (
-        isinstance(module, nn.Conv2d)
-        and a.device.type == "cpu"
-        and g.shape[2] >= _LARGE_MAP
-        and module.weight.numel() * g.shape[2] >= _LARGE_CONV
-    ):
-        yield from _large_conv(module, a, g.unflatten(2, shape))
         return
     fan = module.weight[0].numel() * module.groups
     out: Tensor | None = None
@@ -131,20 +117,6 @@ def _conv(module: nn.Module, a: Tensor, g: Tensor, names: Names, workspace: int)
             out = grouped.new_empty(len(grouped), grouped.shape[1], patches.shape[1])
         torch.bmm(grouped, patches.transpose(1, 2), out=out)
         yield Block("weight", part.start, out.view(part.stop - part.start, *module.weight.shape))
-
-
-def _large_conv(module: nn.Conv2d, a: Tensor, g: Tensor) -> Blocks:
-    """One sample at a time by the library's own weight gradient, which needs no patches."""
-    pads = _padding(module)
-    if any(pads) and (isinstance(module.padding, str) or module.padding_mode != "zeros"):
-        a, padding = F.pad(a, pads, mode="constant" if module.padding_mode == "zeros" else module.padding_mode), (0, 0)
-    else:
-        padding = (pads[2], pads[0])
-    for i in range(len(a)):
-        gradients = conv2d_weight(
-            a[i : i + 1], module.weight.shape, g[i : i + 1], module.stride, padding, module.dilation, module.groups
-        )
-        yield Block("weight", i, gradients.unsqueeze(0))
 
 
 def _affine(names: Names, g: Tensor, normalised: Tensor, positions: list[int]) -> Blocks:

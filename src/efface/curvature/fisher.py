@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from efface.curvature.ranks import Ranks, reduced
 from efface.curvature.recording import Recorder, trainable
 from efface.curvature.samples import (
     MEMORY,
@@ -25,24 +26,9 @@ from efface.curvature.squares import SquareSums, functional_blocks, layer_blocks
 from efface.curvature.weights import Chosen, Weights, WeightVectors
 from efface.errors import InputError, nearest
 
-__all__ = ["Estimator", "FisherDiagonal", "Ranks", "fisher_diagonal"]
+__all__ = ["Estimator", "FisherDiagonal", "fisher_diagonal", "passes"]
 
 Estimator = Literal["empirical", "true", "mc", "batch_squared"]
-
-
-class Ranks(Protocol):
-    """What is needed of `lightning_fabric.Fabric` to share a sum between processes."""
-
-    @property
-    def world_size(self) -> int:
-        """Number of processes."""
-
-    @property
-    def global_rank(self) -> int:
-        """This process, from 0."""
-
-    def all_reduce(self, data: Tensor, *, reduce_op: str) -> Tensor:
-        """Return the sum of `data` over the processes."""
 
 
 @dataclass(frozen=True)
@@ -192,17 +178,14 @@ def fisher_diagonal(
                 totals = [torch.zeros((), dtype=torch.float64, device=logits.device) for _ in of_chunk]
             totals = [total + w.double().sum() for total, w in zip(totals, of_chunk, strict=True)]
             samples, saturated = samples + len(part), saturated + _saturated(estimator, part, logits)
-            _add_chunk(recorder, sums, part, logits, list(_passes(estimator, part, logits)), of_chunk)
+            _add_chunk(recorder, sums, part, logits, list(passes(estimator, part, logits)), of_chunk)
     assert sums is not None  # `chunks` refuses an empty stream
-    if fabric is not None and ranks[1] > 1:
-        sums.sums = [{n: fabric.all_reduce(v, reduce_op="sum") for n, v in total.items()} for total in sums.sums]
-        totals = [fabric.all_reduce(total, reduce_op="sum") for total in totals]
-        counts = fabric.all_reduce(torch.tensor([samples, saturated], device=logits.device), reduce_op="sum")
-        samples, saturated = int(counts[0]), int(counts[1])
+    counts = reduced(torch.tensor([samples, saturated], device=device_of(model)), fabric)
+    samples, saturated = int(counts[0]), int(counts[1])
     vectors.require_length(samples)
     return FisherDiagonal(
-        tuple(sums.sums),
-        tuple(float(total) for total in totals),
+        tuple({name: reduced(value, fabric) for name, value in one.items()} for one in sums.sums),
+        tuple(float(reduced(total, fabric)) for total in totals),
         samples,
         estimator,
         saturated / samples,
@@ -215,7 +198,7 @@ def _add_chunk(
     sums: SquareSums,
     part: Chunk,
     logits: Tensor,
-    passes: list[tuple[Tensor, Tensor]],
+    todo: list[tuple[Tensor, Tensor]],
     weights: list[Tensor],
 ) -> None:
     """Add Σ over passes of (scale · gradient of −log p(target))², with every weight vector."""
@@ -227,18 +210,18 @@ def _add_chunk(
             sums.add(own, block, chosen)
 
     rest = {name: name for name in sorted(recorder.rest)}
-    for j, (targets, scales) in enumerate(passes):
+    for j, (targets, scales) in enumerate(todo):
         losses = target_losses(logits, targets)
         require_finite(losses, part.positions)
-        recorder.backward(losses * scales, visit, again=j + 1 < len(passes))
+        recorder.backward(losses * scales, visit, again=j + 1 < len(todo))
         if rest:
             for block in functional_blocks(recorder.model, list(rest), part.x, targets, scales, sums.workspace):
                 sums.add(rest, block, chosen)
     sums.close_chunk()
 
 
-def _passes(estimator: Estimator, part: Chunk, logits: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the (targets, scales) whose squared gradients add up to the estimator; scales enter squared."""
+def passes(estimator: Estimator, part: Chunk, logits: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the (targets, scales), each (b,), whose squared gradients add up to the estimator; scales enter squared."""
     p = torch.softmax(logits.detach().to(torch.promote_types(logits.dtype, torch.float32)), dim=1)
     if estimator == "empirical":
         yield part.y, torch.ones_like(p[:, 0])

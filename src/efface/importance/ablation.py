@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from efface.curvature.ranks import Ranks, reduced
 from efface.curvature.samples import MEMORY, Batches, ChunkSize, chunks, require_eval, require_finite, require_labels
 from efface.errors import InputError
 from efface.importance.effects import Effects
@@ -99,6 +100,7 @@ def ablation_importance(
     generator: torch.Generator | None = None,
     memory: int = MEMORY,
     chunk: int | None = None,
+    fabric: Ranks | None = None,
 ) -> Importance:
     """Return the exact importance of units: accuracy before minus accuracy with that unit alone set to zero.
 
@@ -115,6 +117,7 @@ def ablation_importance(
         generator: Where they are drawn from, on the CPU; required with `subsample`.
         memory: Budget in bytes for one chunk of samples.
         chunk: Fixed number of samples per chunk.
+        fabric: With several processes: every rank passes the same samples, takes its share, and gets the full result.
 
     Raises:
         InputError: Train mode, NaN losses, an empty set, unknown units, a class of `classes` that no sample has.
@@ -134,10 +137,12 @@ def ablation_importance(
         data, labels, population = _drawn(data, labels, subsample, generator)
     effects: Effects | None = None
     routes: Routes | None = None
-    size, missing = ChunkSize(memory, chunk), set(classes or ())
+    classes = tuple(classes or ())
+    size, missing = ChunkSize(memory, chunk), set(classes)
     if labels is not None:  # known before any work
         _require_classes(missing - set(labels.unique().tolist()))
-    for part in chunks(model, data, labels, size):
+    rank, world = (fabric.global_rank, fabric.world_size) if fabric is not None else (0, 1)
+    for part in chunks(model, data, labels, size, rank=rank, world=world):
         with torch.no_grad():
             logits = model(part.x)
         require_labels(part.y, logits.shape[1])
@@ -150,7 +155,11 @@ def ablation_importance(
         routes.add(part.x, effects)
     assert effects is not None  # `chunks` refuses an empty stream
     assert routes is not None
-    _require_classes(missing)
+    absent = torch.tensor([c in missing for c in classes], device=effects.lost.device)
+    _require_classes(
+        {c for c, lacking in zip(classes, reduced(absent.long(), fabric).tolist(), strict=True) if lacking == world}
+    )
+    effects.share(fabric)
     return Importance(
         chosen,
         ((effects.lost - effects.won).double() / effects.samples).cpu(),

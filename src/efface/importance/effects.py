@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from efface.curvature.ranks import Ranks, reduced
+
 __all__ = ["Effects"]
 
 
@@ -47,6 +49,12 @@ class Effects:
         self.lost.index_add_(0, rows, (before & ~after).long())
         self.won.index_add_(0, rows, (after & ~before).long())
         self.loss.index_add_(0, rows, _losses(logits, y) - self._losses[samples])
+
+    def share(self, fabric: Ranks | None) -> None:
+        """Replace the sums by those over all processes."""
+        self.lost, self.won, self.loss = (reduced(total, fabric) for total in (self.lost, self.won, self.loss))
+        counts = reduced(torch.tensor([self.samples, self.correct], device=self.loss.device), fabric)
+        self.samples, self.correct = (int(count) for count in counts)
 
 
 def _losses(logits: Tensor, y: Tensor) -> Tensor:
