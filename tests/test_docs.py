@@ -1,0 +1,32 @@
+"""The documents: current where they are generated, and without dead links."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from efface.comparing.plan import read_plan
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").glob("*.md"))]
+
+
+def test_the_method_catalogue_is_current():
+    subprocess.run([sys.executable, ROOT / "docs" / "catalogue.py", "--check"], check=True)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_links_between_files_lead_somewhere(document):
+    links = re.findall(r"\]\(([^)#:\s]+)\)", document.read_text(encoding="utf-8"))
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("plan", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_committed_plan_is_valid_and_named_after_its_file(plan):
+    read = read_plan(plan)
+    assert read.name == plan.stem
+    assert read.cells()
