@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
 import shutil
@@ -13,6 +14,7 @@ from torch import nn
 from efface import verbs
 from efface.artifact import Artifact, weights_sha256
 from efface.auditing.lira import Role, by_role
+from efface.auditing.subject import AuditSettings
 from efface.data import Data, Split, load
 from efface.data.mapped import MappedSamples, mapped
 from efface.data.samples import ArraySamples
@@ -23,6 +25,7 @@ from efface.models.spec import ModelSpec
 from efface.references import References, load_references, train_references
 from efface.references.backends import chosen, cores, side_by_side
 from efface.references.jobs import Repeat, Retraining, Shadow
+from efface.references.shadow_attack import shadow_attack, shadow_notes
 from efface.references.together import Stack, fit_together, stackable
 from efface.request import Request
 from efface.run import Run
@@ -33,6 +36,7 @@ RECIPE = Recipe(lr=0.1, epochs=4, batch_size=128)
 MODEL = ModelSpec(build="mlp", arguments={"hidden": [16]})
 REQUEST = Request(classes=(0,))
 UNLEARNING = {"epochs": 1.0, "lr": 0.1}
+QUICK = AuditSettings(few_draws=2, resamples=100, relearn_cap=5, probe_per_class=20, attack_samples=60)
 
 
 @pytest.fixture(scope="module")
@@ -326,6 +330,14 @@ def test_ray_says_how_to_get_it(original, digits, tmp_path, monkeypatch):
         train_references(original, digits, REQUEST, 2, tmp_path / "r", backend="ray", device="cpu")
 
 
+@pytest.mark.slow
+def test_ray_gives_the_very_same_models(original, digits, references, tmp_path):
+    pytest.importorskip("ray")
+    made = train_references(original, digits, REQUEST, 3, tmp_path / "r", backend="ray", workers=2, device="cpu")
+    assert hashes(made) == hashes(references)[:3]
+    assert set(list(made)[1].record.seconds) == {"side by side"}
+
+
 @pytest.mark.parametrize(
     ("changed", "named"),
     [({"n": 0}, "0 references"), ({"repeats": 2}, "name the method"), ({"workers": 0}, "workers")],
@@ -342,7 +354,7 @@ def test_numbers_that_make_no_sense(original, digits, tmp_path, changed, named):
 
 def test_references_and_repeats_reach_level_c_with_scores_of_the_method(original, digits, references):
     candidate = verbs.forget(original, digits, REQUEST, method="fine-tune", settings=UNLEARNING, device="cpu")
-    audit = verbs.audit(candidate, digits, original=original, retrained=references, device="cpu")
+    audit = verbs.audit(candidate, digits, original=original, retrained=references, settings=QUICK, device="cpu")
     assert (audit.level, audit.references) == ("c", 6)
     for key in ("lira_auc", "quality", "klom_forget"):
         assert audit.row("fine-tune")[key].measured, audit.row("fine-tune")[key].why
@@ -390,6 +402,39 @@ def test_shadow_models_are_dealt_in_thirds(original, digits, tmp_path):
         assert by_role(torch.zeros(6, len(trained)), roles, role).shape == (2, len(trained))  # raises if not thirds
 
 
+def labelled_at_random(n: int = 48) -> Data:
+    """Inputs whose labels say nothing: a network can only learn them by heart, record by record."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2 * n, 40, generator=generator)
+    y = torch.randint(2, (2 * n,), generator=generator)
+    return Data("random labels", ArraySamples(x[:n], y[:n]), ArraySamples(x[n:], y[n:]), ("a", "b"))
+
+
+@pytest.mark.parametrize(("method", "settings"), [("retrain", {}), ("fine-tune", {"lr": 0.0, "epochs": 1.0})])
+def test_u_lira_on_shadow_models_tells_what_was_not_unlearned(method, settings, tmp_path):
+    data, request = labelled_at_random(), Request(items=tuple(range(24)))
+    recipe = Recipe(lr=0.02, optimiser="adam", weight_decay=0, epochs=40, batch_size=48)
+    original = verbs.train(ModelSpec(build="mlp", arguments={"hidden": [32]}), data, recipe=recipe, device="cpu")
+    made = train_references(
+        original, data, request, 1, tmp_path / "s", shadows=12, method=method, settings=settings, backend="serial",
+        device="cpu",
+    )  # fmt: skip
+    split = verbs.split_of(original, data, request)
+    found = shadow_attack(made, split, method)
+    if method == "retrain":
+        # 21 records x 8 verdicts on exchangeable models: a standard deviation of .04, more as records share models.
+        assert abs(found.auc.value - 0.5) < 0.15
+    else:
+        assert found.auc.value > 0.8  # a step of size zero unlearns nothing
+    candidate = verbs.forget(original, data, request, method=method, settings=settings, device="cpu")
+    (note,) = shadow_notes(made, split, candidate.record)
+    assert f"balanced accuracy {found.accuracy.value:.3f}" in note
+    shutil.rmtree(tmp_path / "s" / f"shadow-{method}-003")
+    with pytest.raises(InputError, match="11 of 12"):
+        shadow_attack(made, split, method)
+    assert "not assessed" in shadow_notes(made, split, candidate.record)[0]
+
+
 def test_shadow_models_refuse_methods_that_cannot_forget_items(original, split):
     with pytest.raises(UnsupportedRequestError, match="logit-mask"):
         Shadow(0, 0, "logit-mask", out=(1,), unlearned=(2,)).check(original, split)
@@ -400,7 +445,8 @@ def test_shadow_models_refuse_methods_that_cannot_forget_items(original, split):
 # --- the command line -----------------------------------------------------------------------------------------------
 
 
-def test_the_command_line_trains_references_and_audits_with_them(trained_folder, tmp_path):
+def test_the_command_line_trains_references_and_audits_with_them(trained_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(verbs, "audit", functools.partial(verbs.audit, settings=QUICK))
     folder = tmp_path / "references"
     command = ("train", "--from", trained_folder, "--references", "4", "--classes", "0", "--out", folder, "-q")
     answer = efface_command(*command, "--json")

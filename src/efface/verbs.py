@@ -236,7 +236,7 @@ def audit(
     rows[name] = _network(model)
     if record and "forget" in record.seconds:
         seconds[name] = record.seconds["forget"]
-    return assess(
+    found = assess(
         {label: run.copied(network) for label, network in rows.items()},
         split,
         run,
@@ -247,6 +247,11 @@ def audit(
         history=history,
         settings=settings,
     )
+    if record and isinstance(retrained, References):
+        from efface.references.shadow_attack import shadow_notes
+
+        found = found.model_copy(update={"notes": (*found.notes, *shadow_notes(retrained, split, record))})
+    return found
 
 
 def split_of(artifact: Artifact, data: Data, request: Request | None = None) -> Split:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from efface.artifact import Artifact
 from efface.data import Split
@@ -55,6 +56,10 @@ def chosen(backend: Backend, jobs: Sequence[Job], original: Artifact, split: Spl
     """
     if backend not in BACKENDS:
         raise InputError(f"unknown backend {backend!r}. {nearest(backend, BACKENDS)}")
+    if backend == "processes" and run.device.type != "cpu":
+        raise InputError(
+            f"processes train on CPU cores, but the device is {run.device}; use vmap, serial or device cpu"
+        )
     small = sum(p.numel() for p in original.model.parameters()) <= SMALL
     if backend == "vmap" or (backend == "auto" and small and run.device.type == "cuda"):
         why = _not_together(jobs, original, split, run)
@@ -89,12 +94,15 @@ def side_by_side(jobs: Sequence[Job], original: Artifact, split: Split, run: Run
         group = todo[:size]
         runs = [run.twin(job.seed) for job in group]
         started = time.perf_counter()
+        models: list[nn.Module] | None = None
         try:
             models = [Retrain.fresh(original.model, r) for r in runs]
             fit_together(models, split.retain, original.record.recipe, runs, stage=Retrain.name)
         except torch.OutOfMemoryError:
+            models = None
+        if models is None:  # outside of the handler, whose traceback holds on to the tensors
             if len(group) == 1:
-                raise InputError("one model alone does not fit into the GPU's memory; use smaller batches") from None
+                raise InputError("one model alone does not fit into the GPU's memory; use smaller batches")
             size = len(group) // 2
             torch.cuda.empty_cache()
             continue
