@@ -66,6 +66,21 @@ def test_3_and_4_rows_and_products(kind: str) -> None:
     torch.testing.assert_close(at.transposed(x, u), torch.einsum("bk,bkp->p", u, expected), rtol=1e-9, atol=1e-9)
 
 
+def test_single_precision_agrees() -> None:
+    model, draw = strided_cnn(), torch.Generator().manual_seed(0)
+    x = torch.randn(4, 1, 8, 8, generator=draw)
+    double, single = Linearisation(model), Linearisation(model, dtype=torch.float32)
+    v = torch.randn(double.size, generator=draw, dtype=torch.float64)
+    u = torch.randn(4, 3, generator=draw, dtype=torch.float64)
+    for a, b in (
+        (double.times(x, v), single.times(x, v)),
+        (double.transposed(x, u), single.transposed(x, u)),
+        (double.rows(x), single.rows(x)),
+    ):
+        assert b.dtype == torch.float64
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5 * float(a.abs().max()))
+
+
 def test_a_subset_of_parameters_and_the_vector_order() -> None:
     model = strided_cnn()
     at = Linearisation(model, ["6.bias", "0.weight"])

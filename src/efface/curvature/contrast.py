@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor, nn
 
+from efface.curvature.cache import fisher_key, recall, remember
 from efface.curvature.fisher import Estimator, FisherDiagonal, fisher_diagonal
 from efface.curvature.samples import Batches
 from efface.data.part import Part
@@ -23,13 +24,17 @@ __all__ = [
     "batches",
     "contrast",
     "order_for",
+    "recall_full",
     "reference_part",
+    "remember_full",
     "require_reachable",
 ]
 
 Denominator = Literal["retain", "full"]
 Order = Literal["published", "shuffled", "class_sorted"]
 
+_ADDITIVE = ("empirical", "true")
+_CACHE = "cache/"
 _READ = 1024  # samples per batch handed to estimators whose result does not depend on it
 
 
@@ -55,7 +60,7 @@ def contrast(
     denominator: Denominator,
     batch_size: int,
     order: Order,
-    memory: Mapping[str, Tensor],
+    full: FisherDiagonal | None = None,
 ) -> Contrast:
     """Return mean squared gradients over the data to forget and over the reference.
 
@@ -70,7 +75,7 @@ def contrast(
         denominator: What the reference is.
         batch_size: For `batch_squared`.
         order: For `batch_squared`.
-        memory: The artifact's, where cached importances may lie.
+        full: The sum over all data where it is known, see `recall_full`; then only the data to forget is read.
 
     Raises:
         InputError: Every sample to forget is saturated, so that I_F is 0 for every weight.
@@ -94,8 +99,49 @@ def contrast(
         run.note(f"{name}: {forget.saturated:.0%} of the samples to forget have probability exactly 1 and do not count")
     if estimator == "batch_squared":
         return Contrast(forget.mean(), measure(reference_part(split, denominator), "reference").mean())
-    kept = measure(split.retain, "retain")
+    if full is not None and set(full.sum()) == set(forget.sum()):
+        kept = full - forget
+    else:
+        kept = measure(split.retain, "retain")
     return Contrast(forget.mean(), (kept + forget if denominator == "full" else kept).mean())
+
+
+def remember_full(model: nn.Module, split: Split, run: Run, estimator: Estimator, weights: str) -> dict[str, Tensor]:
+    """Return importances over all data for an artifact's memory, under names that begin with `cache/`.
+
+    Nothing is computed for estimators whose sums cannot be subtracted: `batch_squared`, and `mc` with its own draws.
+
+    Args:
+        model: In eval mode, on the run's device.
+        split: The data; everything that the model was trained on is summed.
+        run: Device.
+        estimator: Which Fisher.
+        weights: SHA-256 of the model's weights.
+    """
+    if estimator not in _ADDITIVE:
+        return {}
+    found = fisher_diagonal(model, split.train.batches(_READ, device=run.device), estimator=estimator)
+    kept = remember(found, fisher_key(weights, split.data.fingerprint, split.train.indices, estimator))
+    return {_CACHE + name: value for name, value in kept.items()}
+
+
+def recall_full(
+    memory: Mapping[str, Tensor], model: nn.Module, split: Split, estimator: Estimator, weights: str
+) -> FisherDiagonal | None:
+    """Return what `remember_full` kept for the same weights, data and estimator, or None.
+
+    Args:
+        memory: An artifact's tensors.
+        model: Gives names and devices.
+        split: The data under a request.
+        estimator: Which Fisher.
+        weights: SHA-256 of the model's weights.
+    """
+    if estimator not in _ADDITIVE or not any(name.startswith(_CACHE) for name in memory):
+        return None
+    kept = {name.removeprefix(_CACHE): value for name, value in memory.items() if name.startswith(_CACHE)}
+    key = fisher_key(weights, split.data.fingerprint, split.train.indices, estimator)
+    return recall(kept, key, estimator, model)
 
 
 def reference_part(split: Split, denominator: Denominator) -> Part:

@@ -20,21 +20,26 @@ _WORKSPACE = 2**22  # numbers per piece of per-sample blocks
 
 
 class Linearisation:
-    """f(x; w + v) ≈ f(x; w) + J(x) v, J(x) = ∂f/∂w of shape (K, P), in float64 on a copy of the model.
+    """f(x; w + v) ≈ f(x; w) + J(x) v, J(x) = ∂f/∂w of shape (K, P), on a copy of the model.
 
-    Vectors (P,) hold the chosen parameters one after the other, in the model's order.
+    Vectors (P,) hold the chosen parameters one after the other, in the model's order; they, and all results, are
+    float64 whatever the precision of the network.
 
     Args:
         model: From inputs to logits (n, K), in eval mode; not changed.
         parameters: Names of the parameters that w consists of; by default every trainable one.
+        dtype: In which the network is evaluated: float64, or float32, which is many times faster for convolutions.
 
     Raises:
         InputError: Train mode, or an unknown parameter.
     """
 
-    def __init__(self, model: nn.Module, parameters: Iterable[str] | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, parameters: Iterable[str] | None = None, dtype: torch.dtype = torch.float64
+    ) -> None:
         require_eval(model)
-        self.model = copy.deepcopy(model).double()
+        self.dtype = dtype
+        self.model = copy.deepcopy(model).to(dtype)
         wanted = trainable(self.model, None if parameters is None else frozenset(parameters))
         self.parameters = {n: p for n, p in self.model.named_parameters() if n in wanted}
         starts = [0]
@@ -59,8 +64,8 @@ class Linearisation:
     def logits(self, x: Tensor) -> Tensor:
         """Return f(x; w) (b, K)."""
         with torch.no_grad():
-            out: Tensor = self.model(x.double())
-        return out
+            out: Tensor = self.model(x.to(self.dtype))
+        return out.double()
 
     def rows(self, x: Tensor) -> Tensor:
         """Return J of every sample, (b, K, P): K backward passes with closed forms by layer, torch.func for the rest.
@@ -68,10 +73,10 @@ class Linearisation:
         Args:
             x: Inputs (b, ...); the caller keeps b K P numbers within memory.
         """
-        x = x.double()
+        x = x.to(self.dtype)
         with Recorder(self.model, self.parameters) as recorder:
             logits = recorder.forward(x)
-            found = x.new_zeros(len(x), logits.shape[1], self.size)
+            found = torch.zeros(len(x), logits.shape[1], self.size, dtype=torch.float64, device=x.device)
             for c in range(logits.shape[1]):
 
                 def visit(module: nn.Module, a: Tensor, g: Tensor, c: int = c) -> None:
@@ -93,12 +98,13 @@ class Linearisation:
         state = {n: p.detach() for n, p in self.parameters.items()}
 
         def outputs(parameters: dict[str, Tensor]) -> Tensor:
-            out: Tensor = functional_call(self.model, parameters, (x.double(),))
+            out: Tensor = functional_call(self.model, parameters, (x.to(self.dtype),))
             return out
 
         with torch.no_grad():
-            product: Tensor = jvp(outputs, (state,), (self.named(vector),))[1]
-        return product
+            tangent = {n: v.to(self.dtype) for n, v in self.named(vector).items()}
+            product: Tensor = jvp(outputs, (state,), (tangent,))[1]
+        return product.double()
 
     def transposed(self, x: Tensor, u: Tensor) -> Tensor:
         """Return Σ_i J(x_i)ᵀ u_i (P,), one backward pass.
@@ -108,9 +114,9 @@ class Linearisation:
             u: (b, K).
         """
         with torch.enable_grad():
-            value = (self.model(x.double()) * u).sum()
+            value = (self.model(x.to(self.dtype)) * u.to(self.dtype)).sum()
             gradients = torch.autograd.grad(value, list(self.parameters.values()))
-        return torch.cat([g.reshape(-1) for g in gradients])
+        return torch.cat([g.reshape(-1) for g in gradients]).double()
 
     def write(self, model: nn.Module, vector: Tensor) -> None:
         """Copy a vector of weights (P,) into a model of the same architecture, in place and in its own precision."""
@@ -133,7 +139,7 @@ class Linearisation:
         for x in inputs:
             product = self.times(x, shift)
             with torch.no_grad():
-                missed += float((product - (moved(x.double()) - self.logits(x))).square().sum())
+                missed += float((product - (moved(x.to(self.dtype)).double() - self.logits(x))).square().sum())
             predicted += float(product.square().sum())
         return (missed / predicted) ** 0.5 if predicted > 0 else 0.0
 

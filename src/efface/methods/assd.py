@@ -7,15 +7,16 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import nn
+from torch import Tensor, nn
 
-from efface.artifact import Artifact
-from efface.curvature.contrast import Denominator, Order, contrast
+from efface.artifact import Artifact, weights_sha256
+from efface.curvature.contrast import Denominator, Order, contrast, recall_full, remember_full
 from efface.curvature.dampening import dampen, norm_parameters, quantile_of_ratios
 from efface.curvature.fisher import Estimator
 from efface.data import Split
 from efface.methods.method import Expense, Method, Needs
 from efface.run import Run
+from efface.training import Recipe, fit
 
 __all__ = ["ASSD"]
 
@@ -59,11 +60,18 @@ class ASSD(Method):
     expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Schoepf et al., arXiv 2402.10098"
 
+    def train(self, model: nn.Module, split: Split, recipe: Recipe, run: Run) -> tuple[nn.Module, dict[str, Tensor]]:
+        """Train plainly, and keep the importances of all data: a request then reads what it forgets, and no more."""
+        model = fit(model, split.train, recipe, run)
+        return model, remember_full(model, split, run, self.estimator, weights_sha256(model.state_dict()))
+
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a dampened copy."""
         model = run.copied(artifact.model).eval()
+        weights = weights_sha256(artifact.model.state_dict())
+        full = recall_full(artifact.memory, model, split, self.estimator, weights)
         found = contrast(
-            model, split, run, self.name, self.estimator, self.denominator, self.batch_size, self.order, artifact.memory
+            model, split, run, self.name, self.estimator, self.denominator, self.batch_size, self.order, full
         )
         skip = norm_parameters(model) if self.skip_norm else frozenset()
         share = math.log1p(100 * len(split.forget) / (len(split.forget) + len(split.retain)))

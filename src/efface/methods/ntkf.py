@@ -34,7 +34,8 @@ class NTKF(Method):
     """Linearise the network, and move its weights from the minimiser over all data to that over the kept data.
 
     δ_S = argmin over δ of Σ_{i in S} loss(f_i + J_i δ) + ½ |S| μ ‖w + δ - w₀‖²,   Δ = δ_{D_r} - δ_D,   w ← w + s Δ + n,
-    (JᵀHJ + |S| μ I) δ_S = -(Jᵀe + |S| μ (w - w₀)), e = softmax(f) - onehot, J in eval mode, all in float64.
+    (JᵀHJ + |S| μ I) δ_S = -(Jᵀe + |S| μ (w - w₀)), e = softmax(f) - onehot, J in eval mode and in
+    float64 (float32 for conjugate gradients over a whole network).
 
     Valid where training moved the weights little from w₀. Preparing with this method arranges that: training with the
     penalty (μ/2)‖w - w₀‖² instead of weight decay, BatchNorm frozen, and w₀ kept. On a model that was not prepared the
@@ -116,10 +117,11 @@ class NTKF(Method):
         prefix = next(iter(own)).rpartition(".")[0] if self._head_only(artifact) else ""
         moving = model.get_submodule(prefix)  # the head, fed with its features, or the model itself
         retain, forget = (_inputs(model, prefix, part, run) for part in (split.retain, split.forget))
-        here = Linearisation(moving)
+        solver = self._solver(moving, split)
+        # Single precision is enough to iterate with and many times faster; a head is cheap either way.
+        here = Linearisation(moving, dtype=torch.float32 if solver == "cg" and not prefix else torch.float64)
         start = self._start(here, artifact, prefix)
         problem = self._problem(moving, here, start, artifact)
-        solver = self._solver(here, split)
         found = displacements(problem, retain, forget, solver, self.iterations, self.tolerance, run.track)
         shift = found.retain - found.full
         scale = trapezium(found, here.weights() - start) if self.scale == "trapezium" else float(self.scale)
@@ -162,16 +164,17 @@ class NTKF(Method):
         if self.linearise == "initial":
             model = copy.deepcopy(model)
             here.write(model, start)
-            here = Linearisation(model, here.parameters)
+            here = Linearisation(model, here.parameters, here.dtype)
         return RidgeProblem(here, mu, torch.zeros_like(start), self.hessian)
 
-    def _solver(self, here: Linearisation, split: Split) -> Solver:
+    def _solver(self, moving: nn.Module, split: Split) -> Solver:
         if self.solver != "auto":
             return self.solver
+        size = sum(p.numel() for p in moving.parameters() if p.requires_grad)
         rows = (len(split.retain) + len(split.forget)) * len(split.data.classes)
-        if min(rows, here.size) > _DIRECT:
+        if min(rows, size) > _DIRECT:
             return "cg"
-        return "primal" if here.size <= rows else "dual"
+        return "primal" if size <= rows else "dual"
 
 
 def _inputs(model: nn.Module, prefix: str, part: Part, run: Run) -> list[tuple[Tensor, Tensor]]:

@@ -6,15 +6,16 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import nn
+from torch import Tensor, nn
 
-from efface.artifact import Artifact
-from efface.curvature.contrast import Denominator, Order, contrast, require_reachable
+from efface.artifact import Artifact, weights_sha256
+from efface.curvature.contrast import Denominator, Order, contrast, recall_full, remember_full, require_reachable
 from efface.curvature.dampening import dampen, norm_parameters
 from efface.curvature.fisher import Estimator
 from efface.data import Split
 from efface.methods.method import Expense, Method, Needs
 from efface.run import Run
+from efface.training import Recipe, fit
 
 __all__ = ["SSD"]
 
@@ -63,6 +64,11 @@ class SSD(Method):
     expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Foster et al., AAAI 2024, arXiv 2308.07707"
 
+    def train(self, model: nn.Module, split: Split, recipe: Recipe, run: Run) -> tuple[nn.Module, dict[str, Tensor]]:
+        """Train plainly, and keep the importances of all data: a request then reads what it forgets, and no more."""
+        model = fit(model, split.train, recipe, run)
+        return model, remember_full(model, split, run, self.estimator, weights_sha256(model.state_dict()))
+
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if no weight can possibly exceed the threshold."""
         if self.denominator == "full" and self.estimator != "batch_squared":
@@ -71,8 +77,10 @@ class SSD(Method):
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a dampened copy."""
         model = run.copied(artifact.model).eval()
+        weights = weights_sha256(artifact.model.state_dict())
+        full = recall_full(artifact.memory, model, split, self.estimator, weights)
         found = contrast(
-            model, split, run, self.name, self.estimator, self.denominator, self.batch_size, self.order, artifact.memory
+            model, split, run, self.name, self.estimator, self.denominator, self.batch_size, self.order, full
         )
         skip = norm_parameters(model) if self.skip_norm else frozenset()
         done = dampen(model, found.forget, found.reference, self.alpha, self.lam, skip)
