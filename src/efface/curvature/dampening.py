@@ -52,8 +52,8 @@ class Dampened:
             text = f"{name}: the model is unchanged. The largest ratio of importances is {self.largest_ratio:.3g}, "
             if self.largest_ratio <= 1:
                 return text + (
-                    "so no weight matters more for the data to forget than for the reference, which it fits too well; "
-                    "no alpha changes that. Use neg-grad-plus, scrub or retrain."
+                    "so no weight matters more for the data to forget, which the model fits too well, than for the "
+                    "reference; no alpha changes that. Use neg-grad-plus, scrub or retrain."
                 )
             return text + (
                 f"and only those above alpha = {self.alpha:.3g} are dampened. Choose alpha below "

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, jvp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from efface.curvature.closed_forms import Block, Outer
 from efface.curvature.recording import Recorder, trainable
@@ -94,17 +95,29 @@ class Linearisation:
         return found
 
     def times(self, x: Tensor, vector: Tensor) -> Tensor:
-        """Return J(x) v (b, K), one forward-mode pass."""
-        state = {n: p.detach() for n, p in self.parameters.items()}
+        """Return J(x) v (b, K): one forward-mode pass, or two backward ones where a layer has no forward mode."""
 
         def outputs(parameters: dict[str, Tensor]) -> Tensor:
             out: Tensor = functional_call(self.model, parameters, (x.to(self.dtype),))
             return out
 
-        with torch.no_grad():
-            tangent = {n: v.to(self.dtype) for n, v in self.named(vector).items()}
-            product: Tensor = jvp(outputs, (state,), (tangent,))[1]
+        tangent = {n: v.to(self.dtype) for n, v in self.named(vector).items()}
+        try:
+            with torch.no_grad():
+                product: Tensor = jvp(outputs, ({n: p.detach() for n, p in self.parameters.items()},), (tangent,))[1]
+        except NotImplementedError:  # a fused kernel, as of attention, without forward mode
+            product = self._times_backward(x, tangent)
         return product.double()
+
+    def _times_backward(self, x: Tensor, tangent: Mapping[str, Tensor]) -> Tensor:
+        """Return J(x) v as the derivative of ⟨Jᵀu, v⟩ in u, by differentiating a backward pass."""
+        parameters = list(self.parameters.values())
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            out = self.model(x.to(self.dtype))
+            u = torch.zeros_like(out, requires_grad=True)
+            gradients = torch.autograd.grad(out, parameters, u, create_graph=True)
+            inner = torch.stack([(g * tangent[n]).sum() for n, g in zip(self.parameters, gradients, strict=True)]).sum()
+            return torch.autograd.grad(inner, u)[0]
 
     def transposed(self, x: Tensor, u: Tensor) -> Tensor:
         """Return Σ_i J(x_i)ᵀ u_i (P,), one backward pass.
@@ -150,7 +163,8 @@ class Linearisation:
             out: Tensor = functional_call(self.model, parameters, (sample.unsqueeze(0),), tie_weights=True)
             return out.squeeze(0)
 
-        found: dict[str, Tensor] = vmap(jacrev(outputs), in_dims=(None, 0))(chosen, x)
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no batching rule
+            found: dict[str, Tensor] = vmap(jacrev(outputs), in_dims=(None, 0))(chosen, x)
         return {n: v.detach() for n, v in found.items()}
 
 
