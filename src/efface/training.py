@@ -19,7 +19,7 @@ from efface.errors import InputError
 from efface.models.seeding import seeded
 from efface.run import Precision, Run
 
-__all__ = ["Batched", "Loss", "Recipe", "Trainer", "cross_entropy", "endless", "fit"]
+__all__ = ["Batched", "Loss", "Recipe", "Trainer", "cross_entropy", "endless", "fit", "warm_up"]
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(model, inputs, labels) -> scalar mean loss; the model may be called as often as the loss needs."""
@@ -292,6 +292,20 @@ def fit(
     for start in run.track(starts, f"{stage} ({recipe.epochs:g} epochs)", len(starts)):
         trainer.advance(min(chunk, trainer.total_steps - start))
     return model.eval()
+
+
+def warm_up(run: Run) -> None:
+    """Load what the first training of a process loads, seconds of it, so that it does not count as training time.
+
+    torch's optimisers import its compiler on their first step, whether it is used or not.
+
+    Args:
+        run: Its Fabric is made ready.
+    """
+    parameter = torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.SGD([parameter], lr=0.0)
+    optimiser.zero_grad()
+    assert run.fabric.world_size
 
 
 def _smoothed(label_smoothing: float) -> Loss:

@@ -16,7 +16,7 @@ from efface.errors import InputError, NotPreparedError, UnsupportedRequestError
 from efface.models.check import check_model
 from efface.models.spec import ModelSpec
 from efface.run import Run
-from efface.training import Recipe, fit
+from efface.training import Recipe, fit, warm_up
 
 __all__ = [
     "Expense",
@@ -149,6 +149,7 @@ def prepare(
         InputError: Training diverged or the data does not fit.
     """
     before = weights_sha256(model.state_dict())
+    warm_up(run)
     started = time.perf_counter()
     copied = run.copied(model)
     trained, memory = (
@@ -190,6 +191,8 @@ def apply(method: Method, artifact: Artifact, split: Split, run: Run) -> Artifac
     """
     check(method, artifact, split)
     before = weights_sha256(artifact.model.state_dict())
+    if method.reads():  # what reads no data trains nothing, and need not wait
+        warm_up(run)
     started = time.perf_counter()
     model = method.forget(artifact, split.only(method.reads(), method.name), run)
     seconds = time.perf_counter() - started
