@@ -110,3 +110,19 @@ def test_a_saved_artifact_predicts_the_same_and_keeps_its_chain(data, request_, 
     assert loaded.record == forgotten.record
     x, _ = efface.Split.of(data).test.tensors()
     assert torch.equal(loaded.model(x), forgotten.model(x))
+
+
+def test_another_original_than_the_parent_is_refused(data, request_, network, original):
+    forgotten = efface.forget(original, data, request_, method="logit-mask")
+    other = efface.train(network, data, recipe=RECIPE.but(seed=9))
+    with pytest.raises(InputError, match="not the model that forgetting started from"):
+        efface.audit(forgotten, data, original=other)
+
+
+def test_a_head_without_a_bias_costs_the_logit_mask_row_and_says_so(data, request_):
+    with seeded(0):
+        headless = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10, bias=False))
+    trained = efface.train(headless, data, recipe=RECIPE.but(epochs=2))
+    found = efface.audit(efface.forget(trained, data, request_, method="fine-tune"), data)
+    assert "logit mask" not in {r.name for r in found.rows}
+    assert any("logit mask" in n and "not assessed" in n for n in found.notes)

@@ -259,7 +259,9 @@ def audit(
     references: Annotated[
         Path | None, typer.Option("--references", help="Folder made by `efface train --references`.")
     ] = None,
-    other: Annotated[list[Path] | None, typer.Option("--other", help="More artifacts as rows; repeat.")] = None,
+    other: Annotated[
+        list[Path] | None, typer.Option("--other", help="More artifacts as rows, named after their folders; repeat.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for audit.json and the reports; the artifact's by default."),
@@ -287,7 +289,7 @@ def audit(
     compared: Any = [load_artifact(p, trust) for p in retrained] if retrained else retrain
     if references:
         compared = load_references(references, before.model, trust=trust)
-    others = {load_artifact(p, trust).record.method: load_artifact(p, trust) for p in other or ()}
+    others = {p.resolve().name: load_artifact(p, trust) for p in other or ()}
     loaded = data_of(candidate, data, root, download, data_set)
     found = verbs.audit(
         candidate,

@@ -199,6 +199,11 @@ def audit(
         raise InputError("the original model is missing: give the model (or artifact folder) before forgetting")
     if record is not None:
         check_data(record, data)
+        if isinstance(original, Artifact) and record.weights_before not in {None, original.record.weights_after}:
+            raise InputError(
+                "this original is not the model that forgetting started from "
+                f"(SHA-256 {original.record.weights_after[:12]}..., recorded {str(record.weights_before)[:12]}...)"
+            )
         validation, split_seed, recipe = record.data.validation, record.data.split_seed, record.recipe
         earlier = tuple(r for r in record.earlier_requests if r != request)
     elif isinstance(original, Artifact):
@@ -215,6 +220,7 @@ def audit(
     name = record.method if record and record.action == "forget" else "candidate"
     rows: dict[str, nn.Module] = {"original": before.model}
     seconds: dict[str, float] = {}
+    notes: list[str] = []
     history = [dict(row) for row in record.history] if record else []
     references = _references(retrained, before, split, run)
     repeats = (
@@ -227,8 +233,12 @@ def audit(
     for row, kind in (("fine-tuned", "fine-tune"), ("logit mask", "logit-mask")):
         baseline = make(kind)
         if request.target in baseline.needs.targets and name not in {row, kind}:
-            made = apply(baseline, before, split, run.twin())
-            rows[row], seconds[row] = made.model, made.record.seconds["forget"]
+            try:
+                made = apply(baseline, before, split, run.twin())
+            except InputError as error:
+                notes.append(f"the row {row!r} is not assessed: {error}")
+            else:
+                rows[row], seconds[row] = made.model, made.record.seconds["forget"]
     for label, other in (others or {}).items():
         rows[label] = _network(other)
         if isinstance(other, Artifact) and "forget" in other.record.seconds:
@@ -250,8 +260,8 @@ def audit(
     if record and isinstance(retrained, References):
         from efface.references.shadow_attack import shadow_notes
 
-        found = found.model_copy(update={"notes": (*found.notes, *shadow_notes(retrained, split, record))})
-    return found
+        notes += shadow_notes(retrained, split, record)
+    return found.model_copy(update={"notes": (*found.notes, *notes)})
 
 
 def split_of(artifact: Artifact, data: Data, request: Request | None = None) -> Split:
