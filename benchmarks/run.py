@@ -1,6 +1,6 @@
 """Run every benchmark of this folder, print the table, and write results.json beside this file.
 
-    python benchmarks/run.py [--device cuda] [--only WORD] [--out FILE]
+    python benchmarks/run.py [--device cuda] [--only MODULE] [--out FILE]
 
 A benchmark is any module here with a function `benchmarks(device)` that yields `measure.Benchmark`.
 """
@@ -27,7 +27,7 @@ def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description="Speed and memory of Efface against the naive way, in one run.")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    parser.add_argument("--only", default="", help="only benchmarks with this word in their name")
+    parser.add_argument("--only", default="", help="only the benchmarks of this file, e.g. fisher")
     parser.add_argument(
         "--out", type=Path, default=None, help="where to write; default results.json or results-cuda.json"
     )
@@ -37,10 +37,8 @@ def main() -> None:
         parser.error("--device cuda: no CUDA device is visible to torch")
     out = options.out or HERE / ("results.json" if device.type == "cpu" else f"results-{device.type}.json")
     console, rows, start = Console(), [], time.perf_counter()
-    for module in _modules():
+    for module in _modules(options.only):
         for benchmark in module.benchmarks(device):
-            if options.only not in benchmark.name:
-                continue
             console.print(f"[dim]{benchmark.name} against {benchmark.against}[/dim]", highlight=False)
             try:
                 rows.append(measure(benchmark, device))
@@ -50,16 +48,18 @@ def main() -> None:
     console.print(
         f"{len(rows)} benchmarks in {time.perf_counter() - start:.0f} s on {rows[0]['machine'] if rows else ''}"
     )
-    if options.only:
-        console.print("Not written: --only leaves rows out.")
-        if options.out is None:
-            return
+    if options.only and options.out is None:
+        console.print("Not written: --only leaves rows out. Give --out to keep these.")
+        return
     out.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     console.print(f"Written to {out.name}")
 
 
-def _modules() -> list[Any]:
-    found = [importlib.import_module(info.name) for info in pkgutil.iter_modules([str(HERE)])]
+def _modules(only: str) -> list[Any]:
+    names = [info.name for info in pkgutil.iter_modules([str(HERE)]) if info.name != "run"]
+    if only and only not in names:
+        raise SystemExit(f"--only {only}: there is no such file. Allowed: {', '.join(names)}")
+    found = [importlib.import_module(name) for name in names if only in ("", name)]
     return [module for module in found if hasattr(module, "benchmarks")]
 
 

@@ -184,7 +184,7 @@ def fisher_diagonal(
     samples, saturated = int(counts[0]), int(counts[1])
     vectors.require_length(samples)
     return FisherDiagonal(
-        tuple({name: reduced(value, fabric) for name, value in one.items()} for one in sums.sums),
+        tuple({name: reduced(value, fabric) for name, value in one.items()} for one in sums.finished()),
         tuple(float(reduced(total, fabric)) for total in totals),
         samples,
         estimator,

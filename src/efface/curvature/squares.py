@@ -35,13 +35,23 @@ class SquareSums:
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], count: int, dtype: torch.dtype) -> None:
-        self.sums = [
-            {name: torch.zeros(p.shape, dtype=dtype, device=p.device) for name, p in parameters.items()}
-            for _ in range(count)
-        ]
+        self._parameters = dict(parameters)
+        self._dtype = dtype
+        # Sums begin with the first term added: setting them to zero first costs a pass over all weights.
+        self._totals: list[dict[str, Tensor]] = [{} for _ in range(count)]
         self._partial: list[dict[str, Tensor]] = [{} for _ in range(count)]
         first = next(iter(parameters.values()))
         self.workspace = _CPU_WORKSPACE if first.device.type == "cpu" else _GPU_WORKSPACE
+
+    def finished(self) -> list[dict[str, Tensor]]:
+        """Return the K sums by parameter name, in the order of the parameters; zero where nothing was added."""
+        return [
+            {
+                name: total[name] if name in total else torch.zeros(p.shape, dtype=self._dtype, device=p.device)
+                for name, p in self._parameters.items()
+            }
+            for total in self._totals
+        ]
 
     def add(self, prefix: Mapping[str, str], block: Block | Outer, chosen: Sequence[Chosen]) -> None:
         """Add one block of a chunk.
@@ -57,34 +67,44 @@ class SquareSums:
             for k, some in enumerate(chosen):
                 part, w = some.within(0, len(squared_g))
                 if len(w):
-                    self._target(k, name, block.g).addmm_((squared_g[part] * w.unsqueeze(1)).T, squared_a[part])
+                    self._add_product(k, name, (squared_g[part] * w.unsqueeze(1)).T, squared_a[part])
             return
         gradients, stop = block.gradients, block.start + len(block.gradients)
         if len(gradients) == 1 and not gradients.is_cuda:  # a large layer: one fused pass over it
             for k, some in enumerate(chosen):
                 if (value := some.value(block.start)) != 0:
-                    self._target(k, name, gradients).addcmul_(gradients[0], gradients[0], value=value)
+                    into = self._into(k, gradients.dtype)
+                    if name in into:
+                        into[name].addcmul_(gradients[0], gradients[0], value=value)
+                    else:
+                        into[name] = gradients[0].square() if value == 1 else gradients[0].square().mul_(value)
             return
-        squared = gradients.reshape(len(gradients), -1).square()  # flatten(1) refuses scalar parameters
+        squared = gradients.flatten(1).square()
         for k, some in enumerate(chosen):
             part, w = some.within(block.start, stop)
             if len(w):
-                self._target(k, name, gradients).view(-1).addmv_(squared[part].T, w)
+                self._add_product(k, name, w.unsqueeze(0), squared[part])
 
     def close_chunk(self) -> None:
         """Carry the chunk's sums into the totals."""
-        for total, partial in zip(self.sums, self._partial, strict=True):
+        for total, partial in zip(self._totals, self._partial, strict=True):
             for name, value in partial.items():
-                total[name].add_(value)
-                value.zero_()
+                if name in total:
+                    total[name].add_(value)
+                else:
+                    total[name] = value.to(self._dtype)
+            partial.clear()
 
-    def _target(self, k: int, name: str, like: Tensor) -> Tensor:
-        total = self.sums[k][name]
-        if total.dtype == like.dtype:
-            return total
-        if name not in self._partial[k]:
-            self._partial[k][name] = torch.zeros(total.shape, dtype=like.dtype, device=total.device)
-        return self._partial[k][name]
+    def _add_product(self, k: int, name: str, left: Tensor, right: Tensor) -> None:
+        """Add left @ right, reshaped like the parameter."""
+        into, shape = self._into(k, right.dtype), self._parameters[name].shape
+        if name in into:
+            into[name].view(len(left), -1).addmm_(left, right)
+        else:
+            into[name] = (left @ right).view(shape)
+
+    def _into(self, k: int, dtype: torch.dtype) -> dict[str, Tensor]:
+        return self._totals[k] if dtype == self._dtype else self._partial[k]
 
 
 def layer_blocks(
