@@ -79,7 +79,7 @@ class SquareSums:
                     else:
                         into[name] = gradients[0].square() if value == 1 else gradients[0].square().mul_(value)
             return
-        squared = gradients.flatten(1).square()
+        squared = gradients.reshape(len(gradients), -1).square()  # flatten(1) refuses scalar parameters
         for k, some in enumerate(chosen):
             part, w = some.within(block.start, stop)
             if len(w):
