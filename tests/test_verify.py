@@ -24,7 +24,7 @@ from efface.training import Recipe
 from efface.verifying import Verification, verify
 from tests.conftest import efface_command
 
-RECIPE = Recipe(lr=0.1, epochs=8, batch_size=64)
+RECIPE = Recipe(lr=0.1, epochs=5, batch_size=64)
 MODEL = ModelSpec(build="mlp", arguments={"hidden": [16]})
 REQUEST = Request(classes=(0,))
 QUICK = AuditSettings(few_draws=4, resamples=100, relearn_cap=10, probe_per_class=40)
