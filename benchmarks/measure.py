@@ -32,7 +32,8 @@ class Benchmark:
         bar: Smallest acceptable ratio (seconds of the naive way / seconds of ours); None if there is none.
         aim: The ratio hoped for.
         naive_share: The fraction of its work that `naive` does; its seconds are divided by it.
-        repeats: Timed runs of each way, taken in turn; medians count.
+        repeats: Timed runs of each way, taken in turn; medians count. With one, the run that measures memory is timed,
+            and nothing warms up.
         remark: Says more about the last result of ours, e.g. an overlap.
     """
 
@@ -55,17 +56,17 @@ def measure(benchmark: Benchmark, device: torch.device) -> dict[str, Any]:
         same from processor time, which other programs disturb less), peak_memory (bytes above what was held before, of
         our way), repeats, naive_share, remark, machine.
     """
-    peak, result = _peak_memory(benchmark.ours, device)  # also warms up
-    if benchmark.naive_share == 1:
-        benchmark.naive()
+    first, (peak, result) = _timed(lambda: _peak_memory(benchmark.ours, device), device)
     times: dict[str, list[tuple[float, float]]] = {"ours": [], "naive": []}
-    for _ in range(benchmark.repeats):
-        for key, way in (("ours", benchmark.ours), ("naive", benchmark.naive)):
-            wall, cpu = time.perf_counter(), time.process_time()
-            found = way()
-            _wait(device)
-            times[key].append((time.perf_counter() - wall, time.process_time() - cpu))
-            result = found if key == "ours" else result
+    if benchmark.repeats == 1:
+        times["ours"].append(first)
+        times["naive"].append(_timed(benchmark.naive, device)[0])
+    else:
+        benchmark.naive()
+        for _ in range(benchmark.repeats):
+            spent, result = _timed(benchmark.ours, device)
+            times["ours"].append(spent)
+            times["naive"].append(_timed(benchmark.naive, device)[0])
     ours, ours_cpu = (statistics.median(t[i] for t in times["ours"]) for i in (0, 1))
     naive, naive_cpu = (statistics.median(t[i] for t in times["naive"]) / benchmark.naive_share for i in (0, 1))
     ratio = naive / ours
@@ -103,6 +104,14 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _timed(way: Callable[[], Any], device: torch.device) -> tuple[tuple[float, float], Any]:
+    """Run once; return the seconds of wall-clock and processor time, and the result."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = way()
+    _wait(device)
+    return (time.perf_counter() - wall, time.process_time() - cpu), result
 
 
 def _wait(device: torch.device) -> None:

@@ -238,6 +238,16 @@ def test_parameters_without_closed_form_are_named():
     assert fisher_diagonal(case("residual, in place").model, *_data("residual, in place")).functional == ()
 
 
+def test_a_weight_shared_by_two_layers_gets_the_sum_of_both_before_the_square():
+    model = nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 3)).double().eval()
+    model[2].weight = model[0].weight
+    x = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)).double()
+    y = torch.arange(6) % 3
+    found = fisher_diagonal(model, x, y)
+    assert found.functional == ("0.weight",)
+    assert_same(found.sum(), loop(model, x, y))
+
+
 def test_padding_rows_of_an_embedding_get_nothing():
     class Bag(nn.Module):
         def __init__(self):

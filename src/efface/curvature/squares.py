@@ -132,8 +132,8 @@ def functional_blocks(
         scales: Factors (b,).
         workspace: Numbers of per-sample gradient held at once.
     """
-    everything = {name: p.detach() for name, p in model.named_parameters(remove_duplicate=False)}
-    everything |= dict(model.named_buffers(remove_duplicate=False))
+    # Each once: a weight that bears two names follows its first, and gets the gradient of both uses.
+    everything = {name: p.detach() for name, p in model.named_parameters()} | dict(model.named_buffers())
     chosen = {name: everything[name] for name in names}
 
     def loss(parameters: dict[str, Tensor], sample: Tensor, target: Tensor, scale: Tensor) -> Tensor:
