@@ -136,12 +136,19 @@ def _large_map() -> tuple[nn.Module, tuple[int, ...]]:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, 4)), (3, 12, 12)
 
 
+def _wide() -> tuple[nn.Module, tuple[int, ...]]:
+    # More than 2^20 weights in one convolution: summed a few output channels at a time.
+    layers = [nn.Conv2d(2, 300, 3, 2, 1), nn.ReLU(inplace=True), nn.Conv2d(300, 400, 3, padding=1, bias=False)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(400, 4)), (2, 3, 3)
+
+
 _BUILDERS: dict[str, Callable[[], tuple[nn.Module, tuple[int, ...]]]] = {
     "mlp": _mlp,
     "residual, in place": _residual,
     "grouped, dilated, circular": _grouped,
     "conv1d": _conv1d,
     "large maps": _large_map,
+    "wide": _wide,
     "attention": lambda: (Attention(), (5,)),
     "tokens": lambda: (Tokens(), (3, 5)),
     "tied": lambda: (Tied(), (6,)),

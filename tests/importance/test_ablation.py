@@ -55,7 +55,7 @@ def labels_around(model, x, seed=0):
     return torch.where(wrong, torch.randint(0, 4, y.shape, generator=generator), y)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "wide"])  # 704 units: seconds in the naive loop
 @pytest.mark.parametrize("chunk", [None, 5])
 def test_filters_and_neurons_equal_the_naive_loop(name, chunk):
     c = case(name, samples=24)

@@ -19,11 +19,15 @@ __all__ = ["FORMS", "Block", "Blocks", "Names", "Outer", "closed_form", "conv_pa
 
 @dataclass(frozen=True)
 class Block:
-    """Gradients (b, *shape) of one parameter for samples start, ..., start + b - 1 of the chunk."""
+    """Gradients (b, *shape) of one parameter for samples start, ..., start + b - 1 of the chunk.
+
+    With `rows`, only those rows (output channels) of the parameter.
+    """
 
     name: str
     start: int
     gradients: Tensor
+    rows: slice | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,9 @@ def _conv(module: nn.Module, a: Tensor, g: Tensor, names: Names, workspace: int)
         yield Block("bias", 0, g.sum(2))
     if "weight" not in names:
         return
+    if module.weight.numel() > workspace and module.groups == 1:
+        yield from _wide_conv(module, a, g, workspace)
+        return
     fan = module.weight[0].numel() * module.groups
     out: Tensor | None = None
     for part in _pieces(len(a), max(module.weight.numel(), fan * g.shape[2]), workspace):
@@ -117,6 +124,18 @@ def _conv(module: nn.Module, a: Tensor, g: Tensor, names: Names, workspace: int)
             out = grouped.new_empty(len(grouped), grouped.shape[1], patches.shape[1])
         torch.bmm(grouped, patches.transpose(1, 2), out=out)
         yield Block("weight", part.start, out.view(part.stop - part.start, *module.weight.shape))
+
+
+def _wide_conv(module: nn.Conv1d | nn.Conv2d, a: Tensor, g: Tensor, workspace: int) -> Blocks:
+    """A few output channels of many samples at a time, so that their block and its sum stay in the cache."""
+    kernel = module.weight[0].numel()
+    for part in _pieces(len(a), kernel * g.shape[2], 4 * workspace):
+        patches = conv_patches(module, a[part]).squeeze(1).transpose(1, 2)
+        for rows in _pieces(len(module.weight), 2 * kernel, workspace):
+            out = g.new_empty(1, rows.stop - rows.start, kernel)
+            for i in range(part.stop - part.start):
+                torch.mm(g[part.start + i, rows], patches[i], out=out[0])
+                yield Block("weight", part.start + i, out.view(1, -1, *module.weight.shape[1:]), rows)
 
 
 def _affine(names: Names, g: Tensor, normalised: Tensor, positions: list[int]) -> Blocks:

@@ -74,10 +74,9 @@ class SquareSums:
             for k, some in enumerate(chosen):
                 if (value := some.value(block.start)) != 0:
                     into = self._into(k, gradients.dtype)
-                    if name in into:
-                        into[name].addcmul_(gradients[0], gradients[0], value=value)
-                    else:
-                        into[name] = gradients[0].square() if value == 1 else gradients[0].square().mul_(value)
+                    if name not in into:
+                        into[name] = gradients.new_zeros(self._parameters[name].shape)
+                    into[name][block.rows or slice(None)].addcmul_(gradients[0], gradients[0], value=value)
             return
         squared = gradients.reshape(len(gradients), -1).square()  # flatten(1) refuses scalar parameters
         for k, some in enumerate(chosen):
