@@ -173,4 +173,4 @@ def _one(plan: Plan, cell: Cell, original: Artifact, data: Data, device: str, pr
             return result | {"refused": str(error)}
         model = made.model
         result |= {"seconds": made.record.seconds["forget"], "notes": list(made.record.notes)}
-    return result | {"scores": measure(run.copied(model), original.model, split, run, plan.measures)}
+    return result | {"scores": measure(run.copied(model), original.model, split, run, plan.measures, plan.sampled)}

@@ -17,19 +17,19 @@ from efface.run import Run
 
 __all__ = ["measure"]
 
-SAMPLED = 10_000
-"""Retained training samples that the retain accuracy looks at."""
 PROBE_PER_CLASS = 200
 RELEARN_CAP = 100
 ALPHA = 0.05
 
 
-def measure(model: nn.Module, original: nn.Module, split: Split, run: Run, measures: Sequence[str]) -> dict[str, float]:
+def measure(
+    model: nn.Module, original: nn.Module, split: Split, run: Run, measures: Sequence[str], sampled: int = 10_000
+) -> dict[str, float]:
     """Return the scores of one model under one request, in per cent (steps for relearning).
 
     - `A_R`: accuracy on test samples of kept classes (for items: on the test set).
     - `E_F`: 100 - accuracy on test samples of forgotten classes (for items: on the samples to forget).
-    - `RA`, `FA`: accuracy on retained training samples (at most 10,000, drawn) and on the samples to forget.
+    - `RA`, `FA`: accuracy on retained training samples and on the samples to forget (at most `sampled` of each, drawn).
     - `probe`: recall of the forgotten classes' test samples by logistic regression on the features, fitted on at most
       200 training samples of every class.
     - `relearn`: steps of training on the samples to forget until accuracy there is within 5 points of the original's,
@@ -41,6 +41,7 @@ def measure(model: nn.Module, original: nn.Module, split: Split, run: Run, measu
         split: The data under the request.
         run: Randomness and device.
         measures: Some of `accuracy`, `probe`, `relearning`.
+        sampled: Most training samples that `RA` and `FA` look at.
     """
     scores: dict[str, float] = {}
     classes = bool(split.forget_classes)
@@ -48,8 +49,8 @@ def measure(model: nn.Module, original: nn.Module, split: Split, run: Run, measu
     if "accuracy" in measures:
         scores["A_R"] = 100 * _accuracy(model, kept)
         scores["E_F"] = 100 - 100 * _accuracy(model, gone)
-        scores["RA"] = 100 * _accuracy(model, split.retain.sample(SAMPLED, run.generator("compare/retain")))
-        scores["FA"] = 100 * _accuracy(model, split.forget)
+        scores["RA"] = 100 * _accuracy(model, split.retain.sample(sampled, run.generator("compare/retain")))
+        scores["FA"] = 100 * _accuracy(model, split.forget.sample(sampled, run.generator("compare/forget")))
     if "probe" in measures and classes:
         scores["probe"] = 100 * _probe(model, split, run)
     if "relearning" in measures:

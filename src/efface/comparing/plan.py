@@ -106,6 +106,7 @@ class Plan(_Strict):
         methods: Rows.
         seeds: Seeds of originals; methods and retraining get seeds derived from them.
         measures: What to measure beside the time: accuracies, linear probe, relearning.
+        sampled: Most training samples that RA and FA look at, each drawn at random.
         published: Row label -> column -> published figure, printed beside ours.
     """
 
@@ -119,6 +120,7 @@ class Plan(_Strict):
     methods: tuple[Entry, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     measures: tuple[Measure, ...] = ("accuracy", "probe")
+    sampled: int = Field(default=10_000, ge=1)
     published: dict[str, dict[str, str]] = {}
 
     @model_validator(mode="after")
@@ -161,7 +163,7 @@ class Plan(_Strict):
 
     def key(self, cell: Cell) -> str:
         """Return a digest of everything that a cell's result depends on."""
-        content = self.model_dump(mode="json", include={"data", "model", "recipe", "measures"})
+        content = self.model_dump(mode="json", include={"data", "model", "recipe", "measures", "sampled"})
         content |= cell.model_dump(mode="json", exclude={"entry", "request"})
         content |= {"request": cell.request.model_dump(mode="json", exclude={"reason", "requested_at"})}
         return _digest(content)
