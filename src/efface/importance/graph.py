@@ -56,7 +56,8 @@ class Graph:
             fewer = self._probed(probe[1:])
             expected = model(probe)
         found = values[self.output]
-        if not isinstance(found, Tensor) or found.shape != expected.shape or not torch.equal(found, expected):
+        # Accelerators may choose another kernel for the same operation: equal up to rounding is enough.
+        if not isinstance(found, Tensor) or found.shape != expected.shape or not torch.allclose(found, expected, 1e-3):
             raise CannotCutError("The traced operations do not reproduce the model's output.")
         self.shapes = {node: tuple(v.shape) for node, v in values.items() if isinstance(v, Tensor)}
         self.batched = {node: _batch_first(values[node], fewer[node]) for node in self.nodes}
