@@ -2,7 +2,7 @@
 
     python benchmarks/run.py [--device cuda] [--only MODULE] [--out FILE]
 
-A benchmark is any module here with a function `benchmarks(device)` that yields `measure.Benchmark`.
+With --only, the rows of the other files stay as they are in results.json. A benchmark is any module here with a function `benchmarks(device)` that yields `measure.Benchmark`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description="Speed and memory of Efface against the naive way, in one run.")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    parser.add_argument("--only", default="", help="only the benchmarks of this file, e.g. fisher")
+    parser.add_argument("--only", default="", help="only this file, e.g. fisher; other results are kept")
     parser.add_argument(
         "--out", type=Path, default=None, help="where to write; default results.json or results-cuda.json"
     )
@@ -48,11 +48,17 @@ def main() -> None:
     console.print(
         f"{len(rows)} benchmarks in {time.perf_counter() - start:.0f} s on {rows[0]['machine'] if rows else ''}"
     )
-    if options.only and options.out is None:
-        console.print("Not written: --only leaves rows out. Give --out to keep these.")
-        return
+    if options.only and out.exists():
+        rows = _updated(json.loads(out.read_text(encoding="utf-8")), rows)
     out.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     console.print(f"Written to {out.name}")
+
+
+def _updated(before: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of an earlier run with those measured now in their places, new ones last."""
+    now = {(row["name"], row["against"]): row for row in rows}
+    kept = [now.pop((row["name"], row["against"]), row) for row in before]
+    return [*kept, *now.values()]
 
 
 def _modules(only: str) -> list[Any]:
