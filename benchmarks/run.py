@@ -2,7 +2,8 @@
 
     python benchmarks/run.py [--device cuda] [--only MODULE] [--out FILE]
 
-With --only, the rows of the other files stay as they are in results.json. A benchmark is any module here with a function `benchmarks(device)` that yields `measure.Benchmark`.
+With --only, the rows of the other files stay as they are in results.json. A benchmark is any module here with a
+function `benchmarks(device)` that yields `measure.Benchmark`.
 """
 
 from __future__ import annotations
