@@ -61,7 +61,7 @@ def two_ranks(tmp_path_factory):
         }
         workers.append(subprocess.Popen([sys.executable, __file__, str(folder / f"{rank}.pt")], env=environment))
     try:
-        assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+        assert [worker.wait(timeout=240) for worker in workers] == [0, 0]
     finally:
         for worker in workers:
             worker.kill()
