@@ -199,11 +199,6 @@ def audit(
         raise InputError("the original model is missing: give the model (or artifact folder) before forgetting")
     if record is not None:
         check_data(record, data)
-        if isinstance(original, Artifact) and record.weights_before not in {None, original.record.weights_after}:
-            raise InputError(
-                "this original is not the model that forgetting started from "
-                f"(SHA-256 {original.record.weights_after[:12]}..., recorded {str(record.weights_before)[:12]}...)"
-            )
         validation, split_seed, recipe = record.data.validation, record.data.split_seed, record.recipe
         earlier = tuple(r for r in record.earlier_requests if r != request)
     elif isinstance(original, Artifact):
@@ -223,6 +218,11 @@ def audit(
     notes: list[str] = []
     history = [dict(row) for row in record.history] if record else []
     references = _references(retrained, before, split, run)
+    if record and isinstance(original, Artifact) and record.weights_before not in {None, original.record.weights_after}:
+        raise InputError(
+            "this original is not the model that forgetting started from "
+            f"(SHA-256 {original.record.weights_after[:12]}..., recorded {str(record.weights_before)[:12]}...)"
+        )
     repeats = (
         retrained.unlearned(record.method, record.settings) if record and isinstance(retrained, References) else []
     )
