@@ -66,3 +66,9 @@ def test_does_not_depend_on_the_original_weights(trained: dict[str, Artifact], c
     first = apply(Retrain(), trained["mlp"], class_split, Run(seed=1, device="cpu"))
     second = apply(Retrain(), other, class_split, Run(seed=1, device="cpu"))
     assert first.record.weights_after == second.record.weights_after
+
+
+def test_what_the_originals_training_left_behind_is_not_kept(trained: dict[str, Artifact], class_split: Split) -> None:
+    prepared = copy.deepcopy(trained["mlp"])
+    prepared.memory = {"codes": torch.zeros(10, 1, 8, 8)}
+    assert apply(Retrain(), prepared, class_split, Run(seed=1, device="cpu")).memory == {}

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 from pydantic.dataclasses import dataclass
-from torch import nn
+from torch import Tensor, nn
 
 from efface.artifact import Artifact
 from efface.data import Split
@@ -40,6 +40,10 @@ class Retrain(Method):
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a freshly initialised twin trained on the retained data."""
         return fit(self.fresh(artifact.model, run), split.retain, artifact.record.recipe, run, stage=self.name)
+
+    def memory_after(self, artifact: Artifact, model: nn.Module, split: Split) -> dict[str, Tensor]:
+        """Return nothing: codes and the like belong to a training that this model never had."""
+        return {}
 
     @staticmethod
     def fresh(model: nn.Module, run: Run) -> nn.Module:
