@@ -98,7 +98,8 @@ def test_test_data_is_never_touched(data, artifact, monkeypatch):
 
     closed = dataclasses.replace(data, test=Untouchable())
     monkeypatch.setattr(choosing, "candidates", lambda _: [methods()["fine-tune"]])
-    choose(artifact, Split.of(closed, Request.of(classes=[2])), Run(seed=1))
+    made = choose(artifact, Split.of(closed, Request.of(classes=[2])), Run(seed=1))
+    assert made.record.method == "fine-tune"
 
 
 def test_nothing_held_out_is_refused(data, artifact):
