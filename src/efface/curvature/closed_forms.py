@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FORMS", "Block", "Blocks", "Names", "Outer", "closed_form", "conv_patches"]
+__all__ = ["FEW", "FORMS", "Block", "Blocks", "Names", "Outer", "closed_form", "conv_patches"]
 
 
 @dataclass(frozen=True)
 class Block:
     """Gradients (b, *shape) of one parameter for samples start, ..., start + b - 1 of the chunk.
 
-    With `rows`, only those rows (output channels) of the parameter.
+    With `rows`, only those rows (output channels) of the parameter; then of at most `FEW` samples.
     """
 
     name: str
@@ -39,14 +39,17 @@ class Outer:
     a: Tensor
 
 
+FEW = 4
+"""Samples that a convolution takes at once at least (a product for every core), and that are added up one by one."""
+
 Names = frozenset[str]
 Blocks = Iterator[Block | Outer]
 Form = Callable[[nn.Module, Tensor, Tensor, Names, int], Blocks]
 
 
-def _pieces(samples: int, values: int, workspace: int) -> Iterator[slice]:
-    """Cut `samples` so that a piece of per-sample blocks of `values` numbers stays within `workspace` numbers."""
-    step = max(1, min(samples, workspace // max(1, values)))
+def _pieces(samples: int, values: int, workspace: int, least: int = 1) -> Iterator[slice]:
+    """Cut `samples` so that a piece of blocks of `values` numbers stays within `workspace`, but not below `least`."""
+    step = max(least, min(samples, workspace // max(1, values)))
     for start in range(0, samples, step):
         yield slice(start, min(samples, start + step))
 
@@ -112,30 +115,21 @@ def _conv(module: nn.Module, a: Tensor, g: Tensor, names: Names, workspace: int)
         yield Block("bias", 0, g.sum(2))
     if "weight" not in names:
         return
-    if module.weight.numel() > workspace and module.groups == 1:
-        yield from _wide_conv(module, a, g, workspace)
-        return
-    fan = module.weight[0].numel() * module.groups
-    out: Tensor | None = None
-    for part in _pieces(len(a), max(module.weight.numel(), fan * g.shape[2]), workspace):
-        patches = conv_patches(module, a[part]).flatten(0, 1)
-        grouped = g[part].unflatten(1, (module.groups, -1)).flatten(0, 1)
-        if out is None or len(out) != len(grouped):  # fresh memory for every sample costs as much as the product
-            out = grouped.new_empty(len(grouped), grouped.shape[1], patches.shape[1])
-        torch.bmm(grouped, patches.transpose(1, 2), out=out)
-        yield Block("weight", part.start, out.view(part.stop - part.start, *module.weight.shape))
-
-
-def _wide_conv(module: nn.Conv1d | nn.Conv2d, a: Tensor, g: Tensor, workspace: int) -> Blocks:
-    """A few output channels of many samples at a time, so that their block and its sum stay in the cache."""
     kernel = module.weight[0].numel()
-    for part in _pieces(len(a), kernel * g.shape[2], 4 * workspace):
-        patches = conv_patches(module, a[part]).squeeze(1).transpose(1, 2)
-        for rows in _pieces(len(module.weight), 2 * kernel, workspace):
-            out = g.new_empty(1, rows.stop - rows.start, kernel)
-            for i in range(part.stop - part.start):
-                torch.mm(g[part.start + i, rows], patches[i], out=out[0])
-                yield Block("weight", part.start + i, out.view(1, -1, *module.weight.shape[1:]), rows)
+    out: Tensor | None = None
+    for part in _pieces(len(a), max(module.weight.numel(), kernel * module.groups * g.shape[2]), workspace, FEW):
+        patches = conv_patches(module, a[part]).flatten(0, 1).transpose(1, 2)
+        grouped = g[part].unflatten(1, (module.groups, -1)).flatten(0, 1)
+        samples = part.stop - part.start
+        # Of a wide layer a few output channels at a time, so that their blocks and their sum stay in the cache.
+        wide = module.groups == 1 and samples * module.weight.numel() > workspace
+        for rows in _pieces(grouped.shape[1], samples * kernel if wide else 1, workspace):
+            shape = (len(grouped), rows.stop - rows.start, kernel)
+            if out is None or out.shape != shape:  # fresh memory every time costs as much as the product
+                out = g.new_empty(shape)
+            torch.bmm(grouped[:, rows], patches, out=out)
+            found = out.view(samples, -1, *module.weight.shape[1:])
+            yield Block("weight", part.start, found, rows if wide else None)
 
 
 def _affine(names: Names, g: Tensor, normalised: Tensor, positions: list[int]) -> Blocks:
@@ -151,12 +145,12 @@ def _batch_norm(module: nn.Module, a: Tensor, g: Tensor, names: Names, workspace
     assert isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
     assert module.running_mean is not None
     assert module.running_var is not None
-    shape = (1, -1) + (1,) * (a.ndim - 2)
-    normalised = a
     if "weight" in names:
-        scale = torch.rsqrt(module.running_var + module.eps)
-        normalised = (a - module.running_mean.view(shape)) * scale.view(shape)
-    yield from _affine(names, g, normalised, list(range(2, a.ndim)))
+        centred = (a - module.running_mean.view(1, -1, *(1,) * (a.ndim - 2))).reshape(a.shape[0] * a.shape[1], -1, 1)
+        product = torch.bmm(g.reshape(len(centred), 1, -1), centred).view(a.shape[:2])
+        yield Block("weight", 0, product * torch.rsqrt(module.running_var + module.eps))
+    if "bias" in names:
+        yield Block("bias", 0, g.flatten(2).sum(2) if g.ndim > 2 else g)
 
 
 def _layer_norm(module: nn.Module, a: Tensor, g: Tensor, names: Names, workspace: int) -> Blocks:

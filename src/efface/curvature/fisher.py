@@ -43,6 +43,7 @@ class FisherDiagonal:
         saturated: Fraction of the samples whose softmax is exactly 1 at its label (at its most likely class for the
             estimators that do not read labels); they contribute next to nothing.
         functional: Parameters without a closed form, done by torch.func (several times slower).
+        logits: Of the samples (n, K), in their order, if they were asked for.
     """
 
     sums: tuple[dict[str, Tensor], ...]
@@ -51,6 +52,7 @@ class FisherDiagonal:
     estimator: str
     saturated: float
     functional: tuple[str, ...] = ()
+    logits: Tensor | None = None
 
     def sum(self, k: int = 0) -> dict[str, Tensor]:
         """Return S_k."""
@@ -108,6 +110,7 @@ def fisher_diagonal(
     memory: int = MEMORY,
     chunk: int | None = None,
     fabric: Ranks | None = None,
+    keep_logits: bool = False,
 ) -> FisherDiagonal:
     r"""Return sums over samples of squared per-sample gradients of −log p, for every trainable parameter.
 
@@ -133,9 +136,11 @@ def fisher_diagonal(
         parameters: Names to cover; default every parameter that requires a gradient.
         dtype: Of the sums: float64 to subtract them later, float32 to halve their memory.
         memory: Budget in bytes for one chunk of samples; the peak above the model and the sums is at most this plus
-            one sample's activations and one layer's per-sample block.
+            one sample's activations and four per-sample blocks or input patches of one layer.
         chunk: Fixed number of samples per chunk instead of the adaptive one.
         fabric: With several processes: every rank passes the same samples, computes its share, and gets the full sums.
+        keep_logits: Keep the logits of the pass too, for a caller who would otherwise ask the model again; of one
+            process only.
 
     Returns:
         The sums, with their means at `.mean(k)`.
@@ -148,6 +153,8 @@ def fisher_diagonal(
         raise InputError(f"Unknown estimator {estimator!r}. {nearest(str(estimator), get_args(Estimator))}")
     if estimator == "mc" and (generator is None or draws < 1):
         raise InputError(f"estimator='mc' needs a torch.Generator and draws >= 1, got draws={draws}. Pass both.")
+    if keep_logits and (estimator == "batch_squared" or (fabric is not None and fabric.world_size > 1)):
+        raise InputError("keep_logits works with per-sample estimators in one process only. Leave it out.")
     require_eval(model)
     wanted = trainable(model, None if parameters is None else frozenset(parameters))
     if estimator == "batch_squared":
@@ -157,6 +164,7 @@ def fisher_diagonal(
     samples = saturated = 0
     sums: SquareSums | None = None
     totals: list[Tensor] = []
+    kept: list[Tensor] = []
     with Recorder(model, wanted) as recorder:
         stream = chunks(
             model,
@@ -172,6 +180,8 @@ def fisher_diagonal(
             logits = recorder.forward(part.x)
             size.observe(len(part), recorder.held)
             require_labels(part.y, logits.shape[1])
+            if keep_logits:
+                kept.append(logits.detach())
             of_chunk = vectors.of(part, logits)
             if sums is None:
                 sums = SquareSums(wanted, len(of_chunk), dtype)
@@ -190,6 +200,7 @@ def fisher_diagonal(
         estimator,
         saturated / samples,
         tuple(sorted(recorder.rest)),
+        torch.cat(kept) if keep_logits else None,
     )
 
 

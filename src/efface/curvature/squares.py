@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from efface.curvature.closed_forms import Block, Outer, closed_form
+from efface.curvature.closed_forms import FEW, Block, Outer, closed_form
 from efface.curvature.weights import Chosen
 
 __all__ = ["SquareSums", "functional_blocks", "layer_blocks", "target_losses"]
@@ -70,13 +70,14 @@ class SquareSums:
                     self._add_product(k, name, (squared_g[part] * w.unsqueeze(1)).T, squared_a[part])
             return
         gradients, stop = block.gradients, block.start + len(block.gradients)
-        if len(gradients) == 1 and not gradients.is_cuda:  # a large layer: one fused pass over it
+        if len(gradients) <= FEW:  # a large layer: one fused pass over each sample
             for k, some in enumerate(chosen):
-                if (value := some.value(block.start)) != 0:
-                    into = self._into(k, gradients.dtype)
-                    if name not in into:
-                        into[name] = gradients.new_zeros(self._parameters[name].shape)
-                    into[name][block.rows or slice(None)].addcmul_(gradients[0], gradients[0], value=value)
+                into = self._into(k, gradients.dtype)
+                for at, gradient in enumerate(gradients, block.start):
+                    if (value := some.value(at)) != 0:
+                        if name not in into:
+                            into[name] = gradient.new_zeros(self._parameters[name].shape)
+                        into[name][block.rows or slice(None)].addcmul_(gradient, gradient, value=value)
             return
         squared = gradients.reshape(len(gradients), -1).square()  # flatten(1) refuses scalar parameters
         for k, some in enumerate(chosen):

@@ -58,8 +58,8 @@ class Standing:
         return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
-def fisher_ratio(model: nn.Module, codes: Codes, names: list[str]) -> dict[str, Tensor]:
-    """Return η = f_F / f_R element-wise, by parameter name: one batched pass over all codes.
+def fisher_ratio(model: nn.Module, codes: Codes, names: list[str]) -> tuple[dict[str, Tensor], Standing]:
+    """Return η = f_F / f_R element-wise, by parameter name, and the codes' standing: one batched pass over all codes.
 
     f_F and f_R are means over codes of each code's own squared gradient (empirical Fisher diagonals).
 
@@ -70,13 +70,14 @@ def fisher_ratio(model: nn.Module, codes: Codes, names: list[str]) -> dict[str, 
     """
     forget = codes.forget.double()
     dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
-    fisher = fisher_diagonal(model, codes.x, codes.y, weights=[forget, 1 - forget], parameters=names, dtype=dtype)
+    fisher = fisher_diagonal(model, codes.x, codes.y, weights=[forget, 1 - forget], parameters=names, dtype=dtype, keep_logits=True)
     (ours, theirs), (n_f, n_r) = fisher.sums, fisher.totals
     ratio = {}
     for name in names:
         top, bottom = ours[name].add_(_FLOOR), theirs[name].add_(_FLOOR)
         ratio[name] = top.div_(bottom).mul_(n_r / n_f).nan_to_num_(nan=0.0)
-    return ratio
+    assert fisher.logits is not None
+    return ratio, _standing(fisher.logits, codes)
 
 
 def step_size(eta: Tensor, lambda_1: float, lambda_2: float) -> float:
@@ -88,7 +89,11 @@ def step_size(eta: Tensor, lambda_1: float, lambda_2: float) -> float:
 def standing(model: nn.Module, codes: Codes) -> Standing:
     """Return what a model in eval mode makes of the codes; NaN and infinite logits count as the worst."""
     with torch.no_grad():
-        z = torch.cat([model(x) for x in codes.x.split(_CHUNK)]).double()
+        return _standing(torch.cat([model(x) for x in codes.x.split(_CHUNK)]), codes)
+
+
+def _standing(logits: Tensor, codes: Codes) -> Standing:
+    z = logits.double()
     forget = codes.forget.to(z.device)
     if not bool(z.isfinite().all()):
         return Standing(0.0, 0.0, torch.inf, -torch.inf)

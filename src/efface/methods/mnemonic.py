@@ -29,6 +29,8 @@ HOW = (
     "(in Python: prepare(Mnemonic(), artifact.model, split, recipe, run))"
 )
 
+BEST = 2.0  # the score A_R + E_F when every retained code is recognised and every other is not
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Words = Annotated[tuple[str, ...], BeforeValidator(lambda v: v.replace(",", " ").split() if isinstance(v, str) else v)]
 Grid = Annotated[
@@ -130,14 +132,13 @@ class Mnemonic(Method):
         codes = _codes(artifact, split, run)
         weights = chosen_parameters(model, self.layers)
         before = {name: p.detach().clone() for name, p in weights.items()}
-        at_first = standing(model, codes)
+        eta, at_first = fisher_ratio(model, codes, list(weights))
         run.history.add("mnemonic/before", **at_first.row())
         if at_first.forgotten_error == 1:
             run.note(
                 "mnemonic: the model recognises no code of the classes to forget, even before forgetting; the step "
                 f"rests on nothing. If training left its codes behind, {HOW}"
             )
-        eta = fisher_ratio(model, codes, list(weights))
         pair = (self.lambda_1, self.lambda_2)
         if self.search:
             found: dict[tuple[float, float], tuple[int, Standing]] = {}
@@ -156,7 +157,7 @@ class Mnemonic(Method):
                 f"on the codes A_R = {last.retained_accuracy:.0%}, E_F = {last.forgotten_error:.0%}, "
                 f"score {last.score:.2f} of 2"
             )
-        if last.score < 2:
+        if last.score < BEST:
             run.note("mnemonic: the code score is below 2, so the class is probably not forgotten; try search=True")
         return model
 
@@ -181,16 +182,19 @@ class Mnemonic(Method):
         for step in range(self.steps):
             if step:
                 here = {name: p.detach().clone() for name, p in weights.items()}
-                eta = fisher_ratio(model, codes, list(weights))
+                eta, _ = fisher_ratio(model, codes, list(weights))
             alpha = {name: step_size(e, lambda_1, lambda_2) for name, e in eta.items()}
-            move(weights, here, eta, alpha, 1)
-            plus = standing(model, codes)
             move(weights, here, eta, alpha, -1)
             minus = standing(model, codes)
+            if minus.score == BEST:  # nothing can be strictly larger
+                yield -1, minus
+                continue
+            move(weights, here, eta, alpha, 1)
+            plus = standing(model, codes)
             if plus.score > minus.score:
-                move(weights, here, eta, alpha, 1)
                 yield 1, plus
             else:
+                move(weights, here, eta, alpha, -1)
                 yield -1, minus
 
 
