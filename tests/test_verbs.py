@@ -112,11 +112,16 @@ def test_a_saved_artifact_predicts_the_same_and_keeps_its_chain(data, request_, 
     assert torch.equal(loaded.model(x), forgotten.model(x))
 
 
-def test_another_original_than_the_parent_is_refused(data, request_, network, original):
+def test_another_original_than_the_parent_is_refused_before_any_retraining(
+    data, request_, network, original, monkeypatch
+):
     forgotten = efface.forget(original, data, request_, method="logit-mask")
     other = efface.train(network, data, recipe=RECIPE.but(seed=9))
     with pytest.raises(InputError, match="not the model that forgetting started from"):
         efface.audit(forgotten, data, original=other)
+    monkeypatch.setattr("efface.verbs.apply", lambda *_: pytest.fail("trained in vain"))
+    with pytest.raises(InputError, match="not the model that forgetting started from"):
+        efface.audit(forgotten, data, original=other, retrained=True)
 
 
 def test_a_head_without_a_bias_costs_the_logit_mask_row_and_says_so(data, request_):

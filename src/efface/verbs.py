@@ -186,6 +186,7 @@ def audit(
     Raises:
         InputError: A model, the request or the data is missing or does not fit.
     """
+    from efface.auditing.answers import Answers
     from efface.auditing.assess import assess  # scikit-learn and scipy, which training and forgetting do not need
 
     record = model.record if isinstance(model, Artifact) else None
@@ -217,12 +218,14 @@ def audit(
     seconds: dict[str, float] = {}
     notes: list[str] = []
     history = [dict(row) for row in record.history] if record else []
-    references = _references(retrained, before, split, run)
+    if isinstance(retrained, References):
+        retrained.check(before.record, split)
     if record and isinstance(original, Artifact) and record.weights_before not in {None, original.record.weights_after}:
         raise InputError(
             "this original is not the model that forgetting started from "
             f"(SHA-256 {original.record.weights_after[:12]}..., recorded {str(record.weights_before)[:12]}...)"
         )
+    references = _references(retrained, before, split, run)
     repeats = (
         retrained.unlearned(record.method, record.settings) if record and isinstance(retrained, References) else []
     )
@@ -256,6 +259,7 @@ def audit(
         seconds=seconds,
         history=history,
         settings=settings,
+        answers=Answers(retrained.answers) if isinstance(retrained, References) and retrained.answers else None,
     )
     if record and isinstance(retrained, References):
         from efface.references.shadow_attack import shadow_notes
@@ -285,7 +289,6 @@ def _references(
     retrained: Model | Sequence[Model] | References | bool, original: Artifact, split: Split, run: Run
 ) -> list[Artifact]:
     if isinstance(retrained, References):
-        retrained.check(original.record, split)
         models = list(retrained)
         check_architecture(models[0].model, original.model)
         return models

@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from efface.auditing.answers import Answers
 from efface.auditing.ensembles import Thirds, ensemble_scores, thirds_scores
 from efface.auditing.exposure import most_exposed
 from efface.auditing.feature_scores import cost_scores, probe_gaps, probe_scores, relearned, relearning_scores
@@ -60,6 +61,7 @@ def assess(
     seconds: Mapping[str, float] | None = None,
     history: Sequence[Mapping[str, float | str]] = (),
     settings: AuditSettings | None = None,
+    answers: Answers | None = None,
 ) -> Audit:
     """Measure models under a request and conclude.
 
@@ -79,6 +81,7 @@ def assess(
         seconds: Wall time of making each row, as far as known, on one device.
         history: Rows of named numbers to be drawn, e.g. accuracies over decay steps.
         settings: Bounds and tolerances.
+        answers: Where to keep the models' answers for further audits, and to take them from.
 
     Raises:
         InputError: A row is missing, the split has no request, references come without a reference row, or a model's
@@ -94,7 +97,7 @@ def assess(
             f"Further references were given, but no row {reference!r}; name one retrained model in the table. "
             f"{nearest(reference, models)}"
         )
-    scene = Scene.of(split, bounds, run)
+    scene = Scene.of(split, bounds, run, answers)
     rows = {n: Subject(n, m, scene) for n, m in run.track(models.items(), "audit: answers", len(models))}
     _same_class_order(rows[original])
     further, unlearned = _numbered(references, reference, scene), _numbered(shadows, candidate, scene)

@@ -9,6 +9,7 @@ from efface.auditing.margins import check_logits
 from efface.data.part import Part
 from efface.errors import InputError
 from efface.models.mode import evaluating
+from efface.models.predictions import pass_size
 
 __all__ = ["features_of", "logits_of"]
 
@@ -18,7 +19,7 @@ def _device(model: nn.Module) -> torch.device:
     return first.device if first is not None else torch.device("cpu")
 
 
-def logits_of(model: nn.Module, part: Part, *, name: str = "the model", batch_size: int = 1000) -> Tensor:
+def logits_of(model: nn.Module, part: Part, *, name: str = "the model", batch_size: int | None = None) -> Tensor:
     """Return the logits of every sample of a part, in order.
 
     The model is used on the device where it is, in eval mode (each module's own mode is put back afterwards).
@@ -27,7 +28,7 @@ def logits_of(model: nn.Module, part: Part, *, name: str = "the model", batch_si
         model: Any module from inputs to logits.
         part: What it is asked; may be empty.
         name: What the model is called, for the message.
-        batch_size: Samples per forward pass.
+        batch_size: Samples per forward pass; by default what the device likes.
 
     Returns:
         Shape (len(part), classes), float32 (float64 if the model computes in it), on the CPU.
@@ -38,7 +39,7 @@ def logits_of(model: nn.Module, part: Part, *, name: str = "the model", batch_si
     device = _device(model)
     answers: list[Tensor] = []
     with evaluating(model), torch.no_grad():
-        for x, _ in part.batches(batch_size, device=device) if len(part) else ():
+        for x, _ in part.batches(batch_size or pass_size(device), device=device) if len(part) else ():
             z = model(x)
             if not isinstance(z, Tensor):
                 raise InputError(f"{name} returned {type(z).__name__}; an audit needs one tensor of logits.")
@@ -50,14 +51,14 @@ def logits_of(model: nn.Module, part: Part, *, name: str = "the model", batch_si
     return logits
 
 
-def features_of(model: nn.Module, part: Part, layer: str, *, batch_size: int = 1000) -> Tensor:
+def features_of(model: nn.Module, part: Part, layer: str, *, batch_size: int | None = None) -> Tensor:
     """Return what enters a layer for every sample of a part, in order.
 
     Args:
         model: Any module from inputs to logits; used as in `logits_of`.
         part: What it is asked.
         layer: Name of the layer, as `efface.models.head.head` returns it.
-        batch_size: Samples per forward pass.
+        batch_size: Samples per forward pass; by default what the device likes.
 
     Returns:
         Shape (len(part), features), float32, on the CPU.
@@ -74,7 +75,7 @@ def features_of(model: nn.Module, part: Part, layer: str, *, batch_size: int = 1
     found: list[Tensor] = []
     try:
         with evaluating(model), torch.no_grad():
-            for x, _ in part.batches(batch_size, device=device):
+            for x, _ in part.batches(batch_size or pass_size(device), device=device):
                 caught.clear()
                 model(x)
                 if len(caught) != 1:

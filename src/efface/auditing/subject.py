@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from efface.auditing.answers import Answers
 from efface.auditing.margins import margins
 from efface.auditing.matching import match_by_class
 from efface.auditing.outputs import logits_of
@@ -40,7 +41,6 @@ class AuditSettings(BaseModel):
         fpr: False-positive rate for true-positive rates; raised to what the records support.
         confidence: Of all intervals.
         tolerance: Gap in a share (accuracy, AUC, recall) that counts as run-to-run noise while no floor is known.
-        probe_tolerance: The same for the probe from a few records, which varies more.
         probe_tolerance: The same for the probe from a few records, which varies more from run to run.
         shift_tolerance: The same for `forget_shift`.
         separation_factor: Factor in `separation` that counts as noise while no floor is known.
@@ -96,6 +96,7 @@ class Scene:
         members: Positions in `forget` used by attacks.
         others: Positions in `held_out` used by attacks, as many of each class as members.
         watched: Positions in `forget` used where margins of two models are compared.
+        answers: Where answers are kept from one audit to the next, if anywhere.
         notes: What was drawn.
     """
 
@@ -106,10 +107,11 @@ class Scene:
     members: Tensor
     others: Tensor
     watched: Tensor
+    answers: Answers | None = None
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, split: Split, settings: AuditSettings, run: Run) -> Scene:
+    def of(cls, split: Split, settings: AuditSettings, run: Run, answers: Answers | None = None) -> Scene:
         """Draw the records.
 
         Raises:
@@ -158,7 +160,13 @@ class Scene:
             notes.append(f"Attacks compare {len(members)} forget records with as many unseen ones, matched by class.")
         drawn = torch.randperm(len(parts["forget"]), generator=run.generator("audit/watched"))
         watched = drawn[: settings.attack_samples].sort().values
-        return cls(split, settings, run, parts, members, others, watched, notes)
+        return cls(split, settings, run, parts, members, others, watched, answers, notes)
+
+    def logits(self, model: nn.Module, part: Part, name: str) -> Tensor:
+        """Return a model's logits on a part, kept ones if there are."""
+        if self.answers is None:
+            return logits_of(model, part, name=name)
+        return self.answers.logits(model, part, name=name)
 
     @property
     def by_class(self) -> bool:
@@ -201,7 +209,7 @@ class Subject:
             self.model = run.copied(self.model)
         for part_name in ("forget", "retain", "test_retain", "test_forget"):
             part = self.scene.parts[part_name]
-            logits = logits_of(self.model, part, name=f"the model {self.name!r}")
+            logits = self.scene.logits(self.model, part, f"the model {self.name!r}")
             if len(part) and logits.shape[1] != len(split.data.classes):
                 raise InputError(
                     f"The model {self.name!r} has {logits.shape[1]} outputs, but {split.data.name} has "

@@ -80,7 +80,7 @@ def _compared(
     strict: float,
 ) -> Check:
     assert score.value is not None
-    show = _plain if q.measure == "separation" else _percent
+    show, gap = (_plain, _plain) if q.measure == "separation" else (_percent, _points)
     expected = score.value - score.gap if score.gap is not None else score.reference
     text = f"{show(score.value)}, expected {show(expected)}"
     if level == "c":
@@ -92,7 +92,7 @@ def _compared(
         below = score.value < band.low and high < 0
     else:
         allowed = settings.tolerance_of(q.measure, score.reference)
-        text += f"; gap {show(low)} to {show(high)}, up to {show(allowed)} passes as noise"
+        text += f"; gap {gap(low)} to {gap(high)}, up to {gap(allowed)} passes as noise"
         above, below = low > allowed, high < -allowed
     if above or below:
         return _check(q, "differs", text, q.above if above else q.below)
@@ -236,6 +236,10 @@ def _sentences(level: Level, checks: Sequence[Check], telling: Sequence[str] | N
 
 def _percent(value: float | None) -> str:
     return "unknown" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:.1f} points"
 
 
 def _plain(value: float | None) -> str:

@@ -115,12 +115,19 @@ class References:
         manifest: What they were trained for.
         like: A module of their architecture, where the record alone cannot build one.
         trust: Allow the records' own model builder to be imported.
+        keep_answers: Whether audits keep what each model answered beside the models, and believe it afterwards.
     """
 
     folder: Path
     manifest: Manifest
     like: nn.Module | None = None
     trust: bool = False
+    keep_answers: bool = True
+
+    @property
+    def answers(self) -> Path | None:
+        """Where the models' answers are kept; None if they are not."""
+        return self.folder / "answers" if self.keep_answers else None
 
     def __len__(self) -> int:
         """Return the number of finished retrained models."""

@@ -1,0 +1,70 @@
+"""Kept answers are the model's own, and belong to its weights and to the samples."""
+
+import pytest
+import torch
+from torch import nn
+
+from efface.auditing import answers as module
+from efface.auditing.answers import Answers
+from efface.auditing.assess import assess
+from efface.auditing.outputs import logits_of
+from efface.errors import InputError
+from efface.run import Run
+
+
+class Counted(nn.Sequential):
+    calls = 0
+
+    def forward(self, x):
+        Counted.calls += 1
+        return super().forward(x)
+
+
+def counted(seed: int) -> Counted:
+    torch.manual_seed(seed)
+    return Counted(nn.Flatten(), nn.Linear(64, 10))
+
+
+def test_a_model_is_asked_once_about_a_part(world, tmp_path, monkeypatch):
+    model, kept, part = counted(0), Answers(tmp_path / "answers"), world.split.test_forget
+    first = kept.logits(model, part)
+    torch.testing.assert_close(first, logits_of(model, part), rtol=0, atol=0)
+    Counted.calls = 0
+    torch.testing.assert_close(Answers(tmp_path / "answers").logits(model, part), first, rtol=0, atol=0)
+    assert Counted.calls == 0
+    assert not kept.logits(model, part.take([])).numel()
+
+
+@pytest.mark.parametrize("change", ["weights", "indices", "samples"])
+def test_anything_else_is_asked_anew(change, world, tmp_path):
+    model, kept, part = counted(0), Answers(tmp_path), world.split.test_forget
+    kept.logits(model, part)
+    if change == "weights":
+        with torch.no_grad():
+            model[1].bias[0] += 1
+    elif change == "indices":
+        part = part.take(range(len(part) - 1, -1, -1))
+    else:
+        part = world.split.forget.take(range(len(part)))
+    torch.testing.assert_close(kept.logits(model, part), logits_of(model, part), rtol=0, atol=0)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_damaged_file_is_named(world, tmp_path):
+    model, kept, part = counted(0), Answers(tmp_path), world.split.test_forget
+    kept.logits(model, part)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(InputError, match="is damaged.*delete it"):
+        kept.logits(model, part)
+
+
+def test_an_audit_with_kept_answers_says_the_same(world, tmp_path, monkeypatch):
+    names = {"candidate": "logit mask"}
+    settings = {"split": world.split, "candidate": names["candidate"]}
+    plain = assess(world.models, run=Run(), **settings)
+    first = assess(world.models, run=Run(), **settings, answers=Answers(tmp_path))
+    monkeypatch.setattr(module, "logits_of", lambda *_, **__: pytest.fail("asked again"))
+    again = assess(world.models, run=Run(), **settings, answers=Answers(tmp_path))
+    assert plain.rows == first.rows == again.rows
+    assert plain.verdict == again.verdict
