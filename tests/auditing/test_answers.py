@@ -55,7 +55,7 @@ def test_a_damaged_file_is_named(world, tmp_path):
     kept.logits(model, part)
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:20])
-    with pytest.raises(InputError, match="is damaged.*delete it"):
+    with pytest.raises(InputError, match=r"is damaged.*delete it"):
         kept.logits(model, part)
 
 

@@ -70,7 +70,9 @@ def fisher_ratio(model: nn.Module, codes: Codes, names: list[str]) -> tuple[dict
     """
     forget = codes.forget.double()
     dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
-    fisher = fisher_diagonal(model, codes.x, codes.y, weights=[forget, 1 - forget], parameters=names, dtype=dtype, keep_logits=True)
+    fisher = fisher_diagonal(
+        model, codes.x, codes.y, weights=[forget, 1 - forget], parameters=names, dtype=dtype, keep_logits=True
+    )
     (ours, theirs), (n_f, n_r) = fisher.sums, fisher.totals
     ratio = {}
     for name in names:
