@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efface.artifact import Artifact
-from efface.data import Split
+from efface.data import ArraySamples, Split
 from efface.errors import InputError
-from efface.methods.l1_sparse import L1Sparse
+from efface.methods.catalogue import make
+from efface.methods.l1_sparse import L1Sparse, prune_smallest
 from efface.methods.method import apply
 from efface.run import Run
 from efface.training import fit
 from tests.methods.conftest import accuracy
+
+
+def convolution_weights(model: nn.Module) -> Tensor:
+    return torch.cat([m.weight.detach().flatten() for m in model.modules() if isinstance(m, nn.Conv2d)])
 
 
 def test_check_1_gamma_zero_is_fine_tuning_bit_for_bit(trained: dict[str, Artifact], class_split: Split) -> None:
@@ -62,6 +70,64 @@ def test_check_4_norm_falls_and_only_the_proximal_form_is_sparse(
     assert all(a > b for a, b in itertools.pairwise(norms))
     zeros = run.history.of("l1-sparse/norm")[-1]["zero_share"]
     assert zeros > 0.01 if proximal else zeros == 0
+
+
+def test_check_5_the_data_to_forget_is_never_read(
+    trained: dict[str, Artifact], class_split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with pruning, whatever the epoch: what is read is the retained data, all of it and nothing else."""
+    read: set[int] = set()
+    plain = ArraySamples.read
+
+    def noted(self: ArraySamples, batches: Sequence[Tensor], **options: Any) -> Iterator[Tensor]:
+        read.update(i for b in batches for i in b.flatten().tolist())
+        return plain(self, batches, **options)
+
+    monkeypatch.setattr(ArraySamples, "read", noted)
+    apply(L1Sparse(epochs=2, prune=0.5), trained["cnn"], class_split, Run(device="cpu"))
+    assert read == set(class_split.retain.indices.tolist())
+
+
+@pytest.mark.parametrize("share", [0.5, 0.95])
+@pytest.mark.parametrize("proximal", [False, True])
+def test_check_6_pruned_weights_stay_zero(
+    share: float, proximal: bool, trained: dict[str, Artifact], class_split: Split
+) -> None:
+    """The share of zeros is s to within half a weight (s n need not be whole), before and after forgetting."""
+    given = trained["cnn"]
+    only_pruned = apply(L1Sparse(epochs=0, prune=share), given, class_split, Run(device="cpu")).model
+    before = convolution_weights(only_pruned)
+    full = convolution_weights(given.model)
+    zero = before == 0
+    assert not (full == 0).any()
+    assert abs(float(zero.double().mean()) - share) <= max(1e-6, 0.5 / len(zero))
+    assert full[zero].abs().max() <= full[~zero].abs().min()
+    assert torch.equal(before[~zero], full[~zero])
+
+    settings = L1Sparse(gamma=5e-4, epochs=2, prune=share, proximal=proximal)
+    after = convolution_weights(apply(settings, given, class_split, Run(device="cpu")).model)
+    assert (after[zero] == 0).all()
+    assert (after != before)[~zero].float().mean() > 0.9
+    if not proximal:  # a soft threshold makes further zeros
+        assert torch.equal(after == 0, zero)
+
+
+def test_pruning_again_by_the_same_share_changes_nothing() -> None:
+    weights = [torch.nn.Parameter(torch.tensor([[3.0, -1.0], [1.0, 2.0]])), torch.nn.Parameter(torch.tensor([-1.0]))]
+    first = prune_smallest(weights, 0.4)  # three of magnitude 1: the first two in order go
+    assert [m.tolist() for m in first] == [[[False, True], [True, False]], [False]]
+    assert all(torch.equal(a, b) for a, b in zip(first, prune_smallest(weights, 0.4), strict=True))
+    assert [w.tolist() for w in weights] == [[[3.0, 0.0], [0.0, 2.0]], [-1.0]]
+
+
+def test_pruning_is_refused_without_convolutions_and_for_all_weights(
+    trained: dict[str, Artifact], class_split: Split
+) -> None:
+    with pytest.raises(InputError, match="no convolution weight"):
+        apply(L1Sparse(prune=0.5), trained["mlp"], class_split, Run(device="cpu"))
+    for share in (-0.1, 1.0):
+        with pytest.raises(InputError, match="prune"):
+            make("l1-sparse", {"prune": share})
 
 
 def test_check_7_the_parser_default_of_the_official_code_collapses_the_network(
