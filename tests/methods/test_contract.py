@@ -24,7 +24,9 @@ from efface.request import Request
 from efface.run import Run
 from tests.methods.conftest import MLP_SPEC, RECIPE, logits, small_cnn, small_mlp
 
+ITEMS: list[int] = np.sort(np.random.default_rng(0).choice(1347, 60, replace=False)).tolist()
 QUICK: dict[str, dict[str, Any]] = {
+    "amnesiac": {"classes": [0, 3, 8], "items": [7, *ITEMS]},  # has to know before training what may be asked for
     "boundary-expand": {"epochs": 2, "min_steps": 10},
     "boundary-shrink": {"epochs": 2, "min_steps": 10},
     "cf-k": {"epochs": 2},
@@ -47,7 +49,7 @@ REQUESTS = {
     "one class": Request.of(classes=[0]),
     "two classes": Request.of(classes=[3, 8]),
     "one item": Request.of(items=[7]),
-    "items": Request.of(items=np.sort(np.random.default_rng(0).choice(1347, 60, replace=False)).tolist()),
+    "items": Request.of(items=ITEMS),
 }
 CASES = [
     *((n, "mlp", r) for n in CLASS_METHODS for r in ("one class", "two classes")),
