@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import torch
 from measure import Benchmark
+from strokes import strokes
 
 from efface.artifact import Artifact
 from efface.auditing.outputs import logits_of
 from efface.data import Data, Split
-from efface.data.samples import ArraySamples
 from efface.methods.method import apply, given
 from efface.methods.retrain import Retrain
 from efface.models import lenet5
@@ -30,7 +30,7 @@ REQUEST = Request(classes=(0,))
 
 
 def benchmarks(device: torch.device) -> Iterator[Benchmark]:
-    data = _strokes()
+    data = strokes(SAMPLES, 1_000)
     split = Split.of(data, REQUEST, 0.1, RECIPE.seed)
     original = given(lenet5().to(device), split, RECIPE, Run(device=str(device)))
     gpu = device.type == "cuda"
@@ -64,18 +64,3 @@ def _accuracies(made: list[Artifact], split: Split) -> str:
     labels = split.test_retain.labels
     found = [float((logits_of(m.model, split.test_retain).argmax(1) == labels).double().mean()) for m in made]
     return f"test accuracy {statistics.mean(found):.3f} +- {statistics.stdev(found):.3f}"
-
-
-def _strokes() -> Data:
-    """28 x 28 images of ten classes: a class's own pattern, shifted and under noise."""
-    generator = torch.Generator().manual_seed(0)
-    patterns = (torch.rand(10, 1, 28, 28, generator=generator) > 0.8).float()
-
-    def samples(n: int) -> ArraySamples:
-        y = torch.arange(n) % 10
-        shifts = torch.randint(-2, 3, (n, 2), generator=generator).tolist()
-        x = torch.stack([patterns[c].roll(s, (1, 2)) for c, s in zip(y.tolist(), shifts, strict=True)])
-        x = x + 0.3 * torch.randn(x.shape, generator=generator)
-        return ArraySamples((x.clamp(0, 1) * 255).to(torch.uint8), y)
-
-    return Data("strokes", samples(SAMPLES), samples(1_000), tuple(map(str, range(10))))

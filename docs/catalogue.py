@@ -12,9 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- methods: docs/catalogue.py writes this -->", "<!-- /methods -->"
 
 
-def table() -> str:
-    """Return the methods as a Markdown table."""
-    lines = ["| method | forgets | reads | needs at training | time | source |", "|---|---|---|---|---|---|"]
+def table(*columns: str) -> str:
+    """Return the methods as a Markdown table, with further columns of `describe` before the source."""
+    titles = ["method", "forgets", "reads", "needs at training", "time", *columns, "source"]
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for row in describe():
         cells = (
             f"`{row['name']}`",
@@ -22,6 +23,7 @@ def table() -> str:
             ", ".join(row["reads"]) or "nothing",
             row["prepared"] or "-",
             row["cost"],
+            *(row[c] for c in columns),
             row["source"],
         )
         lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
@@ -35,7 +37,11 @@ def catalogue() -> str:
         "",
         "Written by `docs/catalogue.py` from the classes in `src/efface/methods`; do not edit.",
         "",
-        table(),
+        "N, N_F, N_R are samples (all, to forget, to keep), E epochs, K classes, B a batch. Memory is the peak beside",
+        "the given model and the data: P is as many float32 numbers as it has parameters, A one batch's activations;",
+        "`benchmarks/method_memory.py` measures it.",
+        "",
+        table("memory"),
         "",
     ]
     for name, kind in methods().items():

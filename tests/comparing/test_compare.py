@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from efface.comparing import Plan, compare
+from efface.comparing.tables import Comparison
 from efface.errors import InputError
 from efface.methods.retrain import Retrain
 from tests.conftest import efface_command
@@ -143,3 +144,38 @@ def test_a_method_that_fails_keeps_its_row_and_its_reason(plan_file, tmp_path):
     assert failed.A_R.isna().all()
     assert failed.refused.str.contains("not finite").all()
     assert "not finite" in (tmp_path / "results" / "smoke" / "table.md").read_text()
+
+
+def cell(entry: str, seed: int, probe: float, seconds: float | None) -> dict:
+    return {
+        "entry": entry,
+        "method": entry,
+        "settings": {},
+        "request": "class 0",
+        "seed": seed,
+        "scores": {"A_R": 90.0, "probe": probe},
+        "seconds": seconds,
+        "train_seconds": 9.0,
+        "refused": "",
+        "notes": [],
+        "device": "cpu",
+        "versions": {},
+    }
+
+
+def test_times_are_shares_of_retraining_and_probes_are_paired_with_the_mask():
+    names = ["original", "retrain", "logit-mask", "fine-tune", "ssd"]
+    plan = Plan.model_validate({**PLAN, "methods": [{"method": n} for n in names], "seeds": [0, 1, 2]})
+    rows = [cell("original", s, 97.0 + s, None) for s in range(3)]
+    for seed, full in enumerate((10.0, 20.0, 40.0)):
+        rows += [cell("retrain", seed, 90.0 + seed, full), cell("logit-mask", seed, 97.0 + seed, 0.0)]
+        # Three points below the mask on every seed; and as far below on average, but not reliably.
+        rows += [cell("fine-tune", seed, 94.0 + seed, full / 4), cell("ssd", seed, 97.0 - 6 * (seed - 0.5), full)]
+    comparison = Comparison.of(plan, rows)
+    table = comparison.summary(by_request=False)
+    assert table.loc["fine-tune"]["of_retrain", "mean"].item() == pytest.approx(25)
+    assert table.loc["retrain"]["of_retrain", "mean"].item() == pytest.approx(100)
+    (line,) = [x for x in comparison.markdown().splitlines() if x.startswith("Probe below")]
+    assert "retrain (-7.0 ± 0.0), fine-tune (-3.0 ± 0.0)." in line
+    assert "ssd" not in line
+    assert "at most 3 pairs" in line

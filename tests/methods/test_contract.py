@@ -316,6 +316,7 @@ def test_is_declared_documented_and_validated(name: str) -> None:
     assert set(kind.needs.targets) <= {"classes", "items"}
     assert kind.needs.targets
     assert kind.cost
+    assert kind.memory
     assert kind.source
     doc = inspect.getdoc(kind) or ""
     assert "Source" in doc

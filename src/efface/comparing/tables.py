@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from scipy.stats import t as student
 
 from efface.comparing.pictures import draw
 from efface.comparing.plan import Plan
@@ -17,7 +18,7 @@ from efface.terminal import print_table
 
 __all__ = ["Comparison"]
 
-COLUMNS = ("A_R", "E_F", "RA", "FA", "probe", "relearn", "seconds")
+COLUMNS = ("A_R", "E_F", "RA", "FA", "probe", "relearn", "seconds", "of_retrain")
 MEANING = {
     "A_R": "accuracy on test samples of kept classes (items: on the test set), %",
     "E_F": "error on test samples of forgotten classes (items: on the samples to forget), %",
@@ -26,7 +27,9 @@ MEANING = {
     "probe": "recall of the forgotten classes by a linear probe on the features, % (compare with retrain, not with 0)",
     "relearn": "steps of training on the samples to forget until they are known again (100: not within 100)",
     "seconds": "wall time of forgetting",
+    "of_retrain": "the same as a share of retraining's for the same request and seed, %",
 }
+MASK = "logit-mask"
 
 
 @dataclass
@@ -59,10 +62,15 @@ class Comparison:
                 | {k: row[k] for k in ("seconds", "train_seconds")}
                 | {"refused": row["refused"], "notes": " | ".join(row["notes"])}
             )
+        frame = pd.DataFrame(flat)
+        retrained = frame[frame.method == "retrain"].groupby(["request", "seed"]).seconds.first().rename("full")
+        if len(retrained):
+            full = frame.join(retrained, on=["request", "seed"]).full
+            frame.insert(list(frame.columns).index("seconds") + 1, "of_retrain", 100 * frame.seconds / full)
         first = rows[0]
         versions = ", ".join(f"{k} {v}" for k, v in first["versions"].items())
         machine = f"{first['device']}, {torch.get_num_threads()} threads, {platform.machine()}; {versions}"
-        return cls(plan, pd.DataFrame(flat), machine)
+        return cls(plan, frame, machine)
 
     @property
     def columns(self) -> list[str]:
@@ -101,7 +109,7 @@ class Comparison:
         ]
         many_requests = len(plan.requests) > 1
         lines += ["Mean ± standard deviation over seeds" + (" and requests." if many_requests else "."), ""]
-        lines += [self._table(by_request=False), ""]
+        lines += [self._table(by_request=False), "", *self._beyond_mask()]
         if many_requests and not any(e.grid for e in plan.methods):
             lines += ["By request, mean ± standard deviation over seeds.", "", self._table(by_request=True), ""]
         refused = self.frame[self.frame.refused != ""]
@@ -157,6 +165,33 @@ class Comparison:
                     cells.append(published.get(str(keys[0]), {}).get(column, ""))
             rows.append(cells)
         return rows
+
+    def _beyond_mask(self) -> list[str]:
+        """Say which entries' features hold less of the class than those of the original, whose logit is masked.
+
+        Pairs with the logit mask of the same request and seed; with two pairs or more, Student's interval of the mean
+        difference.
+        """
+        if "probe" not in self.frame or MASK not in set(self.frame.entry):
+            return []
+        mask = self.frame[self.frame.entry == MASK].set_index(["request", "seed"]).probe.rename("mask")
+        found, pairs = [], 0
+        for entry, group in self.frame[self.frame.entry != MASK].groupby("entry", sort=False):
+            gaps = (group.probe - group.join(mask, on=["request", "seed"])["mask"]).dropna()
+            if len(gaps) < 2:
+                continue
+            pairs = max(pairs, len(gaps))
+            half = float(student.ppf(0.975, len(gaps) - 1) * gaps.std() / len(gaps) ** 0.5)
+            if gaps.mean() + half < 0:
+                found.append(f"{entry} ({gaps.mean():.1f} ± {half:.1f})")
+        if not pairs:
+            return []
+        return [
+            "Probe below the logit mask's, paired by request and seed (mean gap in points and its 95 % interval; "
+            f"at most {pairs} pairs): {', '.join(found) or 'none'}. "
+            "Of no other is it shown that it forgets more than a mask does.",
+            "",
+        ]
 
     def _table(self, *, by_request: bool) -> str:
         header, *rows = self._cells(by_request=by_request)

@@ -54,7 +54,7 @@ def make(name: str, settings: Mapping[str, Any] | None = None) -> Method:
 
 
 def describe() -> list[dict[str, Any]]:
-    """Return one row per method: name, targets, reads, prepared, cost, expense, source, and a sentence."""
+    """Return one row per method: name, targets, reads, prepared, cost, memory, expense, source, and a sentence."""
     return [
         {
             "name": name,
@@ -62,6 +62,7 @@ def describe() -> list[dict[str, Any]]:
             "reads": list(kind.needs.reads),
             "prepared": kind.needs.prepared,
             "cost": kind.cost,
+            "memory": kind.memory,
             "expense": kind.expense,
             "source": kind.source,
             "summary": (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " "),

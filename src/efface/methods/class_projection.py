@@ -61,7 +61,8 @@ class ClassProjection(Method):
 
     name: ClassVar[str] = "class-projection"
     needs: ClassVar[Needs] = Needs(targets=("classes",), forget=True, retain=True)
-    cost: ClassVar[str] = "O(n d² + d³) per layer of d inputs, n = 10⁴, and 25 evaluations; memory 4 d² per layer"
+    cost: ClassVar[str] = "O(n d² + d³) per layer of d inputs, n = 10⁴, and 25 evaluations"
+    memory: ClassVar[str] = "2 P + 4 d² per layer"
     expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Kodge et al., TMLR 2024, arXiv 2312.00761"
 

@@ -87,6 +87,7 @@ class Decay(Method):
     name: ClassVar[str] = "decay"
     needs: ClassVar[Needs] = Needs(targets=("classes",), forget=True, retain=True, validation=True)
     cost: ClassVar[str] = "O(units × N_F) for importance, then O(steps)"
+    memory: ClassVar[str] = "4 P + A, and up to 512 MiB for ablation"
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "A. Kaluri, Time Inspired Decay Mechanism for Machine Unlearning"
     moves_batch_norm: ClassVar[bool] = True  # by fine-tuning; without it the statistics stay

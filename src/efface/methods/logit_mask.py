@@ -39,6 +39,7 @@ class LogitMask(Method):
     name: ClassVar[str] = "logit-mask"
     needs: ClassVar[Needs] = Needs(targets=("classes",))
     cost: ClassVar[str] = "O(1)"
+    memory: ClassVar[str] = "P"
     expense: ClassVar[Expense] = "instant"
     source: ClassVar[str] = "trivial baseline; arXiv 2405.17878"
 

@@ -68,7 +68,9 @@ class Method(ABC):
         name: What the command line and records call it.
         needs: Data, preparation and targets.
         cost: Forgetting time in big-O, in the words of the catalogue.
-        expense: The same as one of five orders of magnitude, by which `auto` goes.
+        memory: Peak memory of forgetting beside the given model and the data, with default settings: in P, the numbers
+            in the model's parameters (float32 unless said), and A, the activations of one batch.
+        expense: `cost` as one of five orders of magnitude, by which `auto` goes.
         source: Where it was published.
         moves_batch_norm: Whether forgetting (with default settings) changes BatchNorm's running statistics.
     """
@@ -76,6 +78,7 @@ class Method(ABC):
     name: ClassVar[str]
     needs: ClassVar[Needs]
     cost: ClassVar[str]
+    memory: ClassVar[str]
     expense: ClassVar[Expense]
     source: ClassVar[str]
     moves_batch_norm: ClassVar[bool] = False

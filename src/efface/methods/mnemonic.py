@@ -95,6 +95,7 @@ class Mnemonic(Method):
     name: ClassVar[str] = "mnemonic"
     needs: ClassVar[Needs] = Needs(targets=("classes",), prepared="mnemonic codes mixed into its training")
     cost: ClassVar[str] = "O(C_R + C_F) single inputs"
+    memory: ClassVar[str] = "6 P + A of all codes, or of 512 MiB"
     expense: ClassVar[Expense] = "instant"
     source: ClassVar[str] = "arXiv 2306.05670"
 

@@ -78,7 +78,8 @@ class NTKF(Method):
 
     name: ClassVar[str] = "ntk-f"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
-    cost: ClassVar[str] = "O(N K P m + m³) with m = min(N K, P), or O(I N K P) by CG; memory m² float64"
+    cost: ClassVar[str] = "O(N K P m + m³) with m = min(N K, P), or O(I N K P) by CG"
+    memory: ClassVar[str] = "P + m² float64"
     expense: ClassVar[Expense] = "training"
     source: ClassVar[str] = "Golatkar et al., ECCV 2020, arXiv 2003.02960"
 

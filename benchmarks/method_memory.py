@@ -1,0 +1,84 @@
+"""What each method takes at its peak beside the model and the data, against what it states.
+
+Run: `python benchmarks/method_memory.py`; it writes method_memory.json.
+
+Every method forgets class 0 of the digits from a perceptron of 25 hidden layers (20 million numbers, with BatchNorm),
+in a process of its own, with few epochs. The unit is P, the bytes of the model's weights. Resident memory is sampled;
+small allocations are returned to the system at once (glibc's MALLOC_MMAP_THRESHOLD_), or freed blocks would count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+OUT = HERE / "method_memory.json"
+WIDTH, DEPTH = 900, 24
+QUICK = {"epochs": 2, "forget_epochs": 1, "steps": 2, "pseudo_batches": 3}
+"""Where a method has one of these hyper-parameters: memory does not grow with them."""
+
+
+def main() -> None:
+    """Measure all methods, or in a child process one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--method", help="measure this one here and print one line of JSON")
+    chosen = parser.parse_args().method
+    if chosen:
+        print(json.dumps(_one(chosen)))
+        return
+    from efface.methods.catalogue import methods
+
+    rows = []
+    for name in methods():
+        child = subprocess.run(
+            [sys.executable, __file__, "--method", name],
+            env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if child.returncode:
+            print(f"{name:18} not measured: {child.stderr.strip().splitlines()[-1]}")
+            continue
+        rows.append(json.loads(child.stdout.splitlines()[-1]))
+        print(f"{name:18} {rows[-1]['peak']:6.2f} P, stated {rows[-1]['stated']}")
+    OUT.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"Written to {OUT.name}")
+
+
+def _one(name: str) -> dict[str, object]:
+    from dataclasses import fields
+
+    from measure import peak_memory
+    from torch import device, nn
+
+    import efface
+    from efface.data import Split
+    from efface.methods.catalogue import make, methods
+    from efface.methods.method import apply, given, prepare
+    from efface.models.seeding import seeded
+    from efface.run import Run
+
+    data = efface.load_data("digits")
+    split = Split.of(data, efface.Request(classes=(0,)))
+    with seeded(0):
+        hidden = [m for _ in range(DEPTH) for m in (nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU())]
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), nn.ReLU(), *hidden, nn.Linear(WIDTH, 10))
+    kind, run, recipe = methods()[name], Run(seed=0, device="cpu"), efface.Recipe(epochs=1, batch_size=64)
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    method = make(name, {k: v for k, v in QUICK.items() if k in known})
+    artifact = prepare(method, net, split, recipe, run) if kind.needs.prepared else given(net, split, recipe, run)
+    size = sum(p.numel() * p.element_size() for p in artifact.model.parameters())
+    gc.collect()
+    peak, _ = peak_memory(lambda: apply(method, artifact, split, Run(seed=1, device="cpu")), device("cpu"))
+    return {"method": name, "peak": round(peak / size, 2), "stated": kind.memory}
+
+
+if __name__ == "__main__":
+    main()
