@@ -47,7 +47,7 @@ def benchmarks(device: torch.device) -> Iterator[Benchmark]:
             lambda: _audited(forgotten, small, found, where),
             lambda: _audited(forgotten, small, replace(found, keep_answers=False), where),
             bar=None,
-            repeats=3,
+            repeats=1,
             remark=_said,
         )
 

@@ -20,10 +20,10 @@ def benchmarks(device: torch.device) -> Iterator[Benchmark]:
     yield _against_bare("MLP 784-1000-10, one epoch of 60,000 images of 28 x 28", mlp, (1, 28, 28), 60_000, device)
     width = 16 if device.type == "cpu" else 64
     yield _against_bare(
-        f"ResNet-18 width {width}, 2,560 images of 32 x 32",
+        f"ResNet-18 width {width}, 1,280 images of 32 x 32",
         lambda: resnet18(width=width),
         (3, 32, 32),
-        2_560,
+        1_280,
         device,
     )
 

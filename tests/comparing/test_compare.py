@@ -176,6 +176,6 @@ def test_times_are_shares_of_retraining_and_probes_are_paired_with_the_mask():
     assert table.loc["fine-tune"]["of_retrain", "mean"].item() == pytest.approx(25)
     assert table.loc["retrain"]["of_retrain", "mean"].item() == pytest.approx(100)
     (line,) = [x for x in comparison.markdown().splitlines() if x.startswith("Probe below")]
-    assert "retrain (-7.0 ± 0.0), fine-tune (-3.0 ± 0.0)." in line
+    assert "retrain (-7.0 ± 0.0), fine-tune (-3.0 ± 0.0); of no other" in line
     assert "ssd" not in line
     assert "at most 3 pairs" in line

@@ -186,10 +186,10 @@ class Comparison:
                 found.append(f"{entry} ({gaps.mean():.1f} ± {half:.1f})")
         if not pairs:
             return []
+        lower = f"{', '.join(found)}; of no other is" if found else "of none is"
         return [
-            "Probe below the logit mask's, paired by request and seed (mean gap in points and its 95 % interval; "
-            f"at most {pairs} pairs): {', '.join(found) or 'none'}. "
-            "Of no other is it shown that it forgets more than a mask does.",
+            "Probe below the logit mask's, paired by request and seed (mean gap in points and its 95 % interval; at most "
+            f"{pairs} pairs): {lower} it shown that it forgets more than a mask does.",
             "",
         ]
 
