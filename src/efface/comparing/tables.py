@@ -188,8 +188,8 @@ class Comparison:
             return []
         lower = f"{', '.join(found)}; of no other is" if found else "of none is"
         return [
-            "Probe below the logit mask's, paired by request and seed (mean gap in points and its 95 % interval; at most "
-            f"{pairs} pairs): {lower} it shown that it forgets more than a mask does.",
+            "Probe below the logit mask's, paired by request and seed (mean gap in points and its 95 % interval; "
+            f"at most {pairs} pairs): {lower} it shown that it forgets more than a mask does.",
             "",
         ]
 
