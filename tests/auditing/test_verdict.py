@@ -193,9 +193,19 @@ def test_floors_hold_further_retrained_models_as_often_as_they_say():
         draws = torch.randn(9, generator=g).tolist()
         floors = Floors()
         for x in draws[:8]:
-            floors.add({"tow": Score(value=x), "ain": Score.missing("no")})
-        band = floors.band("tow", 0.95)
+            floors.add({"aus": Score(value=x), "ain": Score.missing("no")})  # the one score without bounds
+        band = floors.band("aus", 0.95)
         inside += band.low <= draws[8] <= band.high
     # Nominal 475; three standard errors are 15.
     assert 460 <= inside <= 490
     assert math.isnan(floors.band("ain", 0.95).value)
+
+
+def test_floors_stay_within_what_a_score_can_be():
+    floors = Floors()
+    for share, steps in ((0.5, 3), (0.9, 17), (0.7, 24)):
+        floors.add({"forget_shift": Score(value=share), "relearn_steps": Score(value=steps)})
+    wide, steps = floors.band("forget_shift", 0.99), floors.band("relearn_steps", 0.9)
+    assert (wide.low, wide.high) == (0, 1)
+    # Student's interval is 14.67 -+ 35.7: no fewer than 0 steps, and 50.3 means that 51 may be seen.
+    assert (steps.low, steps.high) == (0, 51)

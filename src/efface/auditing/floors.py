@@ -35,6 +35,8 @@ class Floors:
     def band(self, key: str, confidence: float) -> Interval:
         """Return the mean and where one more retrained model would score; NaN ends with fewer than two values.
 
+        The ends stay within what the score can be (see `clip`); those of whole steps are whole, rounded outwards.
+
         Args:
             key: Of the score.
             confidence: Share of further retrained models inside.
@@ -42,7 +44,13 @@ class Floors:
         found = self.values.get(key, [])
         if not found:
             return Interval(math.nan, math.nan, math.nan)
-        return prediction_interval(torch.tensor(found, dtype=torch.float64), confidence)
+        band = prediction_interval(torch.tensor(found, dtype=torch.float64), confidence)
+        if not math.isfinite(band.high):
+            return band
+        low, high = clip(key, band.low), clip(key, band.high)
+        if MEASURES[key].unit == "steps":
+            low, high = float(math.floor(low)), float(math.ceil(high))
+        return Interval(band.value, low, high)
 
     def beside(self, scores: Scores, confidence: float, alone: Sequence[str]) -> Scores:
         """Return the scores with their floors.
@@ -60,8 +68,8 @@ class Floors:
                 continue
             band = self.band(key, confidence)
             ends = {"floor_low": band.low, "floor_high": band.high}
-            clipped = {end: clip(key, x) for end, x in ends.items() if math.isfinite(x)}
-            found[key] = score.model_copy(update={"floor": band.value, **clipped})
+            known = {end: x for end, x in ends.items() if math.isfinite(x)}
+            found[key] = score.model_copy(update={"floor": band.value, **known})
         return found
 
 

@@ -110,7 +110,7 @@ def _relearning(
         band = floors.band("relearn_steps", strict)
         if not math.isfinite(band.high):
             return _check(q, "not assessed", f"{text}; its spread over retrained models is not known")
-        text += f", further retrained models {max(0.0, band.low):.0f} to {band.high:.0f}"
+        text += f", further retrained models {band.low:.0f} to {band.high:.0f}"
         below, above = steps.value < band.low, steps.value > band.high
     else:
         text += f" (a factor of {settings.ain_factor:g} passes as noise)"
