@@ -12,6 +12,7 @@ import argparse
 import importlib
 import json
 import pkgutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ def main() -> None:
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: no CUDA device is visible to torch")
     out = options.out or HERE / ("results.json" if device.type == "cpu" else f"results-{device.type}.json")
-    console, rows, start = Console(), [], time.perf_counter()
+    console = Console(width=None if sys.stdout.isatty() else 200)  # a narrow pipe would break the table into letters
+    rows, start = [], time.perf_counter()
     for module in _modules(options.only):
         for benchmark in module.benchmarks(device):
             console.print(f"[dim]{benchmark.name} against {benchmark.against}[/dim]", highlight=False)
