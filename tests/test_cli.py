@@ -28,6 +28,11 @@ def test_version():
     assert efface_command("--version").stdout.strip() == efface.__version__
 
 
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "efface", "--version"]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == efface.__version__
+
+
 def test_methods_as_json_describes_every_method():
     rows = json.loads(efface_command("methods", "--json").stdout)
     assert {"mnemonic", "decay", "retrain", "fine-tune", "logit-mask"} <= {r["name"] for r in rows}
@@ -35,6 +40,7 @@ def test_methods_as_json_describes_every_method():
         assert set(row) >= {"name", "targets", "reads", "prepared", "cost", "source"}
         assert set(row["targets"]) <= {"classes", "items"}
         assert row["cost"].startswith("O(")
+        assert "P" in row["memory"]
 
 
 def test_train_forget_audit_writes_an_artifact_and_a_report(trained_folder, tmp_path):
