@@ -71,7 +71,7 @@ class Amnesiac(Method):
         targets=("classes", "items"), retain=True, prepared="the logged updates of batches with sensitive records"
     )
     cost: ClassVar[str] = "O(G P + E N_R), few epochs"
-    memory: ClassVar[str] = "4 P + A: SGD; beside it G P stored, G at most the batches with sensitive records"
+    memory: ClassVar[str] = "3 P + A: SGD; beside it G P stored, G at most the batches with sensitive records"
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 2010.10981"
     moves_batch_norm: ClassVar[bool] = True

@@ -57,7 +57,7 @@ class ASSD(Method):
     name: ClassVar[str] = "assd"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
     cost: ClassVar[str] = "O(N) gradients once, O(N_F + P) with cached importances"
-    memory: ClassVar[str] = "11 P + A, sums in float64"
+    memory: ClassVar[str] = "10 P + A, sums in float64"
     expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Schoepf et al., arXiv 2402.10098"
 

@@ -76,7 +76,7 @@ class BadTeacher(Method):
     name: ClassVar[str] = "bad-teacher"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
     cost: ClassVar[str] = "O(N_F + 0.3 N_R), 1 epoch"
-    memory: ClassVar[str] = "5 P + A: Adam; K answers per sample read"
+    memory: ClassVar[str] = "4 P + A: Adam; K answers per sample read"
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "incompetent teacher, arXiv 2205.08096"
     moves_batch_norm: ClassVar[bool] = True

@@ -62,7 +62,7 @@ class BoundaryExpand(Method):
     name: ClassVar[str] = "boundary-expand"
     needs: ClassVar[Needs] = Needs(targets=("classes",), forget=True)
     cost: ClassVar[str] = "O(E N_F), 10 passes"
-    memory: ClassVar[str] = "4 P + A: SGD with momentum"
+    memory: ClassVar[str] = "3 P + A: SGD with momentum"
     expense: ClassVar[Expense] = "forget epochs"
     source: ClassVar[str] = "boundary unlearning, arXiv 2303.11570"
     moves_batch_norm: ClassVar[bool] = True

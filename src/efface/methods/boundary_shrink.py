@@ -82,7 +82,7 @@ class BoundaryShrink(Method):
     name: ClassVar[str] = "boundary-shrink"
     needs: ClassVar[Needs] = Needs(targets=("classes",), forget=True)
     cost: ClassVar[str] = "O(E N_F), 10 passes"
-    memory: ClassVar[str] = "5 P + A: SGD and the original"
+    memory: ClassVar[str] = "4 P + A: SGD and the original"
     expense: ClassVar[Expense] = "forget epochs"
     source: ClassVar[str] = "boundary unlearning, arXiv 2303.11570"
     moves_batch_norm: ClassVar[bool] = True

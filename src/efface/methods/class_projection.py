@@ -62,7 +62,7 @@ class ClassProjection(Method):
     name: ClassVar[str] = "class-projection"
     needs: ClassVar[Needs] = Needs(targets=("classes",), forget=True, retain=True)
     cost: ClassVar[str] = "O(n d² + d³) per layer of d inputs, n = 10⁴, and 25 evaluations"
-    memory: ClassVar[str] = "4 P + 5 d² per layer of d inputs"
+    memory: ClassVar[str] = "3 P + 5 d² per layer of d inputs"
     expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Kodge et al., TMLR 2024, arXiv 2312.00761"
 

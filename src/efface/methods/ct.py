@@ -49,7 +49,7 @@ class CT(Method):
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), retain=True)
     moves_batch_norm: ClassVar[bool] = True
     cost: ClassVar[str] = "O(3 N_R)"
-    memory: ClassVar[str] = "4 P + A: SGD with momentum"
+    memory: ClassVar[str] = "3 P + A: SGD with momentum"
     expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "NeurIPS 2023 challenge, 5th place, arXiv 2406.09073"
 

@@ -53,7 +53,7 @@ class DELETE(Method):
     name: ClassVar[str] = "delete"
     needs: ClassVar[Needs] = Needs(targets=("classes",), forget=True)
     cost: ClassVar[str] = "O(E N_F), E = 20"
-    memory: ClassVar[str] = "5 P + A: SGD and a teacher"
+    memory: ClassVar[str] = "4 P + A: SGD and a teacher"
     expense: ClassVar[Expense] = "forget epochs"
     source: ClassVar[str] = "arXiv 2503.23751"
     moves_batch_norm: ClassVar[bool] = True

@@ -42,7 +42,7 @@ class EUk(Method):
     name: ClassVar[str] = "eu-k"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), retain=True)
     cost: ClassVar[str] = "O(E N_R), gradients of k layers"
-    memory: ClassVar[str] = "P + 3 P_k + A, P_k parameters of the last k layers"
+    memory: ClassVar[str] = "P + 2 P_k + A, P_k parameters of the last k layers"
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 2201.06640"
     moves_batch_norm: ClassVar[bool] = True

@@ -36,7 +36,7 @@ class FineTune(Method):
     name: ClassVar[str] = "fine-tune"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), retain=True)
     cost: ClassVar[str] = "O(E N_R), few epochs"
-    memory: ClassVar[str] = "4 P + A: SGD with momentum"
+    memory: ClassVar[str] = "3 P + A: SGD with momentum"
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "baseline of arXiv 1911.04933"
     moves_batch_norm: ClassVar[bool] = True

@@ -51,7 +51,7 @@ class GradientAscent(Method):
     name: ClassVar[str] = "gradient-ascent"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True)
     cost: ClassVar[str] = "O(E N_F), few epochs"
-    memory: ClassVar[str] = "4 P + A: SGD with momentum"
+    memory: ClassVar[str] = "3 P + A: SGD with momentum"
     expense: ClassVar[Expense] = "forget epochs"
     source: ClassVar[str] = "baseline of arXiv 1911.04933"
 

@@ -63,7 +63,7 @@ class L1Sparse(Method):
     name: ClassVar[str] = "l1-sparse"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), retain=True)
     cost: ClassVar[str] = "O(E N_R), few epochs"
-    memory: ClassVar[str] = "5 P + A: SGD and the signs"
+    memory: ClassVar[str] = "4 P + A: SGD and the signs"
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 2304.04934"
     moves_batch_norm: ClassVar[bool] = True

@@ -53,7 +53,7 @@ class LFSSD(Method):
     name: ClassVar[str] = "lfssd"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
     cost: ClassVar[str] = "O(N) gradients"
-    memory: ClassVar[str] = "9 P + A, sums in float64"
+    memory: ClassVar[str] = "8 P + A, sums in float64"
     expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Foster et al., ICLR 2024 Tiny Papers, arXiv 2402.19308"
 

@@ -59,7 +59,7 @@ class MSG(Method):
     name: ClassVar[str] = "msg"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
     cost: ClassVar[str] = "O(2 N_F + E N_R), E = 5"
-    memory: ClassVar[str] = "6 P + A: SGD, gradient sums, factors"
+    memory: ClassVar[str] = "5 P + A: SGD, gradient sums, factors"
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "NeurIPS 2023 unlearning challenge, 2nd place; arXiv 2410.01276"
     moves_batch_norm: ClassVar[bool] = True

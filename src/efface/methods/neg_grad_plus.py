@@ -49,7 +49,7 @@ class NegGradPlus(Method):
     name: ClassVar[str] = "neg-grad-plus"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
     cost: ClassVar[str] = "O(2 E N_R), few epochs"
-    memory: ClassVar[str] = "4 P + 2 A: SGD on two batches at once"
+    memory: ClassVar[str] = "3 P + 2 A: SGD on two batches at once"
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 2302.09880"
     moves_batch_norm: ClassVar[bool] = True

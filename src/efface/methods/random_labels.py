@@ -56,7 +56,7 @@ class RandomLabels(Method):
     name: ClassVar[str] = "random-labels"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
     cost: ClassVar[str] = "O(E (N_F + N_R)), few epochs"
-    memory: ClassVar[str] = "4 P + A: SGD with momentum"
+    memory: ClassVar[str] = "3 P + A: SGD with momentum"
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 1911.04933; arXiv 2010.10981"
     moves_batch_norm: ClassVar[bool] = True

@@ -33,7 +33,7 @@ class Retrain(Method):
     name: ClassVar[str] = "retrain"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), retain=True)
     cost: ClassVar[str] = "O(E N_R)"
-    memory: ClassVar[str] = "4 P + A: SGD with momentum"
+    memory: ClassVar[str] = "3 P + A: SGD with momentum"
     expense: ClassVar[Expense] = "training"
     source: ClassVar[str] = "definition of exact unlearning; arXiv 1912.03817"
     moves_batch_norm: ClassVar[bool] = True

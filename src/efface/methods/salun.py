@@ -62,7 +62,7 @@ class SalUn(Method):
     name: ClassVar[str] = "salun"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
     cost: ClassVar[str] = "O(N_F + n log n + E (N_F + N_R)), few epochs"
-    memory: ClassVar[str] = "10 P while the mask is ranked, then 5 P + A"
+    memory: ClassVar[str] = "9 P while the mask is ranked, then 4 P + A"
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 2310.12508"
     moves_batch_norm: ClassVar[bool] = True

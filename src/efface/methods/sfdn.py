@@ -59,7 +59,7 @@ class SFDN(Method):
     name: ClassVar[str] = "sfdn"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), retain=True)
     cost: ClassVar[str] = "O(K N_R) gradients (mc: O(N_R))"
-    memory: ClassVar[str] = "8 P + A, sums in float64"
+    memory: ClassVar[str] = "7 P + A, sums in float64"
     expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Golatkar et al., CVPR 2020, arXiv 1911.04933"
 

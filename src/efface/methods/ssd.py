@@ -61,7 +61,7 @@ class SSD(Method):
     name: ClassVar[str] = "ssd"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True)
     cost: ClassVar[str] = "O(N) gradients once, O(N_F) with cached importances"
-    memory: ClassVar[str] = "10 P + A, sums in float64"
+    memory: ClassVar[str] = "9 P + A, sums in float64"
     expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Foster et al., AAAI 2024, arXiv 2308.07707"
 

@@ -88,7 +88,7 @@ class UNSIR(Method):
     name: ClassVar[str] = "unsir"
     needs: ClassVar[Needs] = Needs(targets=("classes",), retain=True)
     cost: ClassVar[str] = "O(|F| T B + 2 |S_r|), 2 epochs on a subset"
-    memory: ClassVar[str] = "5 P + A: Adam; B noise images per class"
+    memory: ClassVar[str] = "4 P + A: Adam; B noise images per class"
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "UNSIR (FastMU), arXiv 2111.08947"
     moves_batch_norm: ClassVar[bool] = True

@@ -103,7 +103,7 @@ class ZeroShotGKT(Method):
     name: ClassVar[str] = "zero-shot-gkt"
     needs: ClassVar[Needs] = Needs(targets=("classes",))
     cost: ClassVar[str] = "O(P (n_G + n_S) B), no data; as long as training"
-    memory: ClassVar[str] = "6 P + 3 A, and a generator with Adam"
+    memory: ClassVar[str] = "5 P + 3 A, and a generator with Adam"
     expense: ClassVar[Expense] = "training"
     source: ClassVar[str] = "gated knowledge transfer, arXiv 2201.05629"
     moves_batch_norm: ClassVar[bool] = True

@@ -65,7 +65,7 @@ class ZeroShotNoise(Method):
     name: ClassVar[str] = "zero-shot-noise"
     needs: ClassVar[Needs] = Needs(targets=("classes",))
     cost: ClassVar[str] = "O(K T B), no data"
-    memory: ClassVar[str] = "5 P + A: Adam; K B noise images"
+    memory: ClassVar[str] = "4 P + A: Adam; K B noise images"
     expense: ClassVar[Expense] = "training"
     source: ClassVar[str] = "zero-shot min-max noise, arXiv 2201.05629"
 
