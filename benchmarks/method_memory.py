@@ -1,6 +1,6 @@
 """What each method takes at its peak beside the model and the data, against what it states.
 
-Run: `python benchmarks/method_memory.py`; it writes method_memory.json.
+Run: `python benchmarks/method_memory.py [METHOD ...]`; it writes method_memory.json.
 
 Every method forgets class 0 of the digits from a perceptron of 25 hidden layers (20 million numbers, with BatchNorm),
 in a process of its own, with few epochs. The unit is P, the bytes of the model's weights. Resident memory is sampled;
@@ -25,19 +25,21 @@ QUICK = {"epochs": 2, "forget_epochs": 1, "steps": 2, "pseudo_batches": 3, "scre
 
 
 def main() -> None:
-    """Measure all methods, or in a child process one."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--method", help="measure this one here and print one line of JSON")
-    chosen = parser.parse_args().method
-    if chosen:
-        print(json.dumps(_one(chosen)))
-        return
+    """Measure the methods named, all by default, and write their rows; or in a child process one."""
     from efface.methods.catalogue import methods
 
-    rows = []
-    for name in methods():
+    parser = argparse.ArgumentParser(description="Peak memory of methods, in bytes of the model's weights.")
+    parser.add_argument("names", nargs="*", help="methods; all by default, and the other rows are kept")
+    parser.add_argument("--here", action="store_true", help="measure the one named here and print a line of JSON")
+    options = parser.parse_args()
+    if options.here:
+        print(json.dumps(_one(*options.names)))
+        return
+    kept = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() and options.names else []
+    rows = {row["method"]: row for row in kept}
+    for name in options.names or methods():
         child = subprocess.run(
-            [sys.executable, __file__, "--method", name],
+            [sys.executable, __file__, "--here", name],
             env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
@@ -46,9 +48,11 @@ def main() -> None:
         if child.returncode:
             print(f"{name:18} not measured: {child.stderr.strip().splitlines()[-1]}")
             continue
-        rows.append(json.loads(child.stdout.splitlines()[-1]))
-        print(f"{name:18} {rows[-1]['peak']:6.2f} P, stated {rows[-1]['stated']}")
-    OUT.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        rows[name] = json.loads(child.stdout.splitlines()[-1])
+        print(f"{name:18} {rows[name]['peak']:6.2f} P, stated {rows[name]['stated']}", flush=True)
+        OUT.write_text(
+            json.dumps([rows[n] for n in sorted(rows)], indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
     print(f"Written to {OUT.name}")
 
 
