@@ -51,7 +51,7 @@ class Mnemonic(Method):
         α_l = min(λ1, λ2 / max η_l) for each parameter tensor l,   w± = w ± α_l η_l
 
     and w₊ is returned if its score A_R + E_F on the codes is strictly larger than that of w₋, otherwise w₋.
-    Memory: two copies of the chosen parameters while f_F and f_R are summed, then η and the old weights.
+    Memory: the copy, f_F and f_R of the chosen parameters, then η.
 
     Source: Yamashita, Yamada, Shibata, "One-Shot Machine Unlearning with Mnemonic Code", arXiv 2306.05670. Defaults are
     those of the official MNIST configuration; the others are t_mix 0.3, λ1 1e-5, λ2 1e4 (CIFAR-10, ResNet-18),
@@ -95,7 +95,7 @@ class Mnemonic(Method):
     name: ClassVar[str] = "mnemonic"
     needs: ClassVar[Needs] = Needs(targets=("classes",), prepared="mnemonic codes mixed into its training")
     cost: ClassVar[str] = "O(C_R + C_F) single inputs"
-    memory: ClassVar[str] = "6 P + A of all codes, or of 512 MiB"
+    memory: ClassVar[str] = "5 P + A of all codes, or of 512 MiB"
     expense: ClassVar[Expense] = "instant"
     source: ClassVar[str] = "arXiv 2306.05670"
 
@@ -132,7 +132,8 @@ class Mnemonic(Method):
         model = run.copied(artifact.model).eval()
         codes = _codes(artifact, split, run)
         weights = chosen_parameters(model, self.layers)
-        before = {name: p.detach().clone() for name, p in weights.items()}
+        given = chosen_parameters(artifact.model, self.layers)  # read only: a step writes into the copy
+        before = {name: p.detach().to(run.device) for name, p in given.items()}
         eta, at_first = fisher_ratio(model, codes, list(weights))
         run.history.add("mnemonic/before", **at_first.row())
         if at_first.forgotten_error == 1:
