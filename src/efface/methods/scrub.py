@@ -95,7 +95,7 @@ class SCRUB(Method):
     name: ClassVar[str] = "scrub"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), forget=True, retain=True, validation=True)
     cost: ClassVar[str] = "O(m N_F + E N_R), 1.3 forwards each"
-    memory: ClassVar[str] = "(5 + E) P + 2 A: SGD, teacher, a copy per epoch to rewind to"
+    memory: ClassVar[str] = "5 P + 2 A: SGD, teacher, first state; to rewind, P more per epoch"
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "SCRUB and SCRUB+R, arXiv 2302.09880"
     moves_batch_norm: ClassVar[bool] = True
