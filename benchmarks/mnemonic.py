@@ -49,6 +49,7 @@ def _forgetting(
         bar=None if large else 3.0,
         aim=None if large else 5.0,
         naive_share=timed / classes,
+        repeats=9,
         remark=lambda _: f"floor {_floor(device, classes):.2f} s (aim 0.5 s)" if large else "",
     )
 

@@ -24,7 +24,7 @@ from efface.training import Recipe
 
 MODELS = 64
 TIMED = 8  # of the naive way: the models are alike, so a few tell the time of all
-SAMPLES, EPOCHS = 6_000, 2  # MNIST has 60,000, and ten epochs are usual: 50 times as much
+SAMPLES, EPOCHS = 10_000, 3  # MNIST has 60,000, and ten epochs are usual: 20 times as much
 RECIPE = Recipe(lr=0.05, epochs=EPOCHS, batch_size=64)
 REQUEST = Request(classes=(0,))
 
