@@ -234,8 +234,12 @@ def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path):
     arguments = ["train", *SMALL, "--recipe-set", "epochs=100000", "--out", str(tmp_path / "out")]
     arguments.remove("epochs=8")
     arguments.remove("--recipe-set")
+    # Where the tests themselves run in the background of a shell, children ignore SIGINT; a user's shell does not.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from efface.cli import main; main()"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-c", "from efface.cli import main; main()", *arguments],
+        [sys.executable, "-c", code, *arguments],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
