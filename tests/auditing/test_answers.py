@@ -60,11 +60,26 @@ def test_a_damaged_file_is_named(world, tmp_path):
 
 
 def test_an_audit_with_kept_answers_says_the_same(world, tmp_path, monkeypatch):
-    names = {"candidate": "logit mask"}
-    settings = {"split": world.split, "candidate": names["candidate"]}
+    settings = {"split": world.split, "candidate": "logit mask", "references": world.retrained(4)}
     plain = assess(world.models, run=Run(), **settings)
     first = assess(world.models, run=Run(), **settings, answers=Answers(tmp_path))
-    monkeypatch.setattr(module, "logits_of", lambda *_, **__: pytest.fail("asked again"))
+    monkeypatch.setattr(module, "logits_of", lambda *_, **__: pytest.fail("a further model was asked again"))
     again = assess(world.models, run=Run(), **settings, answers=Answers(tmp_path))
     assert plain.rows == first.rows == again.rows
     assert plain.verdict == again.verdict
+
+
+class Muted(nn.Sequential):
+    """The same weights under the same names as the model it is made from, and another function of them."""
+
+    def forward(self, x):
+        return super().forward(x).index_fill(1, torch.tensor([3]), -1e4)
+
+
+def test_a_row_of_the_same_weights_that_computes_something_else_is_asked_itself(world, tmp_path):
+    models = {**world.models, "muted": Muted(*world.models["original"])}
+    settings = {"split": world.split, "references": world.retrained(4), "answers": Answers(tmp_path)}
+    assess(world.models, run=Run(), candidate="logit mask", **settings)
+    found = assess(models, run=Run(), candidate="muted", **settings)
+    assert found.row("muted").scores["forget_accuracy"].value == 0
+    assert found.row("original").scores["forget_accuracy"].value > 0.9

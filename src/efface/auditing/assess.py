@@ -81,7 +81,8 @@ def assess(
         seconds: Wall time of making each row, as far as known, on one device.
         history: Rows of named numbers to be drawn, e.g. accuracies over decay steps.
         settings: Bounds and tolerances.
-        answers: Where to keep the models' answers for further audits, and to take them from.
+        answers: Where to keep the answers of `references` and `shadows` for further audits, and to take them from.
+            Rows are always asked: two modules of the same weights may compute different things.
 
     Raises:
         InputError: A row is missing, the split has no request, references come without a reference row, or a model's
@@ -97,10 +98,12 @@ def assess(
             f"Further references were given, but no row {reference!r}; name one retrained model in the table. "
             f"{nearest(reference, models)}"
         )
-    scene = Scene.of(split, bounds, run, answers)
+    scene = Scene.of(split, bounds, run)
     rows = {n: Subject(n, m, scene) for n, m in run.track(models.items(), "audit: answers", len(models))}
     _same_class_order(rows[original])
-    further, unlearned = _numbered(references, reference, scene), _numbered(shadows, candidate, scene)
+    further, unlearned = (
+        _numbered(models, name, scene, answers) for models, name in ((references, reference), (shadows, candidate))
+    )
     retrained = rows.get(reference)
     everyone = ([] if retrained is None else [retrained]) + further
     level: Level = "a" if retrained is None else "c" if len(everyone) >= LEAST_REFERENCES else "b"
@@ -178,9 +181,9 @@ def _relearning(rows: Mapping[str, Subject], original: Subject, reference: str) 
     return {n: relearned(s, original, first) if n != reference or first is None else first for n, s in tracked}
 
 
-def _numbered(models: Sequence[nn.Module], name: str, scene: Scene) -> list[Subject]:
+def _numbered(models: Sequence[nn.Module], name: str, scene: Scene, answers: Answers | None) -> list[Subject]:
     tracked = scene.run.track(models, f"audit: further {name}", len(models))
-    return [Subject(f"{name} {i + 2}", m, scene) for i, m in enumerate(tracked)]
+    return [Subject(f"{name} {i + 2}", m, scene, answers) for i, m in enumerate(tracked)]
 
 
 def _same_class_order(original: Subject) -> None:

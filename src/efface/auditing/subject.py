@@ -96,7 +96,6 @@ class Scene:
         members: Positions in `forget` used by attacks.
         others: Positions in `held_out` used by attacks, as many of each class as members.
         watched: Positions in `forget` used where margins of two models are compared.
-        answers: Where answers are kept from one audit to the next, if anywhere.
         notes: What was drawn.
     """
 
@@ -107,11 +106,10 @@ class Scene:
     members: Tensor
     others: Tensor
     watched: Tensor
-    answers: Answers | None = None
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, split: Split, settings: AuditSettings, run: Run, answers: Answers | None = None) -> Scene:
+    def of(cls, split: Split, settings: AuditSettings, run: Run) -> Scene:
         """Draw the records.
 
         Raises:
@@ -160,13 +158,7 @@ class Scene:
             notes.append(f"Attacks compare {len(members)} forget records with as many unseen ones, matched by class.")
         drawn = torch.randperm(len(parts["forget"]), generator=run.generator("audit/watched"))
         watched = drawn[: settings.attack_samples].sort().values
-        return cls(split, settings, run, parts, members, others, watched, answers, notes)
-
-    def logits(self, model: nn.Module, part: Part, name: str) -> Tensor:
-        """Return a model's logits on a part, kept ones if there are."""
-        if self.answers is None:
-            return logits_of(model, part, name=name)
-        return self.answers.logits(model, part, name=name)
+        return cls(split, settings, run, parts, members, others, watched, notes)
 
     @property
     def by_class(self) -> bool:
@@ -187,6 +179,7 @@ class Subject:
         name: The row's name.
         model: On the run's device.
         scene: Which records.
+        answers: Where answers of models of one build are kept from one audit to the next; None asks the model.
         logits: By part, float32, on the CPU.
         labels: By part.
     """
@@ -194,6 +187,7 @@ class Subject:
     name: str
     model: nn.Module
     scene: Scene
+    answers: Answers | None = None
     logits: dict[str, Tensor] = field(default_factory=dict)
     labels: dict[str, Tensor] = field(default_factory=dict)
 
@@ -204,12 +198,13 @@ class Subject:
             InputError: If the model has another number of outputs than the data has classes, or answers not in numbers.
         """
         run, split = self.scene.run, self.scene.split
+        ask = logits_of if self.answers is None else self.answers.logits
         parameter = next(self.model.parameters(), None)
         if parameter is not None and parameter.device.type != run.device.type:
             self.model = run.copied(self.model)
         for part_name in ("forget", "retain", "test_retain", "test_forget"):
             part = self.scene.parts[part_name]
-            logits = self.scene.logits(self.model, part, f"the model {self.name!r}")
+            logits = ask(self.model, part, name=f"the model {self.name!r}")
             if len(part) and logits.shape[1] != len(split.data.classes):
                 raise InputError(
                     f"The model {self.name!r} has {logits.shape[1]} outputs, but {split.data.name} has "
