@@ -1,5 +1,6 @@
 """Building models from specs: seeds, arguments, trust, and the check against the data."""
 
+import socket
 import sys
 
 import pytest
@@ -153,11 +154,14 @@ def test_weights_are_loaded_and_can_be_left_to_the_caller(tmp_path):
         build(spec, input_shape=(1, 8, 8), num_classes=4)
 
 
-def test_pretrained_weights_are_not_downloaded_into_an_architecture_that_gets_its_own():
+def test_pretrained_weights_are_not_downloaded_into_an_architecture_that_gets_its_own(monkeypatch):
+    asked: list[object] = []
+    monkeypatch.setattr(socket.socket, "connect", lambda self, address: asked.append(address))
     arguments = {"weights": "IMAGENET1K_V1", "num_classes": 1000}
     make("torchvision.models.squeezenet1_1", (3, 32, 32), 1000, arguments=arguments, weights=False)
     arguments = {"model_name": "resnet10t", "pretrained": True, "num_classes": 4}
     make("timm.create_model", (3, 32, 32), 4, arguments=arguments, weights=False)
+    assert not asked
 
 
 class Outputs(nn.Module):
