@@ -127,7 +127,7 @@ def _wait(device: torch.device) -> None:
 def peak_memory(way: Callable[[], Any], device: torch.device) -> tuple[int, Any]:
     """Run once and return the bytes taken above those held before, and the result."""
     if device.type == "cuda":
-        torch.cuda.resetpeak_memory_stats(device)
+        torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         result = way()
         _wait(device)

@@ -14,20 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FEW", "FORMS", "Block", "Blocks", "Names", "Outer", "closed_form", "conv_patches"]
+__all__ = ["FORMS", "Block", "Blocks", "Names", "Outer", "closed_form", "conv_patches"]
 
 
 @dataclass(frozen=True)
 class Block:
-    """Gradients (b, *shape) of one parameter for samples start, ..., start + b - 1 of the chunk.
+    """Gradients (b, *shape) of one parameter for samples start, ..., start + b - 1, or of its part `parameter[where]`.
 
-    With `rows`, only those rows (output channels) of the parameter; then of at most `FEW` samples.
+    `gradients` may be overwritten when the next block is asked for.
     """
 
     name: str
     start: int
     gradients: Tensor
-    rows: slice | None = None
+    where: tuple[slice | int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,14 @@ class Outer:
     a: Tensor
 
 
-FEW = 4
-"""Samples that a convolution takes at once at least (a product for every core), and that are added up one by one."""
-
 Names = frozenset[str]
 Blocks = Iterator[Block | Outer]
 Form = Callable[[nn.Module, Tensor, Tensor, Names, int], Blocks]
 
 
-def _pieces(samples: int, values: int, workspace: int, least: int = 1) -> Iterator[slice]:
-    """Cut `samples` so that a piece of blocks of `values` numbers stays within `workspace`, but not below `least`."""
-    step = max(least, min(samples, workspace // max(1, values)))
+def _pieces(samples: int, values: int, workspace: int) -> Iterator[slice]:
+    """Cut `samples` so that a piece of blocks of `values` numbers stays within `workspace`, but not below one."""
+    step = max(1, min(samples, workspace // max(1, values)))
     for start in range(0, samples, step):
         yield slice(start, min(samples, start + step))
 
@@ -82,30 +79,81 @@ def _padding(module: nn.Conv1d | nn.Conv2d) -> list[int]:
     return pads
 
 
+@dataclass(frozen=True)
+class _Window:
+    """A convolution's input (b, in_channels, height, width) with its padding, and its window; Conv1d has height one."""
+
+    a: Tensor
+    kernel: tuple[int, int]
+    dilation: tuple[int, int]
+    stride: tuple[int, int]
+
+    @property
+    def places(self) -> tuple[int, int]:
+        """Height and width of the output."""
+        height, width = (
+            (self.a.shape[2 + i] - self.dilation[i] * (self.kernel[i] - 1) - 1) // self.stride[i] + 1 for i in (0, 1)
+        )
+        return height, width
+
+
+def _window(module: nn.Conv1d | nn.Conv2d, a: Tensor) -> _Window:
+    pads = _padding(module)
+    if any(pads):
+        a = F.pad(a, pads, mode="constant" if module.padding_mode == "zeros" else module.padding_mode)
+    if isinstance(module, nn.Conv1d):
+        a = a.unsqueeze(2)
+    kernel, dilation, stride = (
+        (v[0], v[1]) if len(v) == 2 else (1, v[0]) for v in (module.kernel_size, module.dilation, module.stride)
+    )
+    return _Window(a, kernel, dilation, stride)
+
+
 def conv_patches(module: nn.Conv1d | nn.Conv2d, a: Tensor) -> Tensor:
     """Return what every kernel sees: (b, groups, in_channels/groups * kernel, positions).
 
     Handles stride, dilation, groups, string paddings and every padding mode. Conv1d is Conv2d of height one.
     """
-    pads = _padding(module)
-    if any(pads):
-        a = F.pad(a, pads, mode="constant" if module.padding_mode == "zeros" else module.padding_mode)
-    kernel, dilation, stride = tuple(module.kernel_size), tuple(module.dilation), tuple(module.stride)
-    if len(kernel) == 1:
-        a, kernel, dilation, stride = a.unsqueeze(2), (1, *kernel), (1, *dilation), (1, *stride)
-    if kernel == (1, 1):
+    window = _window(module, a)
+    a, dilation, stride, places = window.a, window.dilation, window.stride, window.places
+    if window.kernel == (1, 1):
         patches = a[:, :, :: stride[0], :: stride[1]].flatten(2)
     else:  # a strided view and one copy: two to ten times faster on a CPU than F.unfold
         a = a.contiguous()
         n, c, h, w = a.stride()
-        places = [(a.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
         view = a.as_strided(
-            (*a.shape[:2], *kernel, *places),
+            (*a.shape[:2], *window.kernel, *places),
             (n, c, h * dilation[0], w * dilation[1], h * stride[0], w * stride[1]),
             a.storage_offset(),
         )
         patches = view.reshape(len(a), -1, places[0] * places[1])
     return patches.unflatten(1, (module.groups, -1))
+
+
+def _seen_by_rows(module: nn.Conv1d | nn.Conv2d, a: Tensor) -> list[Tensor]:
+    """Return what every kernel row sees: (b * groups, in_channels/groups * kernel width, positions) for each.
+
+    All are views of one copy of the input that is unfolded along its width alone. Kernel row k sees, for output row h,
+    the input row  stride h + dilation k;  among the input rows that leave the same remainder by the stride, these are
+    consecutive: those of another kernel row are the same rows, shifted.
+    """
+    window = _window(module, a)
+    a, (height, width) = window.a, window.places
+    step, reach = window.stride[0], window.dilation[0]
+    if window.kernel[0] == 1:
+        a, step = a[:, :, ::step], 1
+    each = height + (window.kernel[0] - 1) * reach // step
+    if (lacking := each * step - a.shape[2]) > 0:
+        a = F.pad(a, (0, 0, 0, lacking))
+    a = a.contiguous()
+    n, c, h, w = a.stride()
+    unfolded = a.as_strided(
+        (*a.shape[:2], window.kernel[1], step, each, width),
+        (n, c, w * window.dilation[1], h, h * step, w * window.stride[1]),
+        a.storage_offset(),
+    ).reshape(len(a) * module.groups, -1, step * each * width)
+    starts = [(k * reach % step * each + k * reach // step) * width for k in range(window.kernel[0])]
+    return [unfolded[:, :, start : start + height * width] for start in starts]
 
 
 def _conv(module: nn.Module, a: Tensor, g: Tensor, names: Names, workspace: int) -> Blocks:
@@ -115,21 +163,25 @@ def _conv(module: nn.Module, a: Tensor, g: Tensor, names: Names, workspace: int)
         yield Block("bias", 0, g.sum(2))
     if "weight" not in names:
         return
-    kernel = module.weight[0].numel()
+    across = module.in_channels // module.groups * module.kernel_size[-1]  # what one output channel has in a kernel row
+    unfolded = module.kernel_size[-1] * a[0].numel() // module.stride[-1]
     out: Tensor | None = None
-    for part in _pieces(len(a), max(module.weight.numel(), kernel * module.groups * g.shape[2]), workspace, FEW):
-        patches = conv_patches(module, a[part]).flatten(0, 1).transpose(1, 2)
-        grouped = g[part].unflatten(1, (module.groups, -1)).flatten(0, 1)
+    for part in _pieces(len(a), max(module.out_channels * across, unfolded), workspace):
         samples = part.stop - part.start
-        # Of a wide layer a few output channels at a time, so that their blocks and their sum stay in the cache.
-        wide = module.groups == 1 and samples * module.weight.numel() > workspace
-        for rows in _pieces(grouped.shape[1], samples * kernel if wide else 1, workspace):
-            shape = (len(grouped), rows.stop - rows.start, kernel)
+        seen = _seen_by_rows(module, a[part])
+        grouped = g[part].unflatten(1, (module.groups, -1)).flatten(0, 1)
+        # Of a wide layer a few output channels at a time, so that their gradients and their sum stay in the cache.
+        wide = module.groups == 1 and samples * module.out_channels * across > workspace
+        for rows in _pieces(grouped.shape[1], samples * across, workspace) if wide else (slice(0, grouped.shape[1]),):
+            shape = (len(grouped), rows.stop - rows.start, across)
             if out is None or out.shape != shape:  # fresh memory every time costs as much as the product
                 out = g.new_empty(shape)
-            torch.bmm(grouped[:, rows], patches, out=out)
-            found = out.view(samples, -1, *module.weight.shape[1:])
-            yield Block("weight", part.start, found, rows if wide else None)
+            channels = rows if wide else slice(None)
+            for k, row in enumerate(seen):
+                torch.bmm(grouped[:, rows], row.transpose(1, 2), out=out)
+                found = out.view(samples, -1, *module.weight.shape[1:2], module.kernel_size[-1])
+                where = (channels,) if isinstance(module, nn.Conv1d) else (channels, slice(None), k)
+                yield Block("weight", part.start, found, where)
 
 
 def _affine(names: Names, g: Tensor, normalised: Tensor, positions: list[int]) -> Blocks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -9,6 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from efface.curvature.cores import LayerWork, each_on_one_core, shared_out
 from efface.curvature.ranks import Ranks, reduced
 from efface.curvature.recording import Recorder, trainable
 from efface.curvature.samples import (
@@ -22,7 +24,7 @@ from efface.curvature.samples import (
     require_finite,
     require_labels,
 )
-from efface.curvature.squares import SquareSums, functional_blocks, layer_blocks, target_losses
+from efface.curvature.squares import PieceOfSums, SquareSums, functional_blocks, layer_blocks, target_losses
 from efface.curvature.weights import Chosen, Weights, WeightVectors
 from efface.errors import InputError, nearest
 
@@ -136,7 +138,7 @@ def fisher_diagonal(
         parameters: Names to cover; default every parameter that requires a gradient.
         dtype: Of the sums: float64 to subtract them later, float32 to halve their memory.
         memory: Budget in bytes for one chunk of samples; the peak above the model and the sums is at most this plus
-            one sample's activations and four per-sample blocks or input patches of one layer.
+            one sample's activations, and per core one sample's block and unfolded input of a layer and 16 MiB of sums.
         chunk: Fixed number of samples per chunk instead of the adaptive one.
         fabric: With several processes: every rank passes the same samples, computes its share, and gets the full sums.
         keep_logits: Keep the logits of the pass too, for a caller who would otherwise ask the model again; of one
@@ -178,7 +180,7 @@ def fisher_diagonal(
         )
         for part in stream:
             logits = recorder.forward(part.x)
-            size.observe(len(part), recorder.held)
+            size.observe(len(part), recorder.held + recorder.handed)
             require_labels(part.y, logits.shape[1])
             if keep_logits:
                 kept.append(logits.detach())
@@ -214,21 +216,36 @@ def _add_chunk(
 ) -> None:
     """Add Σ over passes of (scale · gradient of −log p(target))², with every weight vector."""
     chosen = [Chosen(w) for w in weights]
+    work: list[LayerWork] = []
+
+    def summed(layer: LayerWork) -> PieceOfSums:
+        names, piece = recorder.layers[layer.module], sums.piece()
+        for block in layer_blocks(layer.module, layer.a, layer.g, frozenset(names), sums.workspace):
+            piece.add(names, block, chosen, layer.first)
+        return piece
 
     def visit(module: nn.Module, a: Tensor, g: Tensor) -> None:
-        own = recorder.layers[module]
-        for block in layer_blocks(module, a, g, frozenset(own), sums.workspace):
-            sums.add(own, block, chosen)
+        if logits.device.type == "cpu":
+            work.append(LayerWork(module, a, g))
+        else:
+            sums.add(summed(LayerWork(module, a, g)))
 
     rest = {name: name for name in sorted(recorder.rest)}
     for j, (targets, scales) in enumerate(todo):
         losses = target_losses(logits, targets)
         require_finite(losses, part.positions)
         recorder.backward(losses * scales, visit, again=j + 1 < len(todo))
+        together, pieces = shared_out(work, torch.get_num_threads())
+        for layer in together:
+            sums.add(summed(layer))
+        for found in each_on_one_core([functools.partial(summed, piece) for piece in pieces]):
+            sums.add(found)
+        work.clear()
         if rest:
+            piece = sums.piece()
             for block in functional_blocks(recorder.model, list(rest), part.x, targets, scales, sums.workspace):
-                sums.add(rest, block, chosen)
-    sums.close_chunk()
+                piece.add(rest, block, chosen)
+            sums.add(piece)
 
 
 def passes(estimator: Estimator, part: Chunk, logits: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

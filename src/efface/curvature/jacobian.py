@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from efface.curvature.closed_forms import Block, Outer
+from efface.curvature.closed_forms import Outer
 from efface.curvature.recording import Recorder, trainable
 from efface.curvature.samples import require_eval
 from efface.curvature.squares import layer_blocks
@@ -83,9 +83,13 @@ class Linearisation:
                 def visit(module: nn.Module, a: Tensor, g: Tensor, c: int = c) -> None:
                     own = recorder.layers[module]
                     for block in layer_blocks(module, a, g, frozenset(own), _WORKSPACE):
-                        start, values = _gradients(block)
-                        target = found[start : start + len(values), c, self._slices[own[block.name]]]
-                        target.copy_(values.reshape(target.shape))
+                        name = own[block.name]
+                        target = found[:, c, self._slices[name]].unflatten(1, self.parameters[name].shape)
+                        if isinstance(block, Outer):
+                            torch.mul(block.g.unsqueeze(2), block.a.unsqueeze(1), out=target)
+                        else:
+                            stop = block.start + len(block.gradients)
+                            target[(slice(block.start, stop), *block.where)].copy_(block.gradients)
 
                 recorder.backward(logits[:, c], visit, again=c + 1 < logits.shape[1])
             rest = sorted(recorder.rest)
@@ -166,10 +170,3 @@ class Linearisation:
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no batching rule
             found: dict[str, Tensor] = vmap(jacrev(outputs), in_dims=(None, 0))(chosen, x)
         return {n: v.detach() for n, v in found.items()}
-
-
-def _gradients(block: Block | Outer) -> tuple[int, Tensor]:
-    """Return the first sample and the per-sample gradients (b, *shape) of a block."""
-    if isinstance(block, Outer):
-        return 0, block.g.unsqueeze(2) * block.a.unsqueeze(1)
-    return block.start, block.gradients

@@ -54,6 +54,10 @@ class Recorder:
     Args:
         model: In eval mode; its weights, buffers and flags are left as they are.
         wanted: Trainable parameters to cover, by name.
+
+    Attributes:
+        held: Bytes that autograd kept of the first chunk.
+        handed: Bytes of the output gradients that `visit` gets for a chunk as large as the first, if it keeps them.
     """
 
     def __init__(self, model: nn.Module, wanted: Mapping[str, nn.Parameter]) -> None:
@@ -73,7 +77,7 @@ class Recorder:
                 self.layers[module] = own
         covered = {name for own in self.layers.values() for name in own.values()}
         self.rest: set[str] = set(self.wanted) - covered
-        self.held = 0
+        self.held = self.handed = 0
         self._visit: Visit | None = None
         self._roots: list[Tensor] = []
         self._checked = False
@@ -117,6 +121,8 @@ class Recorder:
                 )
             self._visit(module, a, g)
 
+        if not self._checked:
+            self.handed += out.numel() * out.element_size()
         out.register_hook(receive)
         if not root:
             return None

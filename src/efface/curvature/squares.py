@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from efface.curvature.closed_forms import FEW, Block, Outer, closed_form
+from efface.curvature.closed_forms import Block, Outer, closed_form
 from efface.curvature.weights import Chosen
 
-__all__ = ["SquareSums", "functional_blocks", "layer_blocks", "target_losses"]
+__all__ = ["PieceOfSums", "SquareSums", "functional_blocks", "layer_blocks", "target_losses"]
 
-_CPU_WORKSPACE = 2**20  # numbers per piece of per-sample blocks: stays in the cache (measured on ResNet-18 and LeNet-5)
+_CPU_WORKSPACE = 2**19  # numbers per block: stays in the cache (measured on ResNet-18 and LeNet-5)
 _GPU_WORKSPACE = 2**26
+_FEW = 4  # samples of a block that are added one by one
 
 
 def target_losses(logits: Tensor, targets: Tensor) -> Tensor:
@@ -30,7 +31,7 @@ class SquareSums:
     Args:
         parameters: What is summed, by name; gives shapes and devices.
         count: K.
-        dtype: Of the sums. A chunk is summed in the precision of the gradients, then added; with float64 sums of long
+        dtype: Of the sums. A piece is summed in the precision of the gradients, then added; with float64 sums of long
             streams can be subtracted from one another.
     """
 
@@ -39,7 +40,6 @@ class SquareSums:
         self._dtype = dtype
         # Sums begin with the first term added: setting them to zero first costs a pass over all weights.
         self._totals: list[dict[str, Tensor]] = [{} for _ in range(count)]
-        self._partial: list[dict[str, Tensor]] = [{} for _ in range(count)]
         first = next(iter(parameters.values()))
         self.workspace = _CPU_WORKSPACE if first.device.type == "cpu" else _GPU_WORKSPACE
 
@@ -47,64 +47,87 @@ class SquareSums:
         """Return the K sums by parameter name, in the order of the parameters; zero where nothing was added."""
         return [
             {
-                name: total[name] if name in total else torch.zeros(p.shape, dtype=self._dtype, device=p.device)
+                name: total[name].contiguous()
+                if name in total
+                else torch.zeros(p.shape, dtype=self._dtype, device=p.device)
                 for name, p in self._parameters.items()
             }
             for total in self._totals
         ]
 
-    def add(self, prefix: Mapping[str, str], block: Block | Outer, chosen: Sequence[Chosen]) -> None:
-        """Add one block of a chunk.
+    def piece(self) -> PieceOfSums:
+        """Return empty sums for a few blocks, to be filled by one thread and then handed to `add`."""
+        return PieceOfSums(self._parameters, len(self._totals))
 
-        Args:
-            prefix: The parameter's full name for the block's name.
-            block: Per-sample gradients.
-            chosen: For each weight vector, the chunk's samples with weight.
-        """
-        name = prefix[block.name]
-        if isinstance(block, Outer):
-            squared_g, squared_a = block.g.square(), block.a.square()
-            for k, some in enumerate(chosen):
-                part, w = some.within(0, len(squared_g))
-                if len(w):
-                    self._add_product(k, name, (squared_g[part] * w.unsqueeze(1)).T, squared_a[part])
-            return
-        gradients, stop = block.gradients, block.start + len(block.gradients)
-        if len(gradients) <= FEW:  # a large layer: one fused pass over each sample
-            for k, some in enumerate(chosen):
-                into = self._into(k, gradients.dtype)
-                for at, gradient in enumerate(gradients, block.start):
-                    if (value := some.value(at)) != 0:
-                        if name not in into:
-                            into[name] = gradient.new_zeros(self._parameters[name].shape)
-                        into[name][block.rows or slice(None)].addcmul_(gradient, gradient, value=value)
-            return
-        squared = gradients.reshape(len(gradients), -1).square()  # flatten(1) refuses scalar parameters
-        for k, some in enumerate(chosen):
-            part, w = some.within(block.start, stop)
-            if len(w):
-                self._add_product(k, name, w.unsqueeze(0), squared[part])
-
-    def close_chunk(self) -> None:
-        """Carry the chunk's sums into the totals."""
-        for total, partial in zip(self._totals, self._partial, strict=True):
+    def add(self, piece: PieceOfSums) -> None:
+        """Carry a piece into the totals."""
+        for total, partial in zip(self._totals, piece.sums, strict=True):
             for name, value in partial.items():
                 if name in total:
                     total[name].add_(value)
                 else:
                     total[name] = value.to(self._dtype)
-            partial.clear()
 
-    def _add_product(self, k: int, name: str, left: Tensor, right: Tensor) -> None:
-        """Add left @ right, reshaped like the parameter."""
-        into, shape = self._into(k, right.dtype), self._parameters[name].shape
-        if name in into:
-            into[name].view(len(left), -1).addmm_(left, right)
+
+class PieceOfSums:
+    """K sums over a few blocks of squares, in the precision of the gradients; see `SquareSums`.
+
+    Attributes:
+        sums: One dictionary by parameter name per weight vector; parameters without a block are absent.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], count: int) -> None:
+        self._parameters = parameters
+        self.sums: list[dict[str, Tensor]] = [{} for _ in range(count)]
+
+    def add(self, names: Mapping[str, str], block: Block | Outer, chosen: Sequence[Chosen], first: int = 0) -> None:
+        """Add one block of a chunk.
+
+        Args:
+            names: The parameter's full name for the block's name.
+            block: Per-sample gradients.
+            chosen: For each weight vector, the chunk's samples with weight.
+            first: Where the block's sample 0 stands in the chunk.
+        """
+        name = names[block.name]
+        if isinstance(block, Outer):
+            squared_g, squared_a = block.g.square(), block.a.square()
+            for k, some in enumerate(chosen):
+                part, w = some.within(first, first + len(squared_g))
+                if len(w):
+                    self._add_product(k, name, (), (squared_g[part] * w.unsqueeze(1)).T, squared_a[part])
+            return
+        gradients, start = block.gradients, first + block.start
+        if len(gradients) <= _FEW:  # a large layer: one fused pass over each sample
+            for k, some in enumerate(chosen):
+                for at, gradient in enumerate(gradients, start):
+                    if (value := some.value(at)) != 0:
+                        self._into(k, name, gradient.dtype)[block.where].addcmul_(gradient, gradient, value=value)
+            return
+        squared = gradients.reshape(len(gradients), -1).square()  # flatten(1) refuses scalar parameters
+        for k, some in enumerate(chosen):
+            part, w = some.within(start, start + len(squared))
+            if len(w):
+                self._add_product(k, name, block.where, w.unsqueeze(0), squared[part])
+
+    def _add_product(self, k: int, name: str, where: tuple[slice | int, ...], left: Tensor, right: Tensor) -> None:
+        """Add left @ right, reshaped like the part of the parameter."""
+        if not where and name not in self.sums[k]:
+            self.sums[k][name] = (left @ right).view(self._parameters[name].shape)
         else:
-            into[name] = (left @ right).view(shape)
+            self._into(k, name, right.dtype)[where].view(len(left), -1).addmm_(left, right)
 
-    def _into(self, k: int, dtype: torch.dtype) -> dict[str, Tensor]:
-        return self._totals[k] if dtype == self._dtype else self._partial[k]
+    def _into(self, k: int, name: str, dtype: torch.dtype) -> Tensor:
+        """Return the sum of one parameter; of a convolution's weight, every kernel row lies in one piece."""
+        if name not in self.sums[k]:
+            shape = self._parameters[name].shape
+            zeros = self._parameters[name].new_zeros
+            self.sums[k][name] = (
+                zeros(shape[2], *shape[:2], shape[3], dtype=dtype).permute(1, 2, 0, 3)
+                if len(shape) == 4
+                else zeros(shape, dtype=dtype)
+            )
+        return self.sums[k][name]
 
 
 def layer_blocks(
