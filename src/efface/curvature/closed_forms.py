@@ -164,14 +164,14 @@ def _conv(module: nn.Module, a: Tensor, g: Tensor, names: Names, workspace: int)
     if "weight" not in names:
         return
     across = module.in_channels // module.groups * module.kernel_size[-1]  # what one output channel has in a kernel row
+    # Of a wide layer a few output channels at a time, so that their gradients and their sum stay in the cache.
+    wide = module.groups == 1 and module.out_channels * across > workspace
     unfolded = module.kernel_size[-1] * a[0].numel() // module.stride[-1]
     out: Tensor | None = None
     for part in _pieces(len(a), max(module.out_channels * across, unfolded), workspace):
         samples = part.stop - part.start
         seen = _seen_by_rows(module, a[part])
         grouped = g[part].unflatten(1, (module.groups, -1)).flatten(0, 1)
-        # Of a wide layer a few output channels at a time, so that their gradients and their sum stay in the cache.
-        wide = module.groups == 1 and samples * module.out_channels * across > workspace
         for rows in _pieces(grouped.shape[1], samples * across, workspace) if wide else (slice(0, grouped.shape[1]),):
             shape = (len(grouped), rows.stop - rows.start, across)
             if out is None or out.shape != shape:  # fresh memory every time costs as much as the product

@@ -222,6 +222,7 @@ def _add_chunk(
         names, piece = recorder.layers[layer.module], sums.piece()
         for block in layer_blocks(layer.module, layer.a, layer.g, frozenset(names), sums.workspace):
             piece.add(names, block, chosen, layer.first)
+        piece.close()
         return piece
 
     def visit(module: nn.Module, a: Tensor, g: Tensor) -> None:
@@ -245,6 +246,7 @@ def _add_chunk(
             piece = sums.piece()
             for block in functional_blocks(recorder.model, list(rest), part.x, targets, scales, sums.workspace):
                 piece.add(rest, block, chosen)
+            piece.close()
             sums.add(piece)
 
 

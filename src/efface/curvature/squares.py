@@ -47,38 +47,38 @@ class SquareSums:
         """Return the K sums by parameter name, in the order of the parameters; zero where nothing was added."""
         return [
             {
-                name: total[name].contiguous()
-                if name in total
-                else torch.zeros(p.shape, dtype=self._dtype, device=p.device)
+                name: total[name] if name in total else torch.zeros(p.shape, dtype=self._dtype, device=p.device)
                 for name, p in self._parameters.items()
             }
             for total in self._totals
         ]
 
     def piece(self) -> PieceOfSums:
-        """Return empty sums for a few blocks, to be filled by one thread and then handed to `add`."""
-        return PieceOfSums(self._parameters, len(self._totals))
+        """Return empty sums for a few blocks, to be filled and closed by one thread and then handed to `add`."""
+        return PieceOfSums(self._parameters, len(self._totals), self._dtype)
 
     def add(self, piece: PieceOfSums) -> None:
-        """Carry a piece into the totals."""
+        """Carry a closed piece into the totals; its tensors are the totals' from now on."""
         for total, partial in zip(self._totals, piece.sums, strict=True):
             for name, value in partial.items():
                 if name in total:
                     total[name].add_(value)
                 else:
-                    total[name] = value.to(self._dtype)
+                    total[name] = value
 
 
 class PieceOfSums:
-    """K sums over a few blocks of squares, in the precision of the gradients; see `SquareSums`.
+    """K sums over a few blocks of squares, in the precision of the gradients until they are closed; see `SquareSums`.
 
     Attributes:
         sums: One dictionary by parameter name per weight vector; parameters without a block are absent.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], count: int) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], count: int, dtype: torch.dtype) -> None:
         self._parameters = parameters
+        self._dtype = dtype
         self.sums: list[dict[str, Tensor]] = [{} for _ in range(count)]
+        self._written: list[set[int]] = [set() for _ in range(count)]
 
     def add(self, names: Mapping[str, str], block: Block | Outer, chosen: Sequence[Chosen], first: int = 0) -> None:
         """Add one block of a chunk.
@@ -102,7 +102,11 @@ class PieceOfSums:
             for k, some in enumerate(chosen):
                 for at, gradient in enumerate(gradients, start):
                     if (value := some.value(at)) != 0:
-                        self._into(k, name, gradient.dtype)[block.where].addcmul_(gradient, gradient, value=value)
+                        into, begun = self._part(k, name, block.where, gradient.dtype)
+                        if begun:
+                            into.addcmul_(gradient, gradient, value=value)
+                        else:
+                            torch.mul(gradient, gradient * value if value != 1 else gradient, out=into)
             return
         squared = gradients.reshape(len(gradients), -1).square()  # flatten(1) refuses scalar parameters
         for k, some in enumerate(chosen):
@@ -110,24 +114,35 @@ class PieceOfSums:
             if len(w):
                 self._add_product(k, name, block.where, w.unsqueeze(0), squared[part])
 
+    def close(self) -> None:
+        """Bring the sums to their final precision and order in memory."""
+        for own in self.sums:
+            for name, value in own.items():
+                own[name] = value.to(self._dtype, memory_format=torch.contiguous_format)
+
     def _add_product(self, k: int, name: str, where: tuple[slice | int, ...], left: Tensor, right: Tensor) -> None:
         """Add left @ right, reshaped like the part of the parameter."""
-        if not where and name not in self.sums[k]:
-            self.sums[k][name] = (left @ right).view(self._parameters[name].shape)
-        else:
-            self._into(k, name, right.dtype)[where].view(len(left), -1).addmm_(left, right)
+        into, begun = self._part(k, name, where, right.dtype)
+        into.view(len(left), -1).addmm_(left, right, beta=int(begun))  # with beta = 0 what was there is not read
 
-    def _into(self, k: int, name: str, dtype: torch.dtype) -> Tensor:
-        """Return the sum of one parameter; of a convolution's weight, every kernel row lies in one piece."""
+    def _part(self, k: int, name: str, where: tuple[slice | int, ...], dtype: torch.dtype) -> tuple[Tensor, bool]:
+        """Return a part of the sum of one parameter, and whether anything was written there before.
+
+        Of a convolution's weight every kernel row lies in one piece of memory. The parts of a parameter are the same
+        for every sample, so that sooner or later all of them are written.
+        """
         if name not in self.sums[k]:
             shape = self._parameters[name].shape
-            zeros = self._parameters[name].new_zeros
+            empty = self._parameters[name].new_empty
             self.sums[k][name] = (
-                zeros(shape[2], *shape[:2], shape[3], dtype=dtype).permute(1, 2, 0, 3)
+                empty(shape[2], *shape[:2], shape[3], dtype=dtype).permute(1, 2, 0, 3)
                 if len(shape) == 4
-                else zeros(shape, dtype=dtype)
+                else empty(shape, dtype=dtype)
             )
-        return self.sums[k][name]
+        part = self.sums[k][name][where]
+        begun = part.data_ptr() in self._written[k]
+        self._written[k].add(part.data_ptr())
+        return part, begun
 
 
 def layer_blocks(
