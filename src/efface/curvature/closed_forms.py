@@ -164,24 +164,25 @@ def _conv(module: nn.Module, a: Tensor, g: Tensor, names: Names, workspace: int)
     if "weight" not in names:
         return
     across = module.in_channels // module.groups * module.kernel_size[-1]  # what one output channel has in a kernel row
-    # Of a wide layer a few output channels at a time, so that their gradients and their sum stay in the cache.
-    wide = module.groups == 1 and module.out_channels * across > workspace
-    unfolded = module.kernel_size[-1] * a[0].numel() // module.stride[-1]
+    size, unfolded = module.out_channels * across, module.kernel_size[-1] * a[0].numel() // module.stride[-1]
+    # Of a wide layer a few output channels at a time, sample after sample, so that their sum stays in the cache.
+    wide = module.groups == 1 and size > workspace
     out: Tensor | None = None
-    for part in _pieces(len(a), max(module.out_channels * across, unfolded), workspace):
-        samples = part.stop - part.start
+    for part in _pieces(len(a), unfolded if wide else max(size, unfolded), workspace):
         seen = _seen_by_rows(module, a[part])
         grouped = g[part].unflatten(1, (module.groups, -1)).flatten(0, 1)
-        for rows in _pieces(grouped.shape[1], samples * across, workspace) if wide else (slice(0, grouped.shape[1]),):
-            shape = (len(grouped), rows.stop - rows.start, across)
-            if out is None or out.shape != shape:  # fresh memory every time costs as much as the product
-                out = g.new_empty(shape)
-            channels = rows if wide else slice(None)
+        once = 1 if wide else len(grouped)  # matrix products at a time
+        for channels in _pieces(module.out_channels, across, workspace) if wide else (slice(None),):
             for k, row in enumerate(seen):
-                torch.bmm(grouped[:, rows], row.transpose(1, 2), out=out)
-                found = out.view(samples, -1, *module.weight.shape[1:2], module.kernel_size[-1])
                 where = (channels,) if isinstance(module, nn.Conv1d) else (channels, slice(None), k)
-                yield Block("weight", part.start, found, where)
+                for at in range(0, len(grouped), once):
+                    left = grouped[at : at + once, channels]
+                    shape = (once, left.shape[1], across)
+                    if out is None or out.shape != shape:  # fresh memory every time costs as much as the product
+                        out = g.new_empty(shape)
+                    torch.bmm(left, row[at : at + once].transpose(1, 2), out=out)
+                    found = out.view(once // module.groups, -1, *module.weight.shape[1:2], module.kernel_size[-1])
+                    yield Block("weight", part.start + at // module.groups, found, where)
 
 
 def _affine(names: Names, g: Tensor, normalised: Tensor, positions: list[int]) -> Blocks:
