@@ -113,6 +113,7 @@ FORGET_ERRORS = {
     "items repeated": (["--items", "4,4"], "more than once"),
     "classes repeated": (["--classes", "4,4"], "more than once"),
     "items that are no numbers": (["--items", "4,x"], "whole numbers"),
+    "a file of items that is missing": (["--items", "@nowhere.txt"], "no such file"),
     "no groups in the data": (["--groups", "anna"], "no group ids"),
     "no metadata": (["--where", "a=1"], "no metadata"),
     "unknown method": (["--classes", "1", "-m", "mnemnic"], "mean 'mnemonic'"),

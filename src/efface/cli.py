@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -43,9 +43,6 @@ from efface.cli_options import (
 from efface.cli_train import train
 from efface.cli_verify import verify
 from efface.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["app", "main"]
 

@@ -165,7 +165,7 @@ def request_of(
     if where:
         fields["where"] = pairs(where)
     if items:
-        listed = _words(Path(items[1:]).read_text().replace("\n", ",")) if items.startswith("@") else _words(items)
+        listed = _listed(Path(items[1:])) if items.startswith("@") else _words(items)
         if bad := [i for i in listed if not i.isdecimal()]:
             raise InputError(f"item ids are whole numbers from 0; given: {', '.join(bad[:5])}")
         fields["items"] = tuple(map(int, listed))
@@ -179,6 +179,12 @@ def check_request_given(references: int | None, *others: object) -> None:
             "what to forget (--classes, --items, ...), --repeats and --shadows go with --references N; to forget, use "
             "`efface forget`"
         )
+
+
+def _listed(path: Path) -> list[str]:
+    if not path.is_file():
+        raise InputError(f"--items @{path}: there is no such file; needed: item ids, one per line")
+    return _words(path.read_text(encoding="utf-8").replace("\n", ","))
 
 
 def _words(text: str) -> list[str]:
