@@ -248,6 +248,17 @@ def test_a_weight_shared_by_two_layers_gets_the_sum_of_both_before_the_square():
     assert_same(found.sum(), loop(model, x, y))
 
 
+@pytest.mark.parametrize("samples", [3, 9])
+def test_a_convolution_called_twice_gets_the_sum_of_both_before_the_square(samples):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(2, 2, 3, padding=1)
+    model = nn.Sequential(layer, nn.Tanh(), layer, nn.Flatten(), nn.Linear(32, 3)).double().eval()
+    x, y = torch.randn(samples, 2, 4, 4).double(), torch.arange(samples) % 3
+    found = fisher_diagonal(model, x, y)
+    assert found.functional == ("0.bias", "0.weight")
+    assert_same(found.sum(), loop(model, x, y))
+
+
 def test_padding_rows_of_an_embedding_get_nothing():
     class Bag(nn.Module):
         def __init__(self):

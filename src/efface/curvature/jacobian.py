@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev, jvp, vmap
+from torch.func import jacrev, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from efface.curvature.closed_forms import Outer
 from efface.curvature.recording import Recorder, trainable
 from efface.curvature.samples import require_eval
 from efface.curvature.squares import layer_blocks
+from efface.models.functional import call_with
 
 __all__ = ["Linearisation"]
 
@@ -102,7 +103,7 @@ class Linearisation:
         """Return J(x) v (b, K): one forward-mode pass, or two backward ones where a layer has no forward mode."""
 
         def outputs(parameters: dict[str, Tensor]) -> Tensor:
-            out: Tensor = functional_call(self.model, parameters, (x.to(self.dtype),))
+            out: Tensor = call_with(self.model, parameters, x.to(self.dtype))
             return out
 
         tangent = {n: v.to(self.dtype) for n, v in self.named(vector).items()}
@@ -164,7 +165,7 @@ class Linearisation:
         chosen = {n: self.parameters[n].detach() for n in names}
 
         def outputs(parameters: dict[str, Tensor], sample: Tensor) -> Tensor:
-            out: Tensor = functional_call(self.model, parameters, (sample.unsqueeze(0),), tie_weights=True)
+            out: Tensor = call_with(self.model, parameters, sample.unsqueeze(0))
             return out.squeeze(0)
 
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no batching rule

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from efface.curvature.closed_forms import Block, Outer, closed_form
 from efface.curvature.weights import Chosen
+from efface.models.functional import call_with
 
 __all__ = ["PieceOfSums", "SquareSums", "functional_blocks", "layer_blocks", "target_losses"]
 
@@ -128,15 +129,15 @@ class PieceOfSums:
     def _part(self, k: int, name: str, where: tuple[slice | int, ...], dtype: torch.dtype) -> tuple[Tensor, bool]:
         """Return a part of the sum of one parameter, and whether anything was written there before.
 
-        Of a convolution's weight every kernel row lies in one piece of memory. The parts of a parameter are the same
-        for every sample, so that sooner or later all of them are written.
+        Where a convolution's weight comes by kernel rows, every row lies in one piece of memory. The parts of a
+        parameter are the same for every sample, so that sooner or later all of them are written.
         """
         if name not in self.sums[k]:
             shape = self._parameters[name].shape
             empty = self._parameters[name].new_empty
             self.sums[k][name] = (
                 empty(shape[2], *shape[:2], shape[3], dtype=dtype).permute(1, 2, 0, 3)
-                if len(shape) == 4
+                if where and len(shape) == 4
                 else empty(shape, dtype=dtype)
             )
         part = self.sums[k][name][where]
@@ -175,7 +176,7 @@ def functional_blocks(
     chosen = {name: everything[name] for name in names}
 
     def loss(parameters: dict[str, Tensor], sample: Tensor, target: Tensor, scale: Tensor) -> Tensor:
-        logits = functional_call(model, (everything | parameters,), (sample.unsqueeze(0),), tie_weights=True)
+        logits: Tensor = call_with(model, everything | parameters, sample.unsqueeze(0))
         return (target_losses(logits, target.unsqueeze(0)) * scale).sum()
 
     per_sample = vmap(grad(loss), in_dims=(None, 0, 0, 0))

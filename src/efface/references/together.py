@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import stack_module_state, vmap
 from torch.nn import functional as F
 
 from efface.data.augment import Augment
 from efface.data.part import Part
 from efface.errors import InputError
+from efface.models.functional import call_with
 from efface.models.seeding import seeded
 from efface.run import Run
 from efface.training import Loss, Recipe, fit
@@ -56,7 +57,7 @@ class Stack(nn.Module):
         """Map inputs (K, B, ...) to logits (K, B, classes)."""
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
-            logits: Tensor = functional_call(self._one[0], (parameters, buffers), (inputs,))
+            logits: Tensor = call_with(self._one[0], parameters | buffers, inputs)
             return logits
 
         return vmap(one, randomness="different")(*self._state(), x)
