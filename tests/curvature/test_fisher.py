@@ -248,6 +248,15 @@ def test_a_weight_shared_by_two_layers_gets_the_sum_of_both_before_the_square():
     assert_same(found.sum(), loop(model, x, y))
 
 
+def test_memory_layout_of_weights_and_inputs_does_not_matter():
+    c = case("residual, in place")
+    expected = fisher_diagonal(c.model, c.x, c.y).sum()
+    twin = copy.deepcopy(c.model).to(memory_format=torch.channels_last)
+    found = fisher_diagonal(twin, c.x.contiguous(memory_format=torch.channels_last), c.y).sum()
+    assert_same(found, expected)
+    assert all(value.is_contiguous() for value in found.values())
+
+
 @pytest.mark.parametrize("samples", [3, 9])
 def test_a_convolution_called_twice_gets_the_sum_of_both_before_the_square(samples):
     torch.manual_seed(0)

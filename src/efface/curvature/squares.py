@@ -119,7 +119,9 @@ class PieceOfSums:
         """Bring the sums to their final precision and order in memory."""
         for own in self.sums:
             for name, value in own.items():
-                own[name] = value.to(self._dtype, memory_format=torch.contiguous_format)
+                own[name] = value.to(
+                    self._dtype, memory_format=torch.contiguous_format
+                ).contiguous()  # to may do nothing
 
     def _add_product(self, k: int, name: str, where: tuple[slice | int, ...], left: Tensor, right: Tensor) -> None:
         """Add left @ right, reshaped like the part of the parameter."""
