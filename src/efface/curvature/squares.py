@@ -119,9 +119,8 @@ class PieceOfSums:
         """Bring the sums to their final precision and order in memory."""
         for own in self.sums:
             for name, value in own.items():
-                own[name] = value.to(
-                    self._dtype, memory_format=torch.contiguous_format
-                ).contiguous()  # to may do nothing
+                # Two steps: `to` leaves a tensor as it is that has the dtype already.
+                own[name] = value.to(self._dtype, memory_format=torch.contiguous_format).contiguous()
 
     def _add_product(self, k: int, name: str, where: tuple[slice | int, ...], left: Tensor, right: Tensor) -> None:
         """Add left @ right, reshaped like the part of the parameter."""
