@@ -179,3 +179,11 @@ def test_times_are_shares_of_retraining_and_probes_are_paired_with_the_mask():
     assert "retrain (-7.0 ± 0.0), fine-tune (-3.0 ± 0.0); of no other" in line
     assert "ssd" not in line
     assert "at most 3 pairs" in line
+
+
+def test_the_table_says_what_each_cell_was_computed_on():
+    plan = Plan.model_validate({**PLAN, "methods": [{"method": n} for n in ("original", "fine-tune")], "seeds": [0]})
+    one, two = cell("original", 0, 97.0, None), cell("fine-tune", 0, 97.0, 1.0)
+    assert "Machine: cpu, threads not recorded." in Comparison.of(plan, [one, two]).markdown()
+    found = Comparison.of(plan, [one | {"threads": 2}, two | {"threads": 1, "versions": {"torch": "3"}}]).markdown()
+    assert "Machine: cpu, 2 threads (1 cells); cpu, 1 threads, torch 3 (1 cells)." in found

@@ -159,6 +159,7 @@ def _one(plan: Plan, cell: Cell, original: Artifact, data: Data, device: str, pr
         "notes": [],
         "refused": "",
         "device": original.record.device,
+        "threads": torch.get_num_threads(),
         "versions": original.record.versions,
         "scores": {},
     }

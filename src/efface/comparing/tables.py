@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import platform
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from scipy.stats import t as student
 
 from efface.comparing.pictures import draw
@@ -67,9 +67,7 @@ class Comparison:
         if len(retrained):
             full = frame.join(retrained, on=["request", "seed"]).full
             frame.insert(list(frame.columns).index("seconds") + 1, "of_retrain", 100 * frame.seconds / full)
-        first = rows[0]
-        versions = ", ".join(f"{k} {v}" for k, v in first["versions"].items())
-        machine = f"{first['device']}, {torch.get_num_threads()} threads, {platform.machine()}; {versions}"
+        machine = _in_words(Counter(_where(row) for row in rows))
         return cls(plan, frame, machine)
 
     @property
@@ -204,3 +202,15 @@ def _spread(mean: float, std: float) -> str:
         return "-"
     digits = 1 if abs(mean) >= 1 else 3
     return f"{mean:.{digits}f}" if pd.isna(std) else f"{mean:.{digits}f} ± {std:.{digits}f}"
+
+
+def _where(row: Mapping[str, Any]) -> str:
+    """Return what a cell was computed on."""
+    threads = f"{row['threads']} threads" if "threads" in row else "threads not recorded"
+    return ", ".join([row["device"], threads, *(f"{k} {v}" for k, v in row["versions"].items())])
+
+
+def _in_words(counts: Counter[str]) -> str:
+    """Return each machine with its number of cells, if there are several."""
+    several = len(counts) > 1
+    return "; ".join(f"{where} ({n} cells)" if several else where for where, n in counts.most_common())
