@@ -1,7 +1,7 @@
 """The work of many layers spread over the cores of a CPU, whole layers on one core each.
 
-A large layer takes one sample at a time, and two threads on one such product wait for each other; at times they are slower
-than one. Different layers do not meet. Small layers take many samples at once, which all threads share.
+A large layer takes one sample at a time, and two threads on one such product wait for each other; at times they are
+slower than one. Different layers do not meet. Small layers take many samples at once, which all threads share.
 """
 
 from __future__ import annotations
