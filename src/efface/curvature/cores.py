@@ -18,7 +18,7 @@ __all__ = ["LayerWork", "each_on_one_core", "shared_out"]
 
 T = TypeVar("T")
 
-_LARGE = 2**24  # multiplications per sample from which layers gain a core each (ResNet-18: width 64, not 16 or 32)
+_LARGE = 2**24  # multiplications per sample from which layers get a core each; tuned on two cores
 _LARGEST_CUT = 2**22  # weights of a layer whose samples several cores share: each holds its own sums
 
 

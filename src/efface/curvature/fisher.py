@@ -137,8 +137,9 @@ def fisher_diagonal(
         generator: Where `mc` draws from (on the CPU); required for it.
         parameters: Names to cover; default every parameter that requires a gradient.
         dtype: Of the sums: float64 to subtract them later, float32 to halve their memory.
-        memory: Budget in bytes for one chunk of samples; the peak above the model and the sums is at most this plus
-            one sample's activations, and per core one sample's block and unfolded input of a layer and 16 MiB of sums.
+        memory: Budget in bytes for one chunk of samples; the peak above the model and twice the sums is at most this
+            plus one sample's activations, and per core one sample's block and unfolded input of a layer and two more
+            sums of a layer of at most 4 million weights.
         chunk: Fixed number of samples per chunk instead of the adaptive one.
         fabric: With several processes: every rank passes the same samples, computes its share, and gets the full sums.
         keep_logits: Keep the logits of the pass too, for a caller who would otherwise ask the model again; of one
@@ -217,30 +218,36 @@ def _add_chunk(
     """Add Σ over passes of (scale · gradient of −log p(target))², with every weight vector."""
     chosen = [Chosen(w) for w in weights]
     work: list[LayerWork] = []
+    sums_of: dict[tuple[nn.Module, int], PieceOfSums] = {}  # one per layer and share of samples, over all passes
+    last = False
 
-    def summed(layer: LayerWork) -> PieceOfSums:
-        names, piece = recorder.layers[layer.module], sums.piece()
+    def add(layer: LayerWork) -> None:
+        names, piece = recorder.layers[layer.module], sums_of[layer.module, layer.first]
         for block in layer_blocks(layer.module, layer.a, layer.g, frozenset(names), sums.workspace):
             piece.add(names, block, chosen, layer.first)
-        piece.close()
-        return piece
+        if last:
+            piece.close()
+
+    def begin(layer: LayerWork) -> LayerWork:
+        sums_of.setdefault((layer.module, layer.first), sums.piece())
+        return layer
 
     def visit(module: nn.Module, a: Tensor, g: Tensor) -> None:
         if logits.device.type == "cpu":
             work.append(LayerWork(module, a, g))
         else:
-            sums.add(summed(LayerWork(module, a, g)))
+            add(begin(LayerWork(module, a, g)))
 
     rest = {name: name for name in sorted(recorder.rest)}
     for j, (targets, scales) in enumerate(todo):
+        last = j + 1 == len(todo)
         losses = target_losses(logits, targets)
         require_finite(losses, part.positions)
-        recorder.backward(losses * scales, visit, again=j + 1 < len(todo))
+        recorder.backward(losses * scales, visit, again=not last)
         together, pieces = shared_out(work, torch.get_num_threads())
         for layer in together:
-            sums.add(summed(layer))
-        for found in each_on_one_core([functools.partial(summed, piece) for piece in pieces]):
-            sums.add(found)
+            add(begin(layer))
+        each_on_one_core([functools.partial(add, begin(piece)) for piece in pieces])
         work.clear()
         if rest:
             piece = sums.piece()
@@ -248,6 +255,8 @@ def _add_chunk(
                 piece.add(rest, block, chosen)
             piece.close()
             sums.add(piece)
+    for piece in sums_of.values():
+        sums.add(piece)
 
 
 def passes(estimator: Estimator, part: Chunk, logits: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

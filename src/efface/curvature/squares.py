@@ -15,7 +15,7 @@ from efface.models.functional import call_with
 
 __all__ = ["PieceOfSums", "SquareSums", "functional_blocks", "layer_blocks", "target_losses"]
 
-_CPU_WORKSPACE = 2**19  # numbers per block: stays in the cache (measured on ResNet-18 and LeNet-5)
+_CPU_WORKSPACE = 2**19  # numbers per block: stays in the cache; tuned on two cores
 _GPU_WORKSPACE = 2**26
 _FEW = 4  # samples of a block that are added one by one
 
