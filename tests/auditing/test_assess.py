@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from efface.auditing.assess import assess
+from efface.auditing.intervals import paired_gap
 from efface.auditing.measures import MEASURES
 from efface.auditing.result import Audit
 from efface.auditing.subject import AuditSettings
@@ -236,3 +237,41 @@ def test_held_out_data_without_the_class_is_said(world, tmp_path):
     assert not row["probe_recall"].measured
     assert row["forget_accuracy"].measured
     assert _outcomes(audit)["record"] == "not assessed"
+
+
+def _answered(model, part):
+    x, y = part.tensors()
+    with torch.no_grad():
+        return model.eval()(x).argmax(1) == y
+
+
+@pytest.mark.parametrize("items", [False, True])
+def test_gaps_are_judged_at_bonferronis_share_of_the_questions_asked(world, items):
+    """The retrained model's retained accuracy against one that knows less: paired, at 1 - 0.05 / questions."""
+    split = Split.of(world.split.data, Request(items=tuple(range(0, 1300, 13)))) if items else world.split
+    weak = trained(split.retain, 3, RECIPE.but(epochs=1))
+    models = {"original": world.models["original"], "retrained": world.models["retrained"], "weak": weak}
+    audit = assess(models, split, Run(), candidate="weak", settings=AuditSettings(relearn_cap=0, resamples=100))
+    questions = len(audit.verdict.checks)
+    assert questions == (7 if items else 11)
+    ours, theirs = (_answered(models[n], split.retain) for n in ("weak", "retrained"))
+    expected = paired_gap(ours, theirs, 1 - 0.05 / questions)
+    score = audit.row("weak")["retain_accuracy"]
+    assert expected.low < expected.value < 0
+    assert (score.gap, score.gap_low, score.gap_high) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_relearning_aims_five_points_below_the_original_on_the_forget_records(audits, world):
+    """The forget records fit into one batch, so that relearning is plain full-batch Adam."""
+    x, y = world.split.forget.tensors()
+    assert len(y) <= 256
+    aim = float(_answered(world.models["original"], world.split.forget).double().mean()) - 0.05
+    model = copy.deepcopy(world.models["retrained"])
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    steps = 0
+    while float(_answered(model, world.split.forget).double().mean()) < aim:
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimiser.step()
+        steps += 1
+    assert audits["logit mask"].row("retrained")["relearn_steps"].value == steps > 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-__all__ = ["FEW_STEPS", "MEANING", "QUESTIONS", "Direction", "Question"]
+__all__ = ["FEW_STEPS", "MEANING", "QUESTIONS", "Direction", "Question", "asked"]
 
 FEW_STEPS = 3
 """Relearning steps that are added to both models' before they are divided."""
@@ -85,6 +85,16 @@ QUESTIONS = (
     ),
     Question("relearn", "ain", "Does it relearn the forget data as slowly?", "left", "over"),
 )
+
+
+def asked(*, by_class: bool) -> tuple[Question, ...]:
+    """Return the questions that a verdict asks of one model, in order.
+
+    Args:
+        by_class: Whether whole classes were forgotten; single items are not asked about classes.
+    """
+    return tuple(q for q in QUESTIONS if by_class or q.target == "both")
+
 
 MEANING: dict[Direction, str] = {
     "left": "knowledge of the forget data is left",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from efface.auditing.intervals import Interval, bootstrap_mean, paired_gap, wilson
+from efface.auditing.questions import asked
 from efface.auditing.result import Score
 from efface.auditing.subject import Scene
 
 __all__ = [
     "ITS_OWN",
     "NO_REFERENCE",
-    "SIMULTANEOUS",
     "Scores",
     "mean_score",
     "scored",
@@ -22,16 +22,13 @@ __all__ = [
 
 Scores = dict[str, Score]
 
-SIMULTANEOUS = 12
-"""Most checks of a verdict: gaps are judged at 1 - (1 - confidence) / SIMULTANEOUS, so that all hold together."""
-
 NO_REFERENCE = "no retrained model was given"
 ITS_OWN = "this is the retrained model itself"
 
 
 def strict(scene: Scene) -> float:
-    """Return the confidence of a single check, Bonferroni's share of the verdict's."""
-    return 1 - (1 - scene.settings.confidence) / SIMULTANEOUS
+    """Return the confidence of one gap, Bonferroni's share of the verdict's: 1 - (1 - confidence) / questions asked."""
+    return 1 - (1 - scene.settings.confidence) / len(asked(by_class=scene.by_class))
 
 
 def scored(interval: Interval, why: str = "") -> Score:

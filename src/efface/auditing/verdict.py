@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from efface.auditing.floors import Floors
-from efface.auditing.questions import FEW_STEPS, MEANING, QUESTIONS, Direction, Question
+from efface.auditing.questions import FEW_STEPS, MEANING, Direction, Question, asked
 from efface.auditing.result import Check, Level, Outcome, Score, Verdict
 from efface.auditing.subject import AuditSettings
 
@@ -44,9 +44,7 @@ def checks_against_floor(
         strict: Confidence of a single check.
     """
     found = []
-    for q in QUESTIONS:
-        if q.target == "classes" and not by_class:
-            continue
+    for q in asked(by_class=by_class):
         score = scores[q.measure]
         if q.measure == "ain":
             found.append(_relearning(q, scores, floors, settings, level, strict))
@@ -156,9 +154,7 @@ def checks_against_original(
         by_class: Whether whole classes were forgotten.
     """
     found = []
-    for q in QUESTIONS:
-        if q.target == "classes" and not by_class:
-            continue
+    for q in asked(by_class=by_class):
         score = scores[q.measure]
         if q.key in {"test", "retain"} and score.value is not None and score.original is not None:
             text = f"{_percent(score.value)} against the original's {_percent(score.original)}"
