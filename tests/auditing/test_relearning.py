@@ -3,10 +3,13 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from efface.auditing.relearning import RELEARNING, Relearning, anamnesis_index, relearn
 from efface.errors import InputError
+from efface.models.seeding import seeded
 from efface.run import Run
+from efface.training import Recipe, fit
 
 
 def _state(model):
@@ -68,3 +71,27 @@ def test_bad_input_is_refused(world):
         relearn(world.models["original"], world.split.forget, 95, Run())
     with pytest.raises(InputError, match="at least one step"):
         relearn(world.models["original"], world.split.forget, 0.9, Run(), cap=0)
+
+
+def test_batch_norm_keeps_its_running_statistics(world):
+    """Against full-batch Adam written out, with BatchNorm in eval mode: its statistics would move to one class's."""
+    forget = world.split.forget
+    x, y = forget.tensors()
+    with seeded(2):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 10))
+    model = fit(model, world.split.train, Recipe(lr=0.05, epochs=6, batch_size=64), Run(), stage="train").eval()
+    with torch.no_grad():
+        model[-1].bias[3] -= 12
+    by_hand = copy.deepcopy(model)
+    optimiser = torch.optim.Adam(by_hand.parameters(), lr=0.003)
+    shares = []
+    for _ in range(31):
+        logits = by_hand(x)
+        shares.append(float((logits.argmax(1) == y).double().mean()))
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(logits, y).backward()
+        optimiser.step()
+    found = relearn(model, forget, 1.0, Run(), cap=30, recipe=RELEARNING.but(lr=0.003))
+    assert found.accuracies == pytest.approx(shares[: found.steps + 1], abs=1e-9)
+    assert found.accuracies[0] < 0.1
+    assert found.reached

@@ -209,3 +209,40 @@ def test_floors_stay_within_what_a_score_can_be():
     assert (wide.low, wide.high) == (0, 1)
     # Student's interval is 14.67 -+ 35.7: no fewer than 0 steps, and 50.3 means that 51 may be seen.
     assert (steps.low, steps.high) == (0, 51)
+
+
+SIDES = {
+    "test": ("test_accuracy", "worse", "better"),
+    "retain": ("retain_accuracy", "worse", "better"),
+    "forget": ("forget_accuracy", "over", "left"),
+    "forget-test": ("test_forget_accuracy", "over", "left"),
+    "threshold": ("population_auc", "over", "left"),
+    "confidence": ("forget_shift", "over", "left"),
+    "record": ("rmia_auc", "over", "left"),
+    "probe": ("probe_recall", "over", "left"),
+    "probe-few": ("probe_recall_few", "over", "left"),
+    "separation": ("separation", "over", "left"),
+    "relearn": ("relearn_steps", "left", "over"),
+}
+"""What an answer below and above the retrained model's means, by question."""
+
+
+@pytest.mark.parametrize("level", ["b", "c"])
+@pytest.mark.parametrize("key", SIDES)
+def test_every_question_is_two_sided_at_every_level_with_a_reference(key, level):
+    measure, below, above = SIDES[key]
+    if key == "relearn":
+        floors = Floors({measure: [68.0, 70.0, 71.0, 69.0]})
+        sides = {steps: {"relearn_steps": Score(value=steps, reference=70.0)} for steps in (5.0, 70.0, 400.0)}
+    else:
+        floors = Floors({measure: [0.50, 0.51, 0.49, 0.50]})
+        sides = {value: {measure: _gap(value, value - 0.51, value - 0.49)} for value in (0.1, 0.5, 0.9)}
+    found = [_checks(_scores(**changed), level, floors)[key] for changed in sides.values()]
+    assert [c.outcome for c in found] == ["differs", "alike", "differs"]
+    assert [c.direction for c in found] == [below, "", above]
+
+
+def test_the_questions_asked_are_these():
+    assert set(_checks(_scores())) == set(SIDES)
+    of_items = set(SIDES) - {"forget-test", "probe", "probe-few", "separation"}
+    assert set(_checks(_scores(), by_class=False)) == of_items

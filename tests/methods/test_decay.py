@@ -318,3 +318,17 @@ def test_a_model_without_units_is_refused(digits_data: Data, class_split: Split)
     artifact = prepare(None, Scale(), Split.of(digits_data), Recipe(epochs=0.1), run())
     with pytest.raises(InputError, match="no layer"):
         apply(Decay(fine_tune="none"), artifact, class_split, run())
+
+
+def test_after_n_steps_the_chosen_units_are_what_the_rate_says(
+    networks: dict[str, Artifact], class_split: Split
+) -> None:
+    """W exp(-λ n): the published schedule, through the method and not only through `fade`."""
+    artifact = networks["residual"]
+    made = apply(Decay(fine_tune="none", rate=0.3, steps=4, threshold=0.0), artifact, class_split, run())
+    before, after = artifact.model.state_dict(), made.model.state_dict()
+    changed = {k: where for k, where in moved(before, after).items() if where.any()}
+    assert changed
+    for name, where in changed.items():
+        # four float32 roundings of 6e-8 each
+        torch.testing.assert_close(after[name][where], before[name][where] * math.exp(-1.2), rtol=1e-6, atol=0)

@@ -100,3 +100,22 @@ def test_linear_layers_only_if_asked_and_never_the_head(trained: dict[str, Artif
     only_head = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     with pytest.raises(InputError, match="fine-tune"):
         apply(MSG(), dataclasses.replace(trained["mlp"], model=only_head), item_split, Run(device="cpu"))
+
+
+def test_gradients_are_subtracted_not_added(trained: dict[str, Artifact], item_split: Split) -> None:
+    """Against autograd, on convolutions, where no entry of the mixed gradient is zero and the sum picks others."""
+    run = Run(seed=3, device="cpu")
+    model = trained["cnn"].model.eval()
+    _, chosen = MSG(batch_size=10_000).damage(run.copied(model), item_split, run)
+    kept = item_split.retain.sample(len(item_split.forget), run.generator("msg/retain sample"))
+    weights = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d)]
+    of_retain, of_forget = (
+        torch.autograd.grad(F.cross_entropy(model(x), y), weights)
+        for x, y in (kept.tensors(), item_split.forget.tensors())
+    )
+    assert len(chosen) == len(weights) == 2
+    for where, r, f in zip(chosen, of_retain, of_forget, strict=True):
+        mixed, added = (r - f).abs(), (r + f).abs()
+        assert float(mixed.min()) > 0
+        assert mixed[where].max() <= mixed[~where].min() + 1e-7
+        assert added[where].max() > 2 * added[~where].min()
