@@ -6,7 +6,11 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 # Models this small run faster with one thread per process, and tests use two processes.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all lint bench docs clean
+.PHONY: demo test test-all revisions lint bench docs clean
+
+# What should change no result: `make revisions` compares the working tree with its last commit, and prints nothing.
+OLD ?= HEAD
+NEW ?= .
 
 demo: $(VENV)/.installed
 	$(BIN)/efface demo --out demo --overwrite
@@ -16,6 +20,9 @@ test: $(VENV)/.installed-dev
 
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+revisions: $(VENV)/.installed-dev
+	$(BIN)/python tests/revisions.py $(OLD) $(NEW)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
