@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -32,6 +33,7 @@ DRIVER = HERE.with_name("revisions_driver.py")
 PARTS = ("weights", "audits", "tables")
 WORKING_TREE = "."
 LONGEST = 160
+CONTEXT = 40
 IDENTITIES = ("name", "key", "subject", "id")
 ABSENT = object()
 
@@ -44,7 +46,12 @@ class Difference(NamedTuple):
     new: Any
 
     def __str__(self) -> str:
-        return f"{self.what}: {_short(self.old)} -> {_short(self.new)}"
+        old, new = _text(self.old), _text(self.new)
+        start = 0
+        if max(len(old), len(new)) > LONGEST:  # of two long texts, show where they part
+            alike = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
+            start = max(0, alike - CONTEXT)
+        return f"{self.what}: {_short(old, start)} -> {_short(new, start)}"
 
 
 def main() -> int:
@@ -212,9 +219,13 @@ def _unlike(old: Any, new: Any) -> bool:
     return type(old) is not type(new) or old != new
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _short(text: str, start: int = 0) -> str:
+    end = start + LONGEST
+    return ("…" if start else "") + text[start:end] + ("…" if len(text) > end else "")
 
 
 if __name__ == "__main__":

@@ -59,6 +59,14 @@ def test_a_line_that_one_revision_lacks_does_not_shift_the_others():
     assert told({"md": ["x", "z"]}, {"md": ["x", "y", "z"]}) == ["md, line 2, y: only in NEW, at md, line 2, y"]
 
 
+def test_two_long_texts_are_cut_where_they_part():
+    (line,) = told({"note": "a" * 500 + "old"}, {"note": "a" * 500 + "new" + "b" * 500})
+    assert line.startswith("note: …aaa")
+    assert "aaaold -> …aaa" in line
+    assert "aaanewbbb" in line
+    assert len(line) < 300
+
+
 def test_a_new_key_is_told_once_however_often_it_stands_there():
     old = {kind: {"scores": {"auc": 1}} for kind in "abc"}
     new = {kind: {"scores": {"auc": 1, "tail": 2}} for kind in "abc"}
