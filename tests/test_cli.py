@@ -90,6 +90,21 @@ def test_a_yaml_file_stands_in_for_flags(tmp_path):
     assert "model" in answer.stderr
 
 
+def test_class_means_kept_by_training_forget_without_data(tmp_path):
+    answer = efface_command("train", *SMALL, "--keep", "class-means", "--out", tmp_path / "o")
+    assert answer.status == 0, answer.stderr
+    answer = efface_command(
+        "forget", tmp_path / "o", "--method", "class-means", "--classes", "0", "--out", tmp_path / "f", "-q"
+    )
+    assert answer.status == 0, answer.stderr
+    record = json.loads((tmp_path / "f" / "record.json").read_text())
+    assert any("those of class 0 were removed" in note for note in record["notes"])
+    wrong = efface_command("train", *SMALL, "--keep", "class-mean", "--out", tmp_path / "w")
+    assert wrong.status == 2
+    assert "allowed: class-means" in wrong.stderr
+    assert not (tmp_path / "w").exists()
+
+
 def test_train_continues_from_an_artifact_to_mix_codes_in(tmp_path):
     plain, coded = tmp_path / "plain", tmp_path / "coded"
     assert efface_command("train", *SMALL, "--out", plain).status == 0

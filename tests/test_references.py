@@ -379,6 +379,14 @@ def test_repeats_train_as_a_prepared_original_was_trained(digits, split):
     assert not torch.equal(next(made.model.parameters()), next(prepared.model.parameters()))
 
 
+def test_repeats_keep_what_the_original_kept(digits):
+    kept = verbs.train(MODEL, digits, recipe=RECIPE, keep=["class-means"], device="cpu")
+    split = verbs.split_of(kept, digits, Request(classes=(0,)))
+    made = Repeat(0, 5, "class-means").make(kept, split, Run(seed=5, device="cpu"))
+    assert made.record.parent.kept == ("class-means",)
+    assert made.record.kept == ("class-means",)
+
+
 def test_shadow_models_are_dealt_in_thirds(original, digits, tmp_path):
     items = tuple(range(0, 60, 2))
     made = train_references(

@@ -76,6 +76,7 @@ class Record(BaseModel):
         weights_before: SHA-256 of the weights that the step started from.
         weights_after: SHA-256 of the weights in this artifact.
         memory_after: SHA-256 of its memory as saved; None without one.
+        kept: What its memory holds on request beside what the method left, such as `class-means`.
         parent: The record of the artifact that the step started from.
     """
 
@@ -99,6 +100,7 @@ class Record(BaseModel):
     weights_before: str | None = None
     weights_after: str
     memory_after: str | None = None
+    kept: tuple[str, ...] = ()
     parent: Record | None = None
 
     @property

@@ -68,6 +68,10 @@ def train(
         str | None, typer.Option("--method", help="Prepare for this method, e.g. mnemonic; plain training otherwise.")
     ] = None,
     settings: SetOption = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="WHAT", help="Keep for forgetting: class-means (of every layer's inputs)."),
+    ] = None,
     recipe: Annotated[Path | None, typer.Option("--recipe", help="YAML file with the recipe.")] = None,
     recipe_set: Annotated[
         list[str] | None,
@@ -121,6 +125,8 @@ def train(
 
     check_request_given(references, classes, items, groups, where, request, repeats, shadows)
     if references is not None:
+        if keep:
+            raise InputError("--keep belongs to training an original; a reference keeps nothing")
         if source is None or recipe or recipe_set or model or weights:
             raise InputError("references are trained as an original was: give --from ORIGINAL, no model and no recipe")
         asked = request_of(classes, items, groups, where, request, "")
@@ -164,6 +170,7 @@ def train(
         loaded,
         method=method,
         settings=pairs(settings),
+        keep=keep or (),
         recipe=recipe_of(recipe, pairs(recipe_set), seed, base),
         validation=validation,
         device=device,

@@ -36,6 +36,7 @@ def train(
     *,
     method: str | Method | None = None,
     settings: Mapping[str, Any] | None = None,
+    keep: Sequence[str] = (),
     recipe: Recipe | None = None,
     validation: float = 0.1,
     device: str = "auto",
@@ -49,6 +50,8 @@ def train(
         data: Training and test data.
         method: A method that prepares at training time (its name or an instance); None trains plainly.
         settings: Hyper-parameters of a method given by name.
+        keep: What to keep for forgetting beside what the method leaves: `class-means`, the mean inputs of every layer
+            per class, with which the methods class-means and project-distil need no data of the forgotten class.
         recipe: How to train; the artifact's own, or the default recipe, if not given.
         validation: Fraction of the training data to hold out; an artifact's own value wins.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
@@ -89,7 +92,7 @@ def train(
             network = model
             check_model(network, data.input_shape, len(data.classes))
         split = Split.of(data, validation=validation, seed=recipe.seed)
-    return prepare(chosen, network, split, recipe, run, spec=spec, parent=parent)
+    return prepare(chosen, network, split, recipe, run, spec=spec, parent=parent, keep=keep)
 
 
 def forget(

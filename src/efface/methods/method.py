@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from efface.artifact import Artifact, DataRecord, Record, now, versions, weights_sha256
 from efface.data import Split
 from efface.errors import InputError, NotPreparedError, UnsupportedRequestError
+from efface.mechanisms.class_directions import LayerMeans
+from efface.mechanisms.class_removal import KEPT, keep_class_means, memory_without
 from efface.models.check import check_model
 from efface.models.spec import ModelSpec
 from efface.run import Run
@@ -136,6 +139,7 @@ def prepare(
     *,
     spec: ModelSpec | None = None,
     parent: Artifact | None = None,
+    keep: Sequence[str] = (),
 ) -> Artifact:
     """Train a copy of `model` under a method and return the artifact.
 
@@ -147,10 +151,13 @@ def prepare(
         run: Device, precision, randomness, progress, history.
         spec: How the network was built, for the record.
         parent: The artifact that `model` comes from, if training continues from one.
+        keep: What to keep for forgetting beside what the method leaves: `class-means`.
 
     Raises:
-        InputError: Training diverged or the data does not fit.
+        InputError: Training diverged, the data does not fit, or `keep` names something unknown.
     """
+    if unknown := [name for name in keep if name != KEPT]:
+        raise InputError(f"training cannot keep {', '.join(unknown)}; allowed: {KEPT}")
     before = weights_sha256(model.state_dict())
     warm_up(run)
     started = time.perf_counter()
@@ -158,8 +165,13 @@ def prepare(
     trained, memory = (
         method.train(copied, split, recipe, run) if method else (fit(copied, split.train, recipe, run), {})
     )
-    seconds = time.perf_counter() - started
+    seconds = {"train": time.perf_counter() - started}
     trained.eval()
+    after = weights_sha256(trained.state_dict())
+    if keep:
+        started = time.perf_counter()
+        memory = {**memory, **keep_class_means(trained, split, run, after)}
+        seconds["keep"] = time.perf_counter() - started
     record = Record(
         action="train",
         created=now(),
@@ -170,12 +182,13 @@ def prepare(
         recipe=recipe,
         seed=run.seed,
         device=str(run.device),
-        seconds={"train": seconds},
+        seconds=seconds,
         notes=tuple(run.notes),
         history=tuple(run.history.rows),
         versions=versions(),
         weights_before=before,
-        weights_after=weights_sha256(trained.state_dict()),
+        weights_after=after,
+        kept=tuple(dict.fromkeys(keep)),
         parent=parent.record if parent else None,
     )
     return Artifact(trained, record, memory, parent=parent)
@@ -238,6 +251,7 @@ def forgotten(
     bad = [k for k, v in model.state_dict().items() if v.is_floating_point() and not v.isfinite().all()]
     if bad:
         raise InputError(f"{method.name} made weights that are not finite ({', '.join(bad[:3])}); use smaller steps")
+    memory = memory_without(method.memory_after(artifact, model, split), split, run)
     record = Record(
         action="forget",
         created=now(),
@@ -256,9 +270,10 @@ def forgotten(
         versions=versions(),
         weights_before=weights_sha256(artifact.model.state_dict()),
         weights_after=weights_sha256(model.state_dict()),
+        kept=(KEPT,) if LayerMeans.recalled(memory) else (),
         parent=artifact.record,
     )
-    return Artifact(model, record, method.memory_after(artifact, model, split), parent=artifact)
+    return Artifact(model, record, memory, parent=artifact)
 
 
 def given(model: nn.Module, split: Split, recipe: Recipe, run: Run, *, spec: ModelSpec | None = None) -> Artifact:

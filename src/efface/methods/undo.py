@@ -30,9 +30,10 @@ class Undo(Method):
     min_S KL(softmax(T(x)/t) || softmax(S(x)/t)) [+ CE(y)] over retained data; alpha = 0 is plain distillation, alpha =
     beta = 1 a new network.
 
-    Source: Lee et al., "Distillation Robustifies Unlearning", NeurIPS 2025 (arXiv 2506.06278). As its code: noise=xavier,
-    beta=0.1, alpha .1 to .8, optimiser=adamw, lesson=teacher, distil_on=all, fresh_row=False. Ours, the default: N is
-    the modules' own initialisation, labels too, retained data alone, the forgotten rows drawn anew (biases not lowered).
+    Source: Lee et al., "Distillation Robustifies Unlearning", NeurIPS 2025 (arXiv 2506.06278). Like its code:
+    noise=xavier, beta=0.1, alpha .1 to .8, optimiser=adamw, lesson=teacher, distil_on=all, fresh_row=False. Ours, the
+    default: N is the modules' own initialisation, labels too, retained data alone, the forgotten rows of the head drawn
+    anew and their biases not lowered, which would name the class.
 
     Attributes:
         suppress: What makes T: `mask` (forgotten classes' logits at -inf; items: the original), `none`, or a method.

@@ -113,7 +113,8 @@ class Repeat(_Unlearning):
         for i, step in enumerate(steps):
             method = None if step.method in {"plain", "none"} else make(step.method, step.settings)
             part = run.twin(run.number(f"repeat/training {i}"))
-            twin = prepare(method, model, whole, step.recipe, part, spec=original.record.model, parent=twin)
+            spec = original.record.model
+            twin = prepare(method, model, whole, step.recipe, part, spec=spec, parent=twin, keep=step.kept)
             model = twin.model
         assert twin is not None
         return apply(make(self.method, self.settings), twin, split, run.twin(run.number("repeat/forgetting")))

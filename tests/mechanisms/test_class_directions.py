@@ -1,0 +1,206 @@
+"""Class means and directions: project_distil.md section 5, against means and projections computed the obvious way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from efface.mechanisms.class_directions import Directions, LayerMeans, class_means, directions, take_out, taps
+from efface.models.seeding import seeded
+
+CLASSES = 5
+RETAIN, FORGET = (0, 2, 4), (1, 3)
+
+
+class Block(nn.Module):
+    """A convolution, attention over its positions, and a head."""
+
+    def __init__(self, batch_first: bool = True, width: int = 8) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(2, width, 3, stride=2, padding=1)
+        self.attention = nn.MultiheadAttention(width, 2, batch_first=batch_first)
+        self.head = nn.Linear(width, CLASSES)
+        self.batch_first = batch_first
+
+    def tokens(self, x: Tensor) -> Tensor:
+        return self.stem(x).relu().flatten(2).mT
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = self.tokens(x)
+        t = t if self.batch_first else t.transpose(0, 1)
+        mixed, _ = self.attention(t, t, t, need_weights=False)
+        return self.head(mixed.mean(1 if self.batch_first else 0))
+
+
+def samples(n: int = 40, seed: int = 0, shape: tuple[int, ...] = (2, 6, 6)) -> tuple[Tensor, Tensor]:
+    """Inputs whose mean depends on the class."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % CLASSES
+    centres = torch.randn(CLASSES, *shape, generator=generator)
+    return centres[y] + 0.5 * torch.randn(n, *shape, generator=generator), y
+
+
+def batches(x: Tensor, y: Tensor, size: int = 7) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(x.split(size), y.split(size), strict=True))
+
+
+def patches(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Mean patch of every sample, by torch's own unfolding: (N, G, d)."""
+    found = F.unfold(x, conv.kernel_size, conv.dilation, conv.padding, conv.stride).mean(-1)
+    return found.unflatten(1, (conv.groups, -1))
+
+
+def of_class(values: Tensor, y: Tensor, c: int) -> Tensor:
+    return values[y == c].mean(0)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_convolutions_mean_is_the_mean_patch(groups: int) -> None:
+    with seeded(0):
+        model = nn.Sequential(nn.Conv2d(2, 4, 3, stride=2, padding=1, groups=groups), nn.Flatten(), nn.Linear(36, 5))
+    x, y = samples()
+    means = class_means(model, batches(x, y), range(CLASSES))
+    conv = model[0]
+    assert isinstance(conv, nn.Conv2d)
+    for c in range(CLASSES):
+        torch.testing.assert_close(
+            means.rows("0", [c])[0].float(), of_class(patches(conv, x), y, c), rtol=1e-5, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_attention_is_seen_at_all_four_projections(batch_first: bool) -> None:
+    """The mean output of every projection equals the projection of the mean input, computed outside the layer."""
+    with seeded(0):
+        model = Block(batch_first).eval()
+    x, y = samples()
+    means = class_means(model, batches(x, y), range(CLASSES))
+    assert [t.name for t in taps(model)] == [
+        "stem",
+        *(f"attention.{k}" for k in ("query", "key", "value", "out_proj")),
+        "head",
+    ]
+    with torch.no_grad():
+        t = model.tokens(x)
+        order = t if batch_first else t.transpose(0, 1)
+        mixed, _ = model.attention(order, order, order)
+        out = mixed.mean(1 if batch_first else 0)
+    weight, bias = model.attention.out_proj.weight, model.attention.out_proj.bias
+    for c in range(CLASSES):
+        for side in ("query", "key", "value"):
+            torch.testing.assert_close(
+                means.rows(f"attention.{side}", [c])[0, 0].float(), of_class(t.mean(1), y, c), rtol=1e-5, atol=1e-6
+            )
+        entered = means.rows("attention.out_proj", [c])[0, 0].float()
+        torch.testing.assert_close(weight @ entered + bias, of_class(out, y, c), rtol=1e-4, atol=1e-5)
+
+
+def test_means_do_not_depend_on_batches_and_skip_other_classes() -> None:
+    with seeded(0):
+        model = Block()
+    x, y = samples()
+    whole = class_means(model, [(x, y)], range(CLASSES))
+    parts = class_means(model, batches(x, y, 3), (1, 4))
+    assert parts.classes == (1, 4)
+    for name in whole.of:
+        torch.testing.assert_close(parts.of[name], whole.of[name][[1, 4]], rtol=1e-5, atol=1e-6)
+
+
+def test_check_1_retained_means_are_answered_as_before_and_forgotten_ones_are_not() -> None:
+    with seeded(0):
+        model = Block(width=16)
+    x, y = samples(60)
+    means = class_means(model, batches(x, y), range(CLASSES))
+    found = directions(means, FORGET, RETAIN, ("head",))
+    before = {t.name: model.get_parameter(t.parameter)[t.rows].detach().clone() for t in taps(model)}
+    changed = take_out(model, found, dict.fromkeys(before, 1.0))
+    assert set(changed) == set(before) - {"head"}
+    for tap in taps(model):
+        rows = model.get_parameter(tap.parameter)[tap.rows].detach()
+        if tap.name not in changed:
+            assert torch.equal(rows, before[tap.name])
+            continue
+        flat, old = rows.flatten(1), before[tap.name].flatten(1)
+        for c in RETAIN:
+            mean = means.of[tap.name][c, 0]
+            assert (flat @ mean - old @ mean).norm() < 1e-5 * (old @ mean).norm()
+        for c in FORGET:  # what is left of it is what the retained means span
+            mean = means.of[tap.name][c, 0].double()
+            kept = means.of[tap.name][list(RETAIN), 0].double()
+            within = kept.T @ torch.linalg.lstsq(kept.T, mean).solution
+            torch.testing.assert_close((flat @ mean.float()), (old @ within.float()), rtol=1e-3, atol=1e-4)
+
+
+def test_channel_means_are_taken_out_at_every_place_of_the_kernel() -> None:
+    with seeded(0):
+        conv = nn.Conv2d(6, 7, 3, padding=1)
+    means = LayerMeans(tuple(range(CLASSES)), {"": torch.randn(5, 1, 54, generator=torch.Generator().manual_seed(1))})
+    model = nn.Sequential(conv)
+    means = LayerMeans(means.classes, {"0": means.of[""]})
+    found = directions(means, (1,), RETAIN, (), {"0": 9})
+    channel = means.of["0"][:, 0].unflatten(-1, (6, 9)).mean(-1).double()
+    kept = channel[list(RETAIN)]
+    u = channel[1] - kept.T @ torch.linalg.lstsq(kept.T, channel[1]).solution
+    u = u / u.norm()
+    expected = conv.weight.double() - 0.7 * torch.einsum("ockl,c,d->odkl", conv.weight.double(), u, u)
+    take_out(model, found, {"0": 0.7}, "channel")
+    torch.testing.assert_close(conv.weight.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_check_2_a_mean_in_the_retained_span_gives_no_direction() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.randn(5, 1, 20, generator=generator)
+    mean[1] = 0.3 * mean[0] - 2 * mean[4]
+    found = directions(LayerMeans(tuple(range(5)), {"a": mean}), (1,), RETAIN)
+    assert found.spanned == ("a",)
+    assert not found.of
+
+
+def test_a_layer_no_wider_than_the_retained_classes_is_left_alone() -> None:
+    mean = torch.randn(5, 1, 3, generator=torch.Generator().manual_seed(0))
+    found = directions(LayerMeans(tuple(range(5)), {"a": mean}), (1,), RETAIN)
+    assert found.narrow == ("a",)
+    assert not found.of
+
+
+def test_check_3_several_classes_are_one_joint_projection_in_any_order() -> None:
+    with seeded(0):
+        layer = nn.Linear(20, 6)
+    mean = torch.randn(5, 1, 20, generator=torch.Generator().manual_seed(0))
+    means = LayerMeans(tuple(range(5)), {"0": mean})
+    results = []
+    for order in (FORGET, FORGET[::-1]):
+        model = nn.Sequential(nn.Linear(20, 6))
+        model[0].load_state_dict(layer.state_dict())
+        take_out(model, directions(means, order, RETAIN), {"0": 1.0})
+        results.append(model[0].weight.detach())
+    torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
+    kept, gone = mean[list(RETAIN), 0].double().numpy(), mean[list(FORGET), 0].double().numpy()
+    left = gone - gone @ np.linalg.pinv(kept) @ kept
+    joint = np.eye(20) - np.linalg.pinv(left) @ left
+    expected = torch.from_numpy(layer.weight.detach().double().numpy() @ joint).float()
+    torch.testing.assert_close(results[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_strength_zero_and_frozen_weights_stay_bit_for_bit() -> None:
+    model = nn.Sequential(nn.Linear(20, 6), nn.Linear(20, 6))
+    model[1].weight.requires_grad_(False)
+    before = [layer.weight.detach().clone() for layer in model]
+    u = Directions({name: torch.eye(20, dtype=torch.float64)[None, :, :1] for name in ("0", "1")}, (), ())
+    assert take_out(model, u, {"0": 0.0, "1": 1.0}) == []
+    assert all(torch.equal(layer.weight, b) for layer, b in zip(model, before, strict=True))
+
+
+def test_memory_comes_back_without_the_forgotten_class() -> None:
+    mean = torch.randn(5, 1, 20, generator=torch.Generator().manual_seed(0))
+    means = LayerMeans(tuple(range(5)), {"a": mean}, weights="ab" * 32)
+    back = LayerMeans.recalled({"other": torch.ones(1), **means.without([1, 3]).memory()})
+    assert back is not None
+    assert back.classes == (0, 2, 4)
+    assert back.weights == "ab" * 32
+    assert torch.equal(back.of["a"], mean[[0, 2, 4]])
+    assert LayerMeans.recalled({"other": torch.ones(1)}) is None
+    assert set(LayerMeans.forgotten({"other": torch.ones(1), **means.memory()})) == {"other"}
