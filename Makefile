@@ -6,7 +6,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 # Models this small run faster with one thread per process, and tests use two processes.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all revisions lint bench docs clean
+.PHONY: demo test test-all revisions lint mutate bench docs clean
 
 # What should change no result: `make revisions` compares the working tree with its last commit, and prints nothing.
 OLD ?= HEAD
@@ -28,6 +28,16 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# make mutate PATH=src/efface/auditing/verdict.py: which changes to a file do its tests not notice? (tests/mutation.md)
+# PATH names the file here; commands get the usual search path instead.
+ifeq ($(origin PATH),command line)
+MUTATED := $(PATH)
+override PATH := /usr/local/bin:/usr/bin:/bin
+endif
+mutate: $(VENV)/.installed-dev
+	$(if $(MUTATED),,$(error Say what to mutate: make mutate PATH=src/efface/auditing/verdict.py))
+	$(BIN)/python tests/mutate.py $(MUTATED) $(ARGS)
 
 bench: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/run.py
