@@ -246,3 +246,197 @@ def test_the_questions_asked_are_these():
     assert set(_checks(_scores())) == set(SIDES)
     of_items = set(SIDES) - {"forget-test", "probe", "probe-few", "separation"}
     assert set(_checks(_scores(), by_class=False)) == of_items
+
+
+def test_a_finding_says_the_value_what_was_expected_and_what_passes_as_noise():
+    found = _checks(_scores(forget_accuracy=_gap(0.4, 0.3, 0.5, 0.1), separation=_gap(2.5, 1.0, 1.4, 1.3)))
+    assert found["forget"].finding == (
+        "40.0 %, expected 0.0 %; gap 30.0 points to 50.0 points, up to 2.0 points passes as noise; "
+        "knowledge of the forget data is left"
+    )
+    assert found["separation"].finding.startswith("2.50, expected 1.30; gap 1.00 to 1.40, up to 0.26 passes as noise; ")
+    assert (
+        found["test"].finding
+        == "95.0 %, expected 95.0 %; gap -1.0 points to 1.0 points, up to 2.0 points passes as noise"
+    )
+    assert found["relearn"].finding == "70 steps against the retrained model's 70 (a factor of 2 passes as noise)"
+
+
+def test_a_finding_of_level_c_says_where_one_more_retrained_model_would_be():
+    floors = Floors({"forget_accuracy": [0.4, 0.6], "relearn_steps": [68.0, 70.0, 71.0, 69.0]})
+    found = _checks(_scores(forget_accuracy=_gap(0.75, 0.2, 0.3)), "c", floors)
+    # Two values: mean 0.5, and a Student's interval at 99 % that reaches beyond what a share can be.
+    assert found["forget"].finding == "75.0 %, expected 50.0 %, one more retrained model 0.0 % to 100.0 %"
+    # Mean 69.5, standard deviation 1.29; t of 3 degrees at 99 % is 5.84: 69.5 -+ 8.43, rounded outwards.
+    steps = "70 steps against the retrained model's 70, further retrained models 61 to 78"
+    assert found["relearn"].finding == steps
+    unknown = _checks(_scores(forget_accuracy=_gap(0.75, 0.2, 0.3)), "c", Floors({"relearn_steps": [70.0]}))
+    assert unknown["forget"].finding == "75.0 %, expected 50.0 %; its spread over retrained models is not known"
+    assert unknown["relearn"].finding.endswith(
+        "steps against the retrained model's 70; its spread over retrained models is not known"
+    )
+    assert unknown["relearn"].outcome == "not assessed"
+
+
+def test_what_lies_exactly_on_the_border_passes():
+    alike = {
+        c.outcome
+        for low, high in ((0.02, 0.5), (-0.5, -0.02))
+        for c in [_checks(_scores(forget_accuracy=_gap(0.5, low, high)))["forget"]]
+    }
+    assert alike == {"alike"}
+    floors = Floors({"relearn_steps": [68.0, 70.0, 71.0, 69.0], "forget_accuracy": [0.4, 0.6]})
+    for steps in (61.0, 78.0):
+        found = _checks(_scores(relearn_steps=Score(value=steps, reference=70.0)), "c", floors)["relearn"]
+        assert found.outcome == "alike"
+    for value, low, high in ((1.0, 0.3, 0.7), (0.0, -0.7, -0.3)):
+        assert _checks(_scores(forget_accuracy=_gap(value, low, high)), "c", floors)["forget"].outcome == "alike"
+    # (3 + 3) / (9 + 3) is one half, (21 + 3) / (9 + 3) is two.
+    for steps in (3.0, 21.0):
+        assert _checks(_scores(relearn_steps=Score(value=steps, reference=9.0)))["relearn"].outcome == "alike"
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_level_c_needs_both_the_band_and_the_gap(sign):
+    floors = Floors({"forget_accuracy": [0.50, 0.52, 0.48, 0.51]})
+
+    def outcome(away, near, far):
+        low, high = sorted((sign * near, sign * far))
+        return _checks(_scores(forget_accuracy=_gap(0.5 + sign * away, low, high)), "c", floors)["forget"].outcome
+
+    assert outcome(0.3, 0.2, 0.4) == "differs"
+    assert outcome(0.01, 0.005, 0.015) == "alike"  # a gap that is no chance, but within the spread of retrained models
+    assert outcome(0.3, 0.0, 0.6) == "alike"  # outside of it, but perhaps by the draw of records
+    assert outcome(0.3, -0.1, 0.6) == "alike"
+
+
+@pytest.mark.parametrize("end", ["gap", "gap_low", "gap_high"])
+def test_a_gap_without_an_end_is_not_assessed(end):
+    found = _checks(_scores(forget_accuracy=_gap(0.5, 0.3, 0.5).model_copy(update={end: None})))["forget"]
+    assert (found.outcome, found.finding) == ("not assessed", "there is nothing to compare it with")
+
+
+def test_relearning_without_the_steps_of_either_model_is_not_assessed():
+    reason = Score.missing("left out")
+    for steps, ain, finding in (
+        (Score(value=70.0), Score.missing("no retrained model"), "no retrained model"),
+        (reason, Score(value=1.0), "left out"),
+    ):
+        found = _checks(_scores(relearn_steps=steps, ain=ain))["relearn"]
+        assert (found.outcome, found.finding) == ("not assessed", finding)
+    capped = {
+        "relearn_steps": Score(value=100, reference=100.0),
+        "ain": Score(value=1.0, why="at least: x; at most: y"),
+    }
+    assert _checks(_scores(**capped))["relearn"].finding == (
+        "neither it nor the retrained model relearned within 100 steps"
+    )
+
+
+ENSEMBLES = {
+    "lira_accuracy": "Can an attacker with many models tell unlearned from retrained, record by record (U-LiRA)?",
+    "thirds_accuracy": "Can it tell unlearned from never seen records, with shadow models of its own (RULI)?",
+    "quality": "Does any attack per record tell them apart (forgetting quality F)?",
+    "klom_forget": "Are the margins distributed as those of retrained models (KLoM)?",
+}
+
+
+@pytest.mark.parametrize("key", ENSEMBLES)
+def test_scores_of_a_method_are_asked_about_where_they_were_measured(key):
+    def check(value, **changed):
+        score = Score(value=value, floor=0.5, floor_low=0.4, floor_high=0.6).model_copy(update=changed)
+        return _checks(_scores(**{key: score}))[key.replace("_", "-")]
+
+    unlike = 0.3 if key == "quality" else 0.7
+    found = check(unlike)
+    assert (found.outcome, found.direction, found.question) == ("differs", "unlike", ENSEMBLES[key])
+    assert found.measure == key
+    assert found.finding == f"{unlike:.3f}, retrained against retrained 0.400 to 0.600; it is not what retraining gives"
+    for value in (0.4, 0.6, 1 - unlike):
+        passed = check(value)
+        assert (passed.outcome, passed.direction) == ("alike", "")
+    for end in ("floor_low", "floor_high"):
+        unknown = check(unlike, **{end: None})
+        assert (unknown.outcome, unknown.finding) == ("not assessed", "the floor is not known")
+    assert check(unlike, floor_low=None, why="two models").finding == "two models"
+    assert key.replace("_", "-") not in _checks(_scores())
+
+
+def test_level_a_asks_each_question_of_what_it_knows():
+    known = {"value": 0.5, "low": 0.4, "high": 0.6}
+    scores = _scores(
+        **{k: Score(**known, original=0.99) for k in ("test_accuracy", "retain_accuracy", "rmia_auc")},
+        **{k: Score(**known) for k in ("forget_accuracy", "test_forget_accuracy")},
+        probe_recall=Score.missing("no layer"),
+    )
+    found = {c.key: c for c in checks_against_original(scores, SETTINGS, by_class=True)}
+    assert set(found) == set(SIDES)
+    for key in ("test", "retain"):
+        assert (found[key].outcome, found[key].direction) == ("differs", "worse")
+        assert found[key].finding == "50.0 % against the original's 99.0 %; usefulness was lost"
+    for key in ("forget", "forget-test"):
+        assert (found[key].outcome, found[key].direction) == ("differs", "left")
+        assert found[key].finding.startswith("50.0 %; a model that never saw the classes never answers them; knowledge")
+    assert found["record"].finding == "only a retrained model shows what is normal"
+    assert found["probe"].finding == "no layer"
+    assert {found[k].outcome for k in set(found) - {"test", "retain", "forget", "forget-test"}} == {"not assessed"}
+    # Of items, a retrained model may well answer the records: nothing is known about them.
+    of_items = {c.key: c for c in checks_against_original(scores, SETTINGS, by_class=False)}
+    assert set(of_items) == set(SIDES) - {"forget-test", "probe", "probe-few", "separation"}
+    assert of_items["forget"].outcome == "not assessed"
+
+
+def test_level_a_passes_what_lies_exactly_on_the_border():
+    scores = _scores(
+        test_accuracy=Score(value=0.5, low=0.4, high=0.75 - 0.02, original=0.75),
+        retain_accuracy=Score(value=0.5, original=0.99),
+        forget_accuracy=Score(value=0.5, low=0.02, high=0.6),
+        test_forget_accuracy=Score(value=0.5),
+    )
+    found = {c.key: c for c in checks_against_original(scores, SETTINGS, by_class=True)}
+    for key in ("test", "retain", "forget", "forget-test"):
+        assert (found[key].outcome, found[key].direction) == ("alike", "")
+
+
+def _made(outcome, direction="", key="k"):
+    return Check(key=key, question="Is it?", outcome=outcome, finding="found so", measure="tow", direction=direction)
+
+
+def test_headlines_and_sentences_word_by_word():
+    b = "Level (b), compared with one retrained model: how much retrained models differ among themselves is not known. "
+    a = "Level (a), no retrained model to compare with: sanity checks only. "
+    alike, missing = _made("alike"), _made("not assessed", key="m")
+    both = [_made("differs", d) for d in ("better", "unlike", "worse", "over", "left")]
+    found = conclude("b", "x", both)
+    assert found.headline == b + (
+        "'x' differs from a model retrained without the data: knowledge of the forget data is left; the forget data "
+        "is rejected more than by a model that never saw it (over-unlearned), which betrays it too; usefulness was lost; "
+        "it is not what retraining gives; it is more accurate than a retrained model, so it is not what retraining gives."
+    )
+    assert found.sentences == ("Is it? found so.",) * 5
+    assert found.control is None
+    found = conclude("a", "x", [_made("differs", "left"), alike])
+    assert found.headline == a + "'x' differs from what it should be: knowledge of the forget data is left."
+    assert found.sentences == ("Is it? found so.",)
+    found = conclude("a", "x", [alike, missing])
+    assert found.headline == a + ("Whether 'x' has forgotten was not assessed; the sanity checks found nothing wrong.")
+    assert found.sentences == ("Not assessed: Is it? (found so)",)
+    found = conclude("b", "x", [alike, _made("alike", key="l"), missing], [alike])
+    assert found.headline == b + (
+        "No difference was found between 'x' and retraining in what was measured, but 1 of 3 questions were not "
+        "assessed."
+    )
+    assert found.sentences == ("No difference in: k, l.", "Not assessed: Is it? (found so)")
+    found = conclude("b", "x", [alike], [alike])
+    assert found.headline == b + (
+        "No difference was found between 'x' and a model retrained without the data, but none is found for the "
+        "original either: these checks cannot tell here whether anything was forgotten."
+    )
+    assert found.control is False
+    found = conclude("b", "x", [alike], [_made("differs", "left"), _made("differs", "left", "l"), missing])
+    assert found.headline == b + "No difference was found between 'x' and a model retrained without the data."
+    assert found.sentences == (
+        "No difference in: k.",
+        "The same checks tell the original from the retrained model by: k, l.",
+    )
+    assert found.control is True
