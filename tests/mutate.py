@@ -32,7 +32,7 @@ use_git_change_detection = false
 
 
 def related(source: Path) -> list[str]:
-    """Return the test files of a source file: its mirror, and all that import it; else those of its room."""
+    """Return the test files of a source file: its mirror and those of its room that import it; else who imports it."""
     module = ".".join(source.with_suffix("").parts[1:])
     package, _, name = module.rpartition(".")
     imports = re.compile(
@@ -42,8 +42,10 @@ def related(source: Path) -> list[str]:
     )
     room = Path("tests", *source.parts[2:-1])
     files = sorted(p.relative_to(ROOT) for p in (ROOT / "tests").rglob("test_*.py"))
-    found = [p for p in files if p.stem == f"test_{name}" or imports.search((ROOT / p).read_text())]
-    return [str(p) for p in found or [p for p in files if p.is_relative_to(room)]]
+    importing = [p for p in files if imports.search((ROOT / p).read_text())]
+    mirrors = [p for p in files if p.stem == f"test_{name}"]
+    near = [p for p in files if p in mirrors or (p in importing and p.parent == room)]
+    return [str(p) for p in near or importing or [p for p in files if p.is_relative_to(room)]]
 
 
 def mutmut(folder: Path, *arguments: str, shown: bool = False) -> str:

@@ -95,3 +95,27 @@ def test_batch_norm_keeps_its_running_statistics(world):
     assert found.accuracies == pytest.approx(shares[: found.steps + 1], abs=1e-9)
     assert found.accuracies[0] < 0.1
     assert found.reached
+
+
+def test_a_target_that_is_met_exactly_is_reached(world):
+    forget = world.split.forget
+    held = relearn(world.models["retrained"], forget, 0.0, Run())
+    assert (held.steps, held.reached, held.accuracies) == (0, True, (0.0,))
+    whole = relearn(world.models["original"], forget.take([0, 1, 2]), 1.0, Run())
+    assert (whole.steps, whole.reached) == (0, True)
+
+
+def test_at_most_a_hundred_steps_unless_told(world):
+    still = RELEARNING.but(lr=0)
+    assert relearn(world.models["retrained"], world.split.forget.take([0, 1]), 1.0, Run(), recipe=still).steps == 100
+    assert relearn(world.models["retrained"], world.split.forget, 1.0, Run(), cap=1).steps == 1
+    with pytest.raises(InputError, match=r"target is 1\.5"):
+        relearn(world.models["retrained"], world.split.forget, 1.5, Run())
+
+
+def test_accuracy_is_read_on_the_watched_part(world):
+    """It is trained on the forget records and watched on others, which it knows already, or never will."""
+    forget, retain = world.split.forget, world.split.retain
+    assert relearn(world.models["retrained"], forget, 0.95, Run(), watched=retain).steps == 0
+    found = relearn(world.models["retrained"], forget, 1.0, Run(), watched=retain, cap=5)
+    assert found.accuracies[0] > 0.95

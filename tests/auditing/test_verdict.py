@@ -410,8 +410,9 @@ def test_headlines_and_sentences_word_by_word():
     found = conclude("b", "x", both)
     assert found.headline == b + (
         "'x' differs from a model retrained without the data: knowledge of the forget data is left; the forget data "
-        "is rejected more than by a model that never saw it (over-unlearned), which betrays it too; usefulness was lost; "
-        "it is not what retraining gives; it is more accurate than a retrained model, so it is not what retraining gives."
+        "is rejected more than by a model that never saw it (over-unlearned), which betrays it too; usefulness was "
+        "lost; it is not what retraining gives; it is more accurate than a retrained model, so it is not what "
+        "retraining gives."
     )
     assert found.sentences == ("Is it? found so.",) * 5
     assert found.control is None

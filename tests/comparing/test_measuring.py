@@ -88,3 +88,31 @@ def test_relearning_aims_five_points_below_the_original() -> None:
     assert found == {"relearn": steps}
     assert steps > 10
     assert measure(original, original, split, Run(device="cpu"), ("relearning",)) == {"relearn": 0}
+
+
+def confused() -> nn.Module:
+    """Answer class 1 where class 2 is, and right elsewhere."""
+    model = nearest()
+    with torch.no_grad():
+        model[1].weight[1] += model[1].weight[2]
+        model[1].weight[2] = 0
+    return model
+
+
+def test_training_accuracies_are_percentages_of_what_is_drawn() -> None:
+    split = Split.of(planted(), Request(classes=(0,)))
+    found = measure(confused(), nearest(), split, Run(device="cpu"), ("accuracy",))
+    assert (found["RA"], found["FA"]) == (50, 100)
+    other = Split.of(planted(), Request(classes=(2,)))
+    assert measure(confused(), nearest(), other, Run(device="cpu"), ("accuracy",))["FA"] == 0
+    few = []
+    for seed in range(6):
+        torch.manual_seed(0)
+        twice = [
+            measure(confused(), nearest(), split, Run(device="cpu", seed=seed), ("accuracy",), sampled=5)["RA"]
+            for _ in range(2)
+        ]
+        assert twice[0] == twice[1]
+        few.append(twice[0])
+    assert all(x % 20 == 0 for x in few)
+    assert len(set(few)) > 1
