@@ -1,0 +1,176 @@
+"""Rows of methods and settings, measured on held-out training data beside retrained models; nothing reads test data.
+
+Run: python experiments/switches.py PLAN.yaml DATA WORK
+Writes results/NAME/results.csv (one row per class and row of the plan) and table.md beside the plan.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pandas as pd
+import torch
+import yaml
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+import efface
+from efface import verbs
+from efface.artifact import Artifact
+from efface.auditing.relearning import relearn
+from efface.data import Part, Split, load
+from efface.errors import InputError
+from efface.models.head import head, penultimate
+from efface.models.predictions import accuracy, logits
+from efface.models.spec import ModelSpec
+from efface.references import load_references
+from efface.request import Request
+from efface.run import Run
+from efface.training import Recipe
+
+CAP = 100
+
+
+def original_of(plan: dict, data: efface.Data, work: Path) -> Artifact:
+    """Train the plan's original, or load it."""
+    folder = work / f"original-{plan['seed']}"
+    if not folder.is_dir():
+        recipe = Recipe(**plan["recipe"], seed=plan["seed"])
+        verbs.train(ModelSpec(**plan["model"]), data, recipe=recipe, device="cpu").save(folder)
+    return Artifact.load(folder)
+
+
+def shortened(original: Artifact, epochs: float | None) -> Artifact:
+    """Return the original as if its recipe had had fewer epochs: for retraining for as long as a method takes."""
+    if epochs is None:
+        return original
+    recipe = original.record.recipe.but(epochs=epochs)
+    return dataclasses.replace(original, record=original.record.model_copy(update={"recipe": recipe}))
+
+
+def recall(model: nn.Module, split: Split, per_class: int, draws: int) -> float:
+    """Recall of held-out records of the class by logistic regression on standardised inputs of the head."""
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    unseen = penultimate(model, split.validation_forget.batches(512))
+    whole = split.forget.joined(split.retain)
+    for _ in range(draws):
+        chosen = torch.cat(
+            [
+                torch.from_numpy(whole.of_class(c).sample(per_class, generator).indices)
+                for c in (*split.forget_classes, *split.retain_classes)
+            ]
+        )
+        seen = penultimate(model, Part("probe", split.data.train, chosen.numpy()).batches(512))
+        scale = StandardScaler().fit(seen.features.numpy())
+        probe = LogisticRegression(max_iter=300).fit(scale.transform(seen.features.numpy()), seen.labels.numpy())
+        answers = probe.predict(scale.transform(unseen.features.numpy()))
+        found.append(float((answers == unseen.labels.numpy()).mean()))
+    return sum(found) / len(found)
+
+
+def mass(model: nn.Module, part: Part, kept: list[int]) -> Tensor:
+    """Return softmax over the kept classes (N, kept)."""
+    return logits(model, part)[:, kept].double().softmax(1)
+
+
+def js(p: Tensor, q: Tensor) -> float:
+    """Return the mean Jensen-Shannon divergence, in [0, 1]."""
+    m = (p + q) / 2
+    each = (torch.special.xlogy(p, p / m) + torch.special.xlogy(q, q / m)).nan_to_num(0).sum(1) / 2
+    return float(each.mean() / torch.tensor(2.0).log())
+
+
+def measured(model: nn.Module, original: nn.Module, references: list[nn.Module], split: Split, run: Run) -> dict:
+    """Return what one model does, on training and held-out data alone."""
+    kept = list(split.retain_classes)
+    gone = list(split.forget_classes)
+    forget = split.forget.sample(1000, run.generator("switches/forget"))
+    _, layer = head(model, torch.zeros(2, *split.data.input_shape))
+    bias, norm = layer.bias.detach(), layer.weight.detach().norm(dim=1)
+    target = accuracy(original, forget) - 0.05
+    others = [mass(r, forget, kept) for r in references if r is not model]
+    steps = relearn(model, split.forget, target, run.twin(), cap=CAP, watched=forget)
+    return {
+        "kept held-out": 100 * accuracy(model, split.validation_retain),
+        "kept training": 100 * accuracy(model, split.retain.sample(10_000, run.generator("switches/retain"))),
+        "forgotten held-out": 100 * accuracy(model, split.validation_forget),
+        "recall from 10": 100 * recall(model, split, 10, 10),
+        "recall from 200": 100 * recall(model, split, 200, 1),
+        "JS of mass": js(mass(model, forget, kept), torch.stack(others).mean(0)),
+        "relearning steps": steps.steps,
+        "bias z": float((bias[gone] - bias[kept].mean()).div(bias[kept].std()).mean()),
+        "norm z": float((norm[gone] - norm[kept].mean()).div(norm[kept].std()).mean()),
+    }
+
+
+def main(plan_file: str, root: str, folder: str) -> None:
+    """Run the plan, skipping what is in results.csv already."""
+    torch.set_num_threads(1)
+    plan = yaml.safe_load(Path(plan_file).read_text(encoding="utf-8"))
+    work, out = Path(folder), Path(plan_file).parent / "results" / plan["name"]
+    out.mkdir(parents=True, exist_ok=True)
+    data = load(plan["data"]["source"], None if plan["data"]["source"] == "digits" else Path(root))
+    original = original_of(plan, data, work)
+    file = out / "results.csv"
+    rows = pd.read_csv(file).to_dict("records") if file.is_file() else []
+    for c in plan["classes"]:
+        request = Request.of(classes=[c])
+        there = work / f"references-{plan['seed']}-{c}"
+        verbs.train_references(original, data, request, plan["references"], there, workers=1, device="cpu")
+        references = [r.model for r in load_references(there)]
+        split = verbs.split_of(original, data, request).only(("forget", "retain", "validation"), "this table")
+        run = Run(seed=plan["seed"], device="cpu")
+
+        def add(label: str, model: nn.Module, seconds: float, c: int = c, split: Split = split, run: Run = run,
+                references: list[nn.Module] = references) -> None:  # fmt: skip
+            scores = measured(model, original.model, references, split, run)
+            rows.append({"row": label, "class": c, "seconds": seconds, "refused": ""} | scores)
+            pd.DataFrame(rows).to_csv(file, index=False, float_format="%.4f")
+            print(label, c, {k: round(v, 3) for k, v in rows[-1].items() if isinstance(v, float)}, flush=True)
+
+        done = {r["row"] for r in rows if r["class"] == c}
+        if "original" not in done:
+            add("original", original.model, 0.0)
+        for i, reference in enumerate(load_references(there)):
+            if f"retrained {i}" not in done:
+                add(f"retrained {i}", references[i], reference.record.seconds["forget"])
+        for row in plan["rows"]:
+            if row["label"] in done:
+                continue
+            start, settings = shortened(original, row.get("epochs")), row.get("settings")
+            try:
+                made = verbs.forget(start, data, request, method=row["method"], settings=settings, device="cpu")
+            except InputError as error:
+                rows.append({"row": row["label"], "class": c, "refused": str(error)})
+                continue
+            add(row["label"], made.model, made.record.seconds["forget"])
+    write_table(pd.DataFrame(rows), out / "table.md", plan)
+
+
+def write_table(frame: pd.DataFrame, path: Path, plan: dict) -> None:
+    """Write one line per row of the plan, with the classes side by side."""
+    columns = [c for c in frame.columns if c not in {"row", "class", "refused"}]
+    lines = [
+        f"Means over classes {', '.join(map(str, plan['classes']))} of one original (seed {plan['seed']}); the spread of the"
+        " retrained models is theirs. Training and held-out training data only. Written by experiments/switches.py.",
+        "",
+        "| row | " + " | ".join(columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    frame["row"] = frame["row"].str.replace(r"^retrained \d+$", "retrained", regex=True)
+    for label in dict.fromkeys(frame["row"]):
+        part = frame[frame["row"] == label]
+        if label == "retrained":
+            cells = [f"{part[c].min():.3g} to {part[c].max():.3g}" for c in columns]
+        else:
+            cells = [" / ".join(f"{v:.4g}" for v in part[c]) for c in columns]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
