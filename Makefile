@@ -44,6 +44,7 @@ bench: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/catalogue.py
+	$(BIN)/python docs/research.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Efface needs Python 3.11 to 3.13, this is %s; set PYTHON=python3.12" % sys.version.split()[0])'
