@@ -94,8 +94,8 @@ def write_table(frame: pd.DataFrame, path: Path, plan: dict) -> None:
     titles = "row", "audits", "forgotten", "useful", "both", "kept test accuracy", "time, median", "what differs"
     lines = [
         f"Level (c) audits, {plan['references']} retrained models a class; seeds {seeds}; classes {classes}.",
-        "Passed: forgotten (every question but use is alike), useful (accuracy on kept records), both. Time: a share of",
-        "the first reference's, on one thread of a shared machine. In brackets the number of audits in which a question",
+        "Passed: forgotten (every question but use is alike), useful (accuracy on kept records), both. Time: share of",
+        "the first reference's, on one thread of a shared machine. In brackets: in how many audits a question",
         "differs, and its side. Written by experiments/audits/audits.py.",
         "",
         "| " + " | ".join(titles) + " |",
