@@ -159,6 +159,16 @@ def test_check_2_a_mean_in_the_retained_span_gives_no_direction() -> None:
     assert not found.of
 
 
+def test_what_is_left_by_noise_is_no_direction() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.randn(5, 1, 20, generator=generator)
+    within = 0.3 * mean[0] - 2 * mean[4]
+    for share, found_there in ((1e-4, False), (1e-2, True)):
+        mean[1] = within + share * within.norm() * F.normalize(torch.randn(1, 20, generator=generator))
+        found = directions(LayerMeans(tuple(range(5)), {"a": mean}), (1,), RETAIN)
+        assert ("a" in found.of) is found_there
+
+
 def test_a_layer_no_wider_than_the_retained_classes_is_left_alone() -> None:
     mean = torch.randn(5, 1, 3, generator=torch.Generator().manual_seed(0))
     found = directions(LayerMeans(tuple(range(5)), {"a": mean}), (1,), RETAIN)
