@@ -11,7 +11,7 @@ from measure import Benchmark
 from strokes import strokes
 
 import efface
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.auditing.result import Audit
 from efface.references import References, train_references
 

@@ -63,12 +63,13 @@ def _one(name: str) -> dict[str, object]:
     from torch import device, nn
 
     import efface
+    from efface.artifact.case import given
     from efface.data import Split
+    from efface.methods.applying import apply, prepare
     from efface.methods.catalogue import make, methods
-    from efface.methods.method import apply, given, prepare
-    from efface.models.seeding import seeded
-    from efface.run import Run
-    from efface.training import warm_up
+    from efface.running.run import Run
+    from efface.running.seeding import seeded
+    from efface.training.loop import warm_up
 
     data = efface.load_data("digits")
     split = Split.of(data, efface.Request(classes=(0,)))

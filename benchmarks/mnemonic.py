@@ -12,10 +12,10 @@ from fisher import loop_of_batch_one
 from measure import Benchmark
 from torch import Tensor, nn
 
-from efface.methods.mnemonic import Mnemonic
+from efface.methods.mnemonic.mnemonic import Mnemonic
 from efface.models import resnet18
-from efface.models.torchvision_compat import import_torchvision
-from efface.run import Run
+from efface.running.extras import import_torchvision
+from efface.running.run import Run
 
 LAMBDA_1, LAMBDA_2 = 1e-5, 1e4
 GFLOP_PER_CODE = 2 * 3 * 1.8  # multiply-adds of ResNet-18 at 224 px, forward and backward, as floating-point operations

@@ -10,17 +10,18 @@ import torch
 from measure import Benchmark
 from strokes import strokes
 
-from efface.artifact import Artifact
-from efface.auditing.outputs import logits_of
+from efface.artifact.artifact import Artifact
+from efface.artifact.case import given
 from efface.data import Data, Split
-from efface.methods.method import apply, given
+from efface.methods.applying import apply
 from efface.methods.retrain import Retrain
 from efface.models import lenet5
+from efface.models.predictions import logits_of
 from efface.references import train_references
 from efface.references.backends import cores
 from efface.request import Request
-from efface.run import Run
-from efface.training import Recipe
+from efface.running.run import Run
+from efface.training.recipe import Recipe
 
 MODELS = 64
 TIMED = 8  # of the naive way: the models are alike, so a few tell the time of all

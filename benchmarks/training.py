@@ -10,8 +10,9 @@ from torch import nn
 
 from efface.data import ArraySamples, Data, Split
 from efface.models import mlp, resnet18
-from efface.run import Run
-from efface.training import Recipe, fit
+from efface.running.run import Run
+from efface.training.loop import fit
+from efface.training.recipe import Recipe
 
 RECIPE = Recipe(lr=0.01, momentum=0.9, weight_decay=5e-4, epochs=1, batch_size=128)
 

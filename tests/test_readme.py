@@ -11,10 +11,11 @@ import torch
 from torch.utils.data import Dataset
 
 from efface.data import load
-from efface.models.seeding import seeded
-from efface.models.torchvision_compat import import_torchvision
-from efface.run import Run
-from efface.training import Recipe, fit
+from efface.running.extras import import_torchvision
+from efface.running.run import Run
+from efface.running.seeding import seeded
+from efface.training.loop import fit
+from efface.training.recipe import Recipe
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from efface.errors import InputError, nearest
-from efface.settings import checked, read, read_mapping
-from efface.training import Recipe
+from efface.files import checked, read, read_mapping
+from efface.training.recipe import Recipe
 
 
 def written(tmp_path: Path, text: str) -> Path:

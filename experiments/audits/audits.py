@@ -17,12 +17,12 @@ import yaml
 from switches import original_of, shortened
 
 import efface
-from efface import verbs
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import load
 from efface.errors import InputError
 from efface.references import load_references
 from efface.request import Request
+from efface.verbs import train as verbs
 
 USE = {"test", "retain"}
 SCORES = ("test_accuracy", "retain_accuracy", "forget_accuracy", "probe_recall_few", "separation", "relearn_steps")

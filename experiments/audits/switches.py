@@ -18,9 +18,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 import efface
-from efface import verbs
-from efface.artifact import Artifact
-from efface.auditing.relearning import relearn
+from efface.artifact.artifact import Artifact
+from efface.auditing.scores.relearning import relearn
 from efface.data import Part, Split, load
 from efface.errors import InputError
 from efface.models.head import head, penultimate
@@ -28,8 +27,9 @@ from efface.models.predictions import accuracy, logits
 from efface.models.spec import ModelSpec
 from efface.references import load_references
 from efface.request import Request
-from efface.run import Run
-from efface.training import Recipe
+from efface.running.run import Run
+from efface.training.recipe import Recipe
+from efface.verbs import train as verbs
 
 CAP = 100
 

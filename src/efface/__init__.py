@@ -11,32 +11,31 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Artifact": "efface.artifact",
+    "Artifact": "efface.artifact.artifact",
     "Audit": "efface.auditing.result",
     "Data": "efface.data",
     "InputError": "efface.errors",
     "ModelSpec": "efface.models.spec",
-    "Recipe": "efface.training",
+    "Recipe": "efface.training.recipe",
     "Request": "efface.request",
-    "Run": "efface.run",
+    "Run": "efface.running.run",
     "Split": "efface.data",
-    "audit": "efface.verbs",
-    "compare": "efface.comparing",
-    "forget": "efface.verbs",
+    "audit": "efface.verbs.audit",
+    "compare": "efface.verbs.compare",
+    "forget": "efface.verbs.forget",
     "load_data": "efface.data:load",
     "load_references": "efface.references",
-    "train": "efface.verbs",
+    "train": "efface.verbs.train",
     "train_references": "efface.references",
-    "verify": "efface.verifying",
+    "verify": "efface.verbs.verify",
     "write_report": "efface.report:write",
 }
 
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
-    from efface.artifact import Artifact as Artifact
+    from efface.artifact.artifact import Artifact as Artifact
     from efface.auditing.result import Audit as Audit
-    from efface.comparing import compare as compare
     from efface.data import Data as Data
     from efface.data import Split as Split
     from efface.data import load as load_data  # noqa: F401
@@ -46,12 +45,13 @@ if TYPE_CHECKING:
     from efface.references import train_references as train_references
     from efface.report import write as write_report  # noqa: F401
     from efface.request import Request as Request
-    from efface.run import Run as Run
-    from efface.training import Recipe as Recipe
-    from efface.verbs import audit as audit
-    from efface.verbs import forget as forget
-    from efface.verbs import train as train
-    from efface.verifying import verify as verify
+    from efface.running.run import Run as Run
+    from efface.training.recipe import Recipe as Recipe
+    from efface.verbs.audit import audit as audit
+    from efface.verbs.compare import compare as compare
+    from efface.verbs.forget import forget as forget
+    from efface.verbs.train import train as train
+    from efface.verbs.verify import verify as verify
 
 
 def __getattr__(name: str) -> object:

@@ -7,9 +7,9 @@ from torch import nn
 from efface.auditing import answers as module
 from efface.auditing.answers import Answers
 from efface.auditing.assess import assess
-from efface.auditing.outputs import logits_of
 from efface.errors import InputError
-from efface.run import Run
+from efface.models.predictions import logits_of
+from efface.running.run import Run
 
 
 class Counted(nn.Sequential):
@@ -63,7 +63,13 @@ def test_an_audit_with_kept_answers_says_the_same(world, tmp_path, monkeypatch):
     settings = {"split": world.split, "candidate": "logit mask", "references": world.retrained(4)}
     plain = assess(world.models, run=Run(), **settings)
     first = assess(world.models, run=Run(), **settings, answers=Answers(tmp_path))
-    monkeypatch.setattr(module, "logits_of", lambda *_, **__: pytest.fail("a further model was asked again"))
+    ask, further = module.checked_logits, {id(m) for m in settings["references"]}
+
+    def not_again(model, part, **kwargs):
+        assert id(model) not in further, "a further model was asked again"
+        return ask(model, part, **kwargs)
+
+    monkeypatch.setattr(module, "checked_logits", not_again)
     again = assess(world.models, run=Run(), **settings, answers=Answers(tmp_path))
     assert plain.rows == first.rows == again.rows
     assert plain.verdict == again.verdict
@@ -83,3 +89,11 @@ def test_a_row_of_the_same_weights_that_computes_something_else_is_asked_itself(
     found = assess(models, run=Run(), candidate="muted", **settings)
     assert found.row("muted").scores["forget_accuracy"].value == 0
     assert found.row("original").scores["forget_accuracy"].value > 0.9
+
+
+def test_unusable_answers_are_refused_with_the_models_name(world):
+    broken = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with torch.no_grad():
+        broken[1].weight[0, 30] = torch.nan
+    with pytest.raises(InputError, match="logits of the candidate on the test"):
+        module.checked_logits(broken, world.split.test_forget, name="the candidate")

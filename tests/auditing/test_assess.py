@@ -6,17 +6,16 @@ import torch
 from torch import nn
 
 from efface.auditing.assess import assess
-from efface.auditing.intervals import paired_gap
-from efface.auditing.measures import MEASURES
+from efface.auditing.catalogue import MEASURES
+from efface.auditing.measures.intervals import paired_gap
 from efface.auditing.result import Audit
-from efface.auditing.subject import AuditSettings
+from efface.auditing.settings import AuditSettings
 from efface.data import Split, load
 from efface.errors import InputError
 from efface.request import Request
-from efface.run import Run
-from efface.training import fit
-
-from .conftest import RECIPE, masked, trained
+from efface.running.run import Run
+from efface.training.loop import fit
+from tests.world import RECIPE, masked, trained
 
 
 def _outcomes(audit):

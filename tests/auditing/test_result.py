@@ -4,8 +4,9 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from efface.auditing.measures import MEASURES
-from efface.auditing.result import Audit, Exposed, Plots, Row, Score, Verdict
+from efface.auditing.catalogue import MEASURES
+from efface.auditing.result import Audit, Exposed, Plots, Row, Verdict
+from efface.auditing.scores.score import Score
 
 
 def _audit(**changes):

@@ -1,9 +1,11 @@
 import pytest
 import torch
 
-from efface.auditing.scores import membership_scores, rmia_records
-from efface.auditing.subject import AuditSettings, Scene, Subject
-from efface.run import Run
+from efface.auditing.answers import Subject
+from efface.auditing.records import Scene
+from efface.auditing.scores.membership import membership_scores, rmia_records
+from efface.auditing.settings import AuditSettings
+from efface.running.run import Run
 
 
 class Planted(Subject):

@@ -3,10 +3,11 @@ import math
 import pytest
 import torch
 
+from efface.auditing.catalogue import MEASURES
 from efface.auditing.floors import Floors
-from efface.auditing.measures import MEASURES
-from efface.auditing.result import Check, Score
-from efface.auditing.subject import AuditSettings
+from efface.auditing.result import Check
+from efface.auditing.scores.score import Score
+from efface.auditing.settings import AuditSettings
 from efface.auditing.verdict import LEVELS, checks_against_floor, checks_against_original, conclude
 
 SETTINGS = AuditSettings()

@@ -9,7 +9,7 @@ from torch.func import functional_call, jacrev, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from efface.curvature.jacobian import Linearisation
-from efface.models.seeding import seeded
+from efface.running.seeding import seeded
 
 
 def strided_cnn() -> nn.Module:

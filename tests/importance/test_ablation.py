@@ -11,7 +11,7 @@ from torch import nn
 from efface.errors import InputError
 from efface.importance import Unit, ablation_importance, unit_list, zeroed
 from efface.models import lenet5, resnet18
-from efface.models.torchvision_compat import import_torchvision
+from efface.running.extras import import_torchvision
 from tests.cases import NAMES, case
 
 

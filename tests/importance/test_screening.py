@@ -5,14 +5,7 @@ import torch
 from torch import nn
 
 from efface.errors import InputError
-from efface.importance import (
-    Unit,
-    ablation_importance,
-    overlap,
-    screened_importance,
-    screening_scores,
-    unit_list,
-)
+from efface.importance import Unit, ablation_importance, overlap, screened_importance, screening_scores, unit_list
 from tests.cases import case
 
 

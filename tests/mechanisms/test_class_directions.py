@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efface.mechanisms.class_directions import Directions, LayerMeans, class_means, directions, take_out, taps
-from efface.models.seeding import seeded
+from efface.running.seeding import seeded
 
 CLASSES = 5
 RETAIN, FORGET = (0, 2, 4), (1, 3)

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from efface.data import ArraySamples, Part
 from efface.mechanisms.repair import lesson_loss, masked_teacher, pushed, repair, statistics_anew
-from efface.run import Run
-from efface.training import Recipe
+from efface.running.run import Run
+from efface.training.recipe import Recipe
 from tests.methods.conftest import small_cnn
 
 

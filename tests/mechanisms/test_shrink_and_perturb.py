@@ -15,7 +15,7 @@ from efface.mechanisms.shrink_and_perturb import (
     shrink_and_perturb,
 )
 from efface.models.reset import reset
-from efface.run import Run
+from efface.running.run import Run
 from tests.methods.conftest import small_cnn, small_mlp
 
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Data, Part, Split, load
-from efface.methods.method import prepare
-from efface.models.seeding import seeded
+from efface.methods.applying import prepare
 from efface.models.spec import ModelSpec, build
 from efface.request import Request
-from efface.run import Run
-from efface.training import Recipe
+from efface.running.run import Run
+from efface.running.seeding import seeded
+from efface.training.recipe import Recipe
 
 RECIPE = Recipe(lr=0.1, epochs=8, batch_size=64, weight_decay=5e-4)
 MLP_SPEC = ModelSpec(build="mlp", arguments={"hidden": [64], "activation": "relu"})

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from efface.artifact import Artifact
-from efface.curvature.dampening import quantile_of_ratios
+from efface.artifact.artifact import Artifact
 from efface.data import Data, Split
 from efface.errors import InputError
+from efface.mechanisms.dampening import quantile_of_ratios
+from efface.methods.applying import apply
 from efface.methods.catalogue import make
-from efface.methods.method import apply
 from efface.request import Request
-from efface.run import Run
+from efface.running.run import Run
 from tests.methods.conftest import accuracy
 
 

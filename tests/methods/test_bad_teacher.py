@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import ArraySamples, Data, Split
 from efface.errors import InputError
 from efface.mechanisms.distillation import kl
+from efface.methods.applying import apply
 from efface.methods.bad_teacher import BadTeacher
-from efface.methods.method import apply
 from efface.models.predictions import accuracy, logits
 from efface.models.reset import reset
 from efface.request import Request
-from efface.run import Run
+from efface.running.run import Run
 
 
 def run(seed: int = 1) -> Run:

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError
+from efface.methods.applying import apply
 from efface.methods.boundary_expand import BoundaryExpand
-from efface.methods.method import apply
 from efface.models.predictions import accuracy
-from efface.run import Run
+from efface.running.run import Run
 from tests.methods.conftest import small_mlp
 
 

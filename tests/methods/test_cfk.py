@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError
+from efface.methods.applying import apply
 from efface.methods.cfk import CFk
 from efface.methods.fine_tune import FineTune
-from efface.methods.method import apply
-from efface.run import Run
+from efface.running.run import Run
 from tests.methods.conftest import accuracy
 
 

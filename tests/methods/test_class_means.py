@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Data, Split
 from efface.errors import DataAccessError, InputError, NotPreparedError
 from efface.mechanisms.class_directions import LayerMeans, class_means
+from efface.methods.applying import apply, prepare
 from efface.methods.class_means import ClassMeans
 from efface.methods.fine_tune import FineTune
-from efface.methods.method import apply, prepare
-from efface.models.seeding import seeded
 from efface.request import Request
-from efface.run import Run
+from efface.running.run import Run
+from efface.running.seeding import seeded
 from tests.methods.conftest import MLP_SPEC, RECIPE, accuracy, logits, small_cnn, small_mlp
 
 

@@ -15,13 +15,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from efface.artifact import Artifact, weights_sha256
+from efface.artifact.artifact import Artifact
+from efface.artifact.record import weights_sha256
 from efface.data import ArraySamples, Augment, Data, Split
 from efface.errors import DataAccessError, InputError, NotPreparedError, UnsupportedRequestError
+from efface.methods.applying import apply, prepare
 from efface.methods.catalogue import describe, make, methods
-from efface.methods.method import Method, apply, prepare
+from efface.methods.method import Method
 from efface.request import Request
-from efface.run import Run
+from efface.running.run import Run
 from tests.methods.conftest import MLP_SPEC, RECIPE, logits, small_cnn, small_mlp
 
 ITEMS: list[int] = np.sort(np.random.default_rng(0).choice(1347, 60, replace=False)).tolist()

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError
+from efface.methods.applying import apply
 from efface.methods.catalogue import make
 from efface.methods.ct import CT, transpose_kernels
-from efface.methods.method import apply
-from efface.models.seeding import seeded
-from efface.run import Run
+from efface.running.run import Run
+from efface.running.seeding import seeded
 from tests.methods.conftest import accuracy
 
 

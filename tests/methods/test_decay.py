@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import ArraySamples, Data, Part, Split
 from efface.errors import InputError
 from efface.importance import Unit, ablation_importance, unit_list
+from efface.methods.applying import apply, prepare
 from efface.methods.decay import Decay, fade
-from efface.methods.method import apply, prepare
-from efface.models.seeding import seeded
 from efface.request import Request
-from efface.run import Run
-from efface.training import Recipe
+from efface.running.run import Run
+from efface.running.seeding import seeded
+from efface.training.recipe import Recipe
 from tests.methods.conftest import accuracy
 
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Augment, Data, Split
+from efface.methods.applying import apply, prepare
 from efface.methods.delete import DELETE, masked_softmax
 from efface.methods.logit_mask import LogitMask
-from efface.methods.method import apply, prepare
 from efface.models.head import head
 from efface.request import Request
-from efface.run import Run
+from efface.running.run import Run
 from tests.methods.conftest import RECIPE, accuracy, logits, small_cnn
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError
+from efface.methods.applying import apply
 from efface.methods.euk import EUk
-from efface.methods.method import apply
-from efface.run import Run
+from efface.running.run import Run
 from tests.methods.conftest import accuracy
 
 INSIDE = {"4.weight", "5.weight", "5.bias", "9.weight", "9.bias"}

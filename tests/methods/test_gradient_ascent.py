@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
+from efface.methods.applying import apply
 from efface.methods.gradient_ascent import GradientAscent
-from efface.methods.method import apply
-from efface.run import Run
+from efface.running.run import Run
 from tests.methods.conftest import accuracy
 
 

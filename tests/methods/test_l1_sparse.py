@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import ArraySamples, Split
 from efface.errors import InputError
+from efface.methods.applying import apply
 from efface.methods.catalogue import make
 from efface.methods.l1_sparse import L1Sparse, prune_smallest
-from efface.methods.method import apply
-from efface.run import Run
-from efface.training import fit
+from efface.running.run import Run
+from efface.training.loop import fit
 from tests.methods.conftest import accuracy
 
 

@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from efface.artifact import Artifact
-from efface.curvature.dampening import loss_free
+from efface.artifact.artifact import Artifact
+from efface.artifact.case import given
 from efface.data import Data, Split
 from efface.errors import InputError
+from efface.mechanisms.dampening import loss_free
+from efface.methods.applying import apply
 from efface.methods.catalogue import make
-from efface.methods.method import apply, given
-from efface.run import Run
-from efface.training import Recipe
+from efface.running.run import Run
+from efface.training.recipe import Recipe
 from tests.methods.conftest import accuracy
 
 

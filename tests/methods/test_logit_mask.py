@@ -10,16 +10,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Data, Split
 from efface.errors import InputError
+from efface.methods.applying import apply
 from efface.methods.catalogue import make
 from efface.methods.delete import masked_softmax
 from efface.methods.logit_mask import LogitMask
-from efface.methods.method import apply
 from efface.models.head import penultimate
 from efface.request import Request
-from efface.run import Run
+from efface.running.run import Run
 from tests.methods.conftest import accuracy, logits
 
 

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError
-from efface.methods.method import apply
+from efface.methods.applying import apply
 from efface.methods.msg import MSG
-from efface.run import Run
+from efface.running.run import Run
 from tests.methods.conftest import accuracy
 
 

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
-from efface.methods.method import apply
+from efface.methods.applying import apply
 from efface.methods.neg_grad_plus import NegGradPlus
-from efface.run import Run
-from efface.training import endless, fit
+from efface.running.run import Run
+from efface.training.loop import endless, fit
 from tests.methods.conftest import accuracy
 
 

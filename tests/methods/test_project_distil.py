@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Data, Split
 from efface.errors import DataAccessError, InputError
+from efface.methods.applying import apply, prepare
 from efface.methods.class_means import ClassMeans
-from efface.methods.method import apply, prepare
 from efface.methods.project_distil import ProjectDistil
 from efface.models.reset import reset
-from efface.run import Run
+from efface.running.run import Run
 from tests.methods.conftest import MLP_SPEC, RECIPE, accuracy, logits, small_mlp
 
 STILL = ProjectDistil(strength=0.0, alpha=0.0, epochs=0.0)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from torch.nn import functional as F
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Data, Split
 from efface.errors import DataAccessError, InputError
+from efface.methods.applying import apply
 from efface.methods.catalogue import make
-from efface.methods.method import apply
 from efface.methods.random_labels import RandomLabels
 from efface.request import Request
-from efface.run import Run
+from efface.running.run import Run
 from tests.methods.conftest import accuracy, logits
 
 

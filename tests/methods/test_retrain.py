@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import ArraySamples, Split
-from efface.methods.method import apply
+from efface.methods.applying import apply
 from efface.methods.retrain import Retrain
 from efface.models.reset import reset
-from efface.run import Run
-from efface.training import fit
+from efface.running.run import Run
+from efface.training.loop import fit
 from tests.methods.conftest import accuracy
 
 

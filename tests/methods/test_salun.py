@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Part, Split
 from efface.errors import InputError
+from efface.methods.applying import apply
 from efface.methods.catalogue import make
 from efface.methods.logit_mask import LogitMask
-from efface.methods.method import apply
 from efface.methods.random_labels import RandomLabels
 from efface.methods.retrain import Retrain
 from efface.methods.salun import SalUn, saliency_mask, shrink_smallest
 from efface.models.head import penultimate
-from efface.run import Run
+from efface.running.run import Run
 from tests.methods.conftest import accuracy
 
 

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import ArraySamples, Data, Split
 from efface.errors import InputError
 from efface.mechanisms.distillation import kl
-from efface.methods.method import apply
+from efface.methods.applying import apply
 from efface.methods.scrub import SCRUB, rewound
 from efface.models.predictions import accuracy
 from efface.request import Request
-from efface.run import Run
+from efface.running.run import Run
 
 
 def run() -> Run:

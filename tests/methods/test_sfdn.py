@@ -8,18 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
+from efface.artifact.case import given
 from efface.curvature.fisher import fisher_diagonal
-from efface.curvature.scrubbing import NoiseRule, add_noise, information
 from efface.data import Data, Split
 from efface.errors import InputError
+from efface.mechanisms.fisher_noise import NoiseRule, add_noise, information
+from efface.methods.applying import apply, prepare
 from efface.methods.catalogue import make
-from efface.methods.method import apply, given, prepare
 from efface.methods.sfdn import SFDN
 from efface.models.head import features
-from efface.models.seeding import seeded
-from efface.run import Run
-from efface.training import Recipe
+from efface.running.run import Run
+from efface.running.seeding import seeded
+from efface.training.recipe import Recipe
 from tests.methods.conftest import accuracy, logits, small_mlp
 
 

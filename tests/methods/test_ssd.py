@@ -10,18 +10,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from efface.artifact import Artifact
-from efface.curvature.contrast import batches, contrast
-from efface.curvature.dampening import dampen, norm_parameters
+from efface.artifact.artifact import Artifact
+from efface.artifact.case import given
 from efface.curvature.fisher import fisher_diagonal
 from efface.data import Data, Part, Split
 from efface.errors import InputError
+from efface.mechanisms.dampening import dampen, norm_parameters
+from efface.mechanisms.fisher_contrast import batches, contrast
+from efface.methods.applying import apply, prepare
 from efface.methods.catalogue import make
-from efface.methods.method import apply, given, prepare
-from efface.models.seeding import seeded
 from efface.request import Request
-from efface.run import Run
-from efface.training import Recipe
+from efface.running.run import Run
+from efface.running.seeding import seeded
+from efface.training.recipe import Recipe
 from tests.methods.conftest import RECIPE, accuracy, small_cnn
 
 

@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from efface.artifact import Artifact
-from efface.auditing.probe import few_record_probe
+from efface.artifact.artifact import Artifact
+from efface.auditing.measures.probe import few_record_probe
 from efface.data import ArraySamples, Data, Split
 from efface.errors import DataAccessError, InputError
-from efface.methods.method import apply
+from efface.methods.applying import apply
 from efface.methods.retrain import Retrain
 from efface.methods.undo import Undo
 from efface.models.head import penultimate
 from efface.models.reset import reset
 from efface.request import Request
-from efface.run import Run
+from efface.running.run import Run
 from tests.methods.conftest import accuracy, logits
 
 

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Data, Split
 from efface.errors import UnsupportedRequestError
-from efface.mechanisms.noise import class_noise
-from efface.methods.method import apply
+from efface.mechanisms.class_noise import class_noise
+from efface.methods.applying import apply
 from efface.methods.unsir import UNSIR
 from efface.models.batch_norm import batch_norms
 from efface.request import Request
-from efface.run import Run
+from efface.running.run import Run
 from tests.methods.conftest import accuracy
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
-from efface.methods.method import apply
+from efface.methods.applying import apply
 from efface.methods.weight_distance import WeightDistance
-from efface.run import Run
+from efface.running.run import Run
 from tests.methods.conftest import accuracy
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from efface.errors import InputError
 from efface.models import all_cnn, features, head, lenet5, mlp, penultimate, resnet18
-from efface.models.torchvision_compat import import_timm, import_torchvision
+from efface.running.extras import import_timm, import_torchvision
 
 
 def numbers(*shape, seed=0):

@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from efface.artifact import DataRecord, Record
-from efface.auditing.measures import MEASURES
-from efface.auditing.result import Audit, Check, Exposed, Histogram, Plots, Row, Score, Verdict
+from efface.artifact.record import DataRecord, Record
+from efface.auditing.catalogue import MEASURES
+from efface.auditing.result import Audit, Check, Exposed, Histogram, Plots, Row, Verdict
+from efface.auditing.scores.score import Score
 from efface.request import Request
-from efface.training import Recipe
+from efface.training.recipe import Recipe
 
 ROWS = ("original", "retrained", "fine-tuned", "logit mask", "mnemonic")
 UNMEASURED = {"lira_accuracy": "needs many models", "lira_auc": "needs many models", "rmia_tpr": "too few records"}

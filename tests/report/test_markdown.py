@@ -1,6 +1,7 @@
 import re
 
-from efface.report import markdown, words
+from efface.report import format as words
+from efface.report import markdown
 
 EVIL = "<script>alert(1)</script> | **x** [y](http://z) \n# `c`"
 

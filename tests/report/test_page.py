@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from efface.auditing.measures import MEASURES
-from efface.report import html, words
+from efface.auditing.catalogue import MEASURES
+from efface.report import format as words
+from efface.report import html
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 

@@ -9,25 +9,29 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from efface.auditing.answers import Answers
-from efface.auditing.ensembles import Thirds, ensemble_scores, thirds_scores
-from efface.auditing.exposure import most_exposed
-from efface.auditing.feature_scores import cost_scores, probe_gaps, probe_scores, relearned, relearning_scores
+from efface.auditing.answers import Answers, Subject, checked_logits
+from efface.auditing.catalogue import MEASURES
+from efface.auditing.exposed import most_exposed
 from efface.auditing.floors import Floors
-from efface.auditing.measures import MEASURES
-from efface.auditing.outputs import logits_of
-from efface.auditing.pictures import plots
-from efface.auditing.relearning import Relearning
-from efface.auditing.result import Audit, Level, Row, Score
-from efface.auditing.scores import agreement_scores, membership_scores, utility_scores
-from efface.auditing.scoring import Scores, strict
-from efface.auditing.subject import AuditSettings, Scene, Subject
-from efface.auditing.utility import confusion
+from efface.auditing.measures.accuracy import confusion
+from efface.auditing.measures.ain import Relearning
+from efface.auditing.plots import plots
+from efface.auditing.records import Scene
+from efface.auditing.result import Audit, Level, Row
+from efface.auditing.scores.agreement import agreement_scores
+from efface.auditing.scores.cost import cost_scores
+from efface.auditing.scores.ensembles import Thirds, ensemble_scores, thirds_scores
+from efface.auditing.scores.features import probe_gaps, probe_scores
+from efface.auditing.scores.membership import membership_scores
+from efface.auditing.scores.relearning import relearned, relearning_scores
+from efface.auditing.scores.score import Score, Scores, strict
+from efface.auditing.scores.utility import utility_scores
+from efface.auditing.settings import AuditSettings
 from efface.auditing.verdict import LEVELS, LIMITS, checks_against_floor, checks_against_original, conclude
 from efface.data.split import Split
 from efface.errors import InputError, nearest
 from efface.models.reset import reset
-from efface.run import Run
+from efface.running.run import Run
 
 __all__ = ["LEAST_REFERENCES", "assess"]
 
@@ -208,7 +212,7 @@ def _random_twin(original: Subject) -> Tensor | str:
         twin = reset(original.model, original.scene.run.number("audit/random twin"))
     except InputError as error:
         return str(error)
-    return logits_of(twin, original.scene.parts["forget"], name="the random twin")
+    return checked_logits(twin, original.scene.parts["forget"], name="the random twin")
 
 
 def _add_floors(

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from efface.auditing.intervals import Interval, prediction_interval
-from efface.auditing.measures import MEASURES
-from efface.auditing.result import Score
-from efface.auditing.scoring import Scores
+from efface.auditing.catalogue import MEASURES
+from efface.auditing.measures.intervals import Interval, prediction_interval
+from efface.auditing.scores.score import Score, Scores
 
 __all__ = ["Floors", "clip"]
 

@@ -2,98 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from efface.auditing.measures import MEASURES, Measure
+from efface.auditing.catalogue import MEASURES, Measure
+from efface.auditing.scores.score import Frozen, Number, Score
 
-__all__ = [
-    "Audit",
-    "Check",
-    "Exposed",
-    "Histogram",
-    "Level",
-    "Plots",
-    "Row",
-    "Score",
-    "Verdict",
-]
+__all__ = ["Audit", "Check", "Exposed", "Histogram", "Level", "Plots", "Row", "Verdict"]
 
 Level = Literal["a", "b", "c"]
+
 Outcome = Literal["alike", "differs", "not assessed"]
 
 
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-Number = Annotated[float | None, BeforeValidator(_finite)]
-"""A finite number, or None: JSON knows neither NaN nor infinity."""
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Score(_Frozen):
-    """One number with what is needed to read it.
-
-    Attributes:
-        value: The score; None when not assessed.
-        low: Lower end of its 95 % interval; None where there is none.
-        high: Upper end.
-        floor: The same score for retrained against retrained models; None with fewer than two of them.
-        floor_low: Lower end of where another retrained model would score.
-        floor_high: Upper end.
-        original: The same score for the original model; None in its own row or where not measured.
-        reference: The same score for the retrained model; None without one.
-        gap: This score minus the retrained model's on the same records; None where it is not compared.
-        gap_low: Lower end of the gap's interval, over records (simultaneous over the verdict's checks).
-        gap_high: Upper end.
-        status: Whether it was measured.
-        why: Why not, or what to know when reading it (sub-sample, cap, least false-positive rate).
-    """
-
-    value: Number = None
-    low: Number = None
-    high: Number = None
-    floor: Number = None
-    floor_low: Number = None
-    floor_high: Number = None
-    original: Number = None
-    reference: Number = None
-    gap: Number = None
-    gap_low: Number = None
-    gap_high: Number = None
-    status: Literal["measured", "not assessed"] = "measured"
-    why: str = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_number_no_measurement(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or given.get("status") == "not assessed":
-            return given
-        value = given.get("value")
-        if value is None or (isinstance(value, float) and not math.isfinite(value)):
-            what = "no value was given" if value is None else f"the value came out as {value}"
-            why = "; ".join(x for x in (given.get("why", ""), what) if x)
-            return {**given, "value": None, "status": "not assessed", "why": why}
-        return given
-
-    @classmethod
-    def missing(cls, why: str) -> Score:
-        """Return a score that was not assessed, saying why."""
-        return cls(status="not assessed", why=why)
-
-    @property
-    def measured(self) -> bool:
-        """Whether there is a value."""
-        return self.status == "measured"
-
-
-class Row(_Frozen):
+class Row(Frozen):
     """The scores of one model.
 
     Attributes:
@@ -109,7 +32,7 @@ class Row(_Frozen):
         return self.scores[key]
 
 
-class Check(_Frozen):
+class Check(Frozen):
     """One question of the verdict.
 
     Attributes:
@@ -129,7 +52,7 @@ class Check(_Frozen):
     direction: Literal["", "left", "over", "worse", "better", "unlike"] = ""
 
 
-class Verdict(_Frozen):
+class Verdict(Frozen):
     """The conclusion, never above its level of evidence.
 
     Attributes:
@@ -150,7 +73,7 @@ class Verdict(_Frozen):
     control: bool | None = None
 
 
-class Exposed(_Frozen):
+class Exposed(Frozen):
     """One forget record that the candidate treats unlike a model that never saw it.
 
     Attributes:
@@ -172,7 +95,7 @@ class Exposed(_Frozen):
     measure: str
 
 
-class Histogram(_Frozen):
+class Histogram(Frozen):
     """Margins of one model on one part.
 
     Attributes:
@@ -188,7 +111,7 @@ class Histogram(_Frozen):
     counts: tuple[int, ...]
 
 
-class Plots(_Frozen):
+class Plots(Frozen):
     """Arrays for figures.
 
     Attributes:
@@ -210,7 +133,7 @@ class Plots(_Frozen):
     history: tuple[dict[str, Number | str], ...] = ()
 
 
-class Audit(_Frozen):
+class Audit(Frozen):
     """Everything that was measured, at which level, and what follows.
 
     Attributes:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from efface.auditing.floors import Floors
 from efface.auditing.questions import FEW_STEPS, MEANING, Direction, Question, asked
-from efface.auditing.result import Check, Level, Outcome, Score, Verdict
-from efface.auditing.subject import AuditSettings
+from efface.auditing.result import Check, Level, Outcome, Verdict
+from efface.auditing.scores.score import Score
+from efface.auditing.settings import AuditSettings
 
 __all__ = ["LEVELS", "LIMITS", "checks_against_floor", "checks_against_original", "conclude"]
 

@@ -12,11 +12,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from efface.errors import InputError
+from efface.files import read
 from efface.methods.catalogue import make
 from efface.models.spec import ModelSpec
 from efface.request import Request
-from efface.settings import read
-from efface.training import Recipe
+from efface.training.recipe import Recipe
 
 __all__ = ["Cell", "Entry", "Plan", "Preparation", "Source", "read_plan"]
 

@@ -10,10 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from efface.curvature.cores import LayerWork, each_on_one_core, shared_out
-from efface.curvature.ranks import Ranks, reduced
-from efface.curvature.recording import Recorder, trainable
-from efface.curvature.samples import (
+from efface.curvature.chunks import (
     MEMORY,
     Batches,
     Chunk,
@@ -24,9 +21,12 @@ from efface.curvature.samples import (
     require_finite,
     require_labels,
 )
-from efface.curvature.squares import PieceOfSums, SquareSums, functional_blocks, layer_blocks, target_losses
-from efface.curvature.weights import Chosen, Weights, WeightVectors
+from efface.curvature.layers_on_cores import LayerWork, each_on_one_core, shared_out
+from efface.curvature.recording import Recorder, trainable
+from efface.curvature.sample_weights import Chosen, Weights, WeightVectors
+from efface.curvature.squared_gradients import PieceOfSums, SquareSums, functional_blocks, layer_blocks, target_losses
 from efface.errors import InputError, nearest
+from efface.running.ranks import Ranks, reduced
 
 __all__ = ["Estimator", "FisherDiagonal", "fisher_diagonal", "passes"]
 

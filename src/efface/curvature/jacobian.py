@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.func import jacrev, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from efface.curvature.closed_forms import Outer
+from efface.curvature.chunks import require_eval
+from efface.curvature.layer_gradients import Outer
 from efface.curvature.recording import Recorder, trainable
-from efface.curvature.samples import require_eval
-from efface.curvature.squares import layer_blocks
+from efface.curvature.squared_gradients import layer_blocks
 from efface.models.functional import call_with
 
 __all__ = ["Linearisation"]

@@ -9,11 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from efface.curvature.closed_forms import conv_patches
-from efface.curvature.fisher import Estimator, passes
-from efface.curvature.ranks import Ranks, reduced
-from efface.curvature.recording import Recorder
-from efface.curvature.samples import (
+from efface.curvature.chunks import (
     MEMORY,
     Batches,
     ChunkSize,
@@ -23,8 +19,12 @@ from efface.curvature.samples import (
     require_finite,
     require_labels,
 )
-from efface.curvature.squares import target_losses
+from efface.curvature.fisher import Estimator, passes
+from efface.curvature.layer_gradients import conv_patches
+from efface.curvature.recording import Recorder
+from efface.curvature.squared_gradients import target_losses
 from efface.errors import InputError, nearest
+from efface.running.ranks import Ranks, reduced
 
 __all__ = ["KroneckerFactors", "Sharing", "kfac", "precondition"]
 

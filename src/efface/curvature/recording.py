@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from efface.curvature.closed_forms import closed_form
+from efface.curvature.layer_gradients import closed_form
 from efface.errors import InputError
 
 __all__ = ["Recorder", "Visit", "trainable"]

@@ -9,8 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
+from efface.data.data import Data
 from efface.data.part import Part
-from efface.data.sources import Data
 from efface.errors import DataAccessError, InputError
 from efface.request import Request, Resolved
 

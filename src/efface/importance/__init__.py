@@ -1,7 +1,7 @@
 """What a unit of a network is worth: exact ablation, fast, and cheap scores that screen for it."""
 
 from efface.importance.ablation import Importance, ablation_importance
-from efface.importance.scores import Score, screening_scores
+from efface.importance.first_order import Score, screening_scores
 from efface.importance.screening import Screening, overlap, screened_importance
 from efface.importance.units import Granularity, Unit, unit_list, zeroed
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from efface.curvature.ranks import Ranks, reduced
-from efface.curvature.samples import MEMORY, Batches, ChunkSize, chunks, require_eval, require_finite, require_labels
+from efface.curvature.chunks import MEMORY, Batches, ChunkSize, chunks, require_eval, require_finite, require_labels
 from efface.errors import InputError
 from efface.importance.effects import Effects
 from efface.importance.routes import Routes
 from efface.importance.units import Granularity, Unit, unit_layer, unit_list
+from efface.running.ranks import Ranks, reduced
 
 __all__ = ["Importance", "ablation_importance"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from efface.curvature.ranks import Ranks, reduced
+from efface.running.ranks import Ranks, reduced
 
 __all__ = ["Effects"]
 

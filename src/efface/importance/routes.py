@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from efface.importance.effects import Effects
 from efface.importance.graph import CannotCutError, Graph
-from efface.importance.naive import naive_effects
 from efface.importance.prefix import Prefix
 from efface.importance.sweep import LayerSweep
 from efface.importance.units import Unit
+from efface.importance.zero_and_restore import naive_effects
 
 __all__ = ["Routes"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from efface.curvature.samples import MEMORY, Batches
+from efface.curvature.chunks import MEMORY, Batches
 from efface.errors import InputError
 from efface.importance.ablation import Importance, ablation_importance
-from efface.importance.scores import Score, screening_scores
+from efface.importance.first_order import Score, screening_scores
 from efface.importance.units import Granularity, Unit, unit_list
 
 __all__ = ["Screening", "overlap", "screened_importance"]

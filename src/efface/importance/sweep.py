@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx.node import Node
 
-from efface.curvature.closed_forms import conv_patches
+from efface.curvature.layer_gradients import conv_patches
+from efface.importance.channels import Channels, Region
 from efface.importance.effects import Effects
 from efface.importance.graph import CannotCutError, Graph
-from efface.importance.region import Channels, Region
 from efface.importance.units import Unit
 
 __all__ = ["LayerSweep"]

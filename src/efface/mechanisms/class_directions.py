@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efface.curvature.closed_forms import conv_patches
+from efface.curvature.layer_gradients import conv_patches
 from efface.models.mode import evaluating
 
 __all__ = ["Convolutions", "Directions", "LayerMeans", "Tap", "class_means", "directions", "take_out", "taps"]

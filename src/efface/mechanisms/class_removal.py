@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.curvature.fisher import fisher_diagonal
 from efface.data.part import Part
 from efface.data.split import Split
@@ -17,7 +17,7 @@ from efface.errors import InputError, NotPreparedError
 from efface.mechanisms.class_directions import Convolutions, LayerMeans, class_means, directions, take_out, taps
 from efface.mechanisms.shrink_and_perturb import by_depth, redraw_rows, require_reset
 from efface.models.head import head
-from efface.run import Run
+from efface.running.run import Run
 
 __all__ = [
     "KEPT",

@@ -1,170 +1,132 @@
-"""Mnemonic codes at work: what a model makes of them, the direction that forgets some, and the choice of a step."""
+"""Training data in which some images are replaced by their class's mnemonic code."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from efface.curvature import fisher_diagonal
+from efface.data.augment import Augment
+from efface.data.part import Part
+from efface.errors import InputError
 
-__all__ = ["Codes", "Standing", "best_cell", "fisher_ratio", "move", "standing", "step_size"]
+__all__ = ["CodeValues", "CodedPart", "draw_codes"]
 
-_FLOOR = 1e-16  # added to both sums of squares, as in the official code
-_CHUNK = 256  # codes per forward pass
-
-
-class Codes(NamedTuple):
-    """The codes of the classes to forget and to keep; those of classes forgotten earlier are left out.
-
-    Attributes:
-        x: Network inputs (M, ...).
-        y: Class numbers (M,).
-        forget: Which of them are to be forgotten (M,), boolean.
-    """
-
-    x: Tensor
-    y: Tensor
-    forget: Tensor
+CodeValues = Literal["uniform", "normal"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Standing:
-    """What a model makes of the codes.
-
-    Attributes:
-        retained_accuracy: Share of the retained classes' codes that are recognised.
-        forgotten_error: Share of the forgotten classes' codes that are not.
-        forget_margin: Largest margin z_y − log Σ_{j≠y} exp z_j among the codes to forget.
-        retain_margin: Smallest margin among the others.
-    """
-
-    retained_accuracy: float
-    forgotten_error: float
-    forget_margin: float
-    retain_margin: float
-
-    @property
-    def score(self) -> float:
-        """A_R + E_F on the codes, in [0, 2]."""
-        return self.retained_accuracy + self.forgotten_error
-
-    def row(self) -> dict[str, float]:
-        """Return the finite numbers by name, for the history."""
-        numbers = {**dataclasses.asdict(self), "score": self.score}
-        return {name: value for name, value in numbers.items() if math.isfinite(value)}
-
-
-def fisher_ratio(model: nn.Module, codes: Codes, names: list[str]) -> tuple[dict[str, Tensor], Standing]:
-    """Return η = f_F / f_R element-wise, by parameter name, and the codes' standing: one batched pass over all codes.
-
-    f_F and f_R are means over codes of each code's own squared gradient (empirical Fisher diagonals).
+def draw_codes(
+    classes: Sequence[int],
+    input_shape: Sequence[int],
+    generator: torch.Generator,
+    values: CodeValues = "uniform",
+    per_class: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """Draw random network inputs to stand for classes.
 
     Args:
-        model: In eval mode.
-        codes: Both kinds.
-        names: Parameters.
+        classes: Class numbers.
+        input_shape: Shape of one network input.
+        generator: Where they are drawn from, on the CPU.
+        values: `uniform` in [0, 1), or `normal` N(0, 1).
+        per_class: Codes for each class.
+
+    Returns:
+        Codes (M, *input_shape) float32 and their class numbers (M,) int64, M = len(classes) · per_class, by class.
+
+    Source: Yamashita, Yamada, Shibata, arXiv 2306.05670, Alg. 1.
     """
-    forget = codes.forget.double()
-    dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
-    fisher = fisher_diagonal(
-        model, codes.x, codes.y, weights=[forget, 1 - forget], parameters=names, dtype=dtype, keep_logits=True
-    )
-    (ours, theirs), (n_f, n_r) = fisher.sums, fisher.totals
-    ratio = {}
-    for name in names:
-        top, bottom = ours[name].add_(_FLOOR), theirs[name].add_(_FLOOR)
-        ratio[name] = top.div_(bottom).mul_(n_r / n_f).nan_to_num_(nan=0.0)
-    assert fisher.logits is not None
-    return ratio, _standing(fisher.logits, codes)
+    draw = torch.rand if values == "uniform" else torch.randn
+    numbers = torch.tensor(list(classes), dtype=torch.int64).repeat_interleave(per_class)
+    return draw((len(numbers), *input_shape), generator=generator), numbers
 
 
-def step_size(eta: Tensor, lambda_1: float, lambda_2: float) -> float:
-    """Return α = min(λ1, λ2 / max η) of one tensor, so that no weight moves by more than λ2."""
-    largest = float(eta.max())
-    return min(lambda_1, lambda_2 / largest) if largest > 0 else lambda_1
+class CodedPart:
+    """A part in which every sample, at every visit, is replaced by a code of its class with a fixed probability.
 
-
-def standing(model: nn.Module, codes: Codes) -> Standing:
-    """Return what a model in eval mode makes of the codes; NaN and infinite logits count as the worst."""
-    with torch.no_grad():
-        return _standing(torch.cat([model(x) for x in codes.x.split(_CHUNK)]), codes)
-
-
-def _standing(logits: Tensor, codes: Codes) -> Standing:
-    z = logits.double()
-    forget = codes.forget.to(z.device)
-    if not bool(z.isfinite().all()):
-        return Standing(0.0, 0.0, torch.inf, -torch.inf)
-    y = codes.y.to(z.device).unsqueeze(1)
-    margins = z.gather(1, y)[:, 0] - z.scatter(1, y, -torch.inf).logsumexp(1)
-    right = z.argmax(1) == y[:, 0]
-    return Standing(
-        float(right[~forget].double().mean()),
-        float((~right[forget]).double().mean()) if bool(forget.any()) else 0.0,
-        float(margins[forget].max()) if bool(forget.any()) else -torch.inf,
-        float(margins[~forget].min()),
-    )
-
-
-def best_cell(
-    found: dict[tuple[float, float], tuple[int, Standing]], before: Standing, slack: float = 0.1
-) -> tuple[tuple[float, float], str]:
-    """Return the pair (λ1, λ2) that forgets the codes deepest at the least cost to the others, and why.
-
-    With t half the forget margin before: among the pairs with forget margin ≤ −t whose retained codes are all
-    recognised, the largest retained margin decides; of those within `slack` of it, the one with the lowest forget
-    margin is taken, because forgetting a code weakly is not forgetting its class. Pairs for which the step went down η
-    come before those for which it went up: going up may empty the code and spare the class. If no pair gets to −t, then
-    among those that keep at least half of the smallest retained margin, the lowest forget margin; and if none does
-    that, the highest score, then the lowest forget margin.
+    The code takes the place of the finished network input, after augmentation and normalisation. Codes are mixed in by
+    a generator of their own, so `share=0` yields exactly the batches of the part; only the images that are not
+    replaced are read, so `share=1` reads none.
 
     Args:
-        found: Sign of the step and standing after it, by pair.
-        before: Standing of the model before.
-        slack: Retained margin given up for depth, as a fraction of the one before.
+        part: Samples to train on.
+        codes: Network inputs (M, *input_shape).
+        classes: The codes' class numbers (M,); several codes of one class are used equally often.
+        share: Probability of replacing a sample.
+        generator: Decides which samples, and which of several codes; its state runs on from epoch to epoch.
+        noise: Standard deviation of Gaussian noise added to a code anew at every visit.
+
+    Raises:
+        InputError: The share is no probability, shapes differ, or a class of the part has no code.
+
+    Source: Yamashita, Yamada, Shibata, arXiv 2306.05670, Alg. 1. Several codes and noise are not in the paper.
     """
-    t = max(before.forget_margin, 0.0) / 2
-    deep = {k: (g, s) for k, (g, s) in found.items() if s.forget_margin <= -t and s.retained_accuracy == 1}
-    if deep:
-        down = {k: s for k, (g, s) in deep.items() if g < 0} or {k: s for k, (_, s) in deep.items()}
-        enough = max(s.retain_margin for s in down.values()) - slack * max(before.retain_margin, 0.0)
-        best = min((k for k in down if down[k].retain_margin >= enough), key=lambda k: down[k].forget_margin)
-        return best, f"forget margin at most {-t:.2f}, retained margin within {slack:.0%} of the largest, then deepest"
-    ends = {k: s for k, (_, s) in found.items()}
-    gentle = {k: s for k, s in ends.items() if s.retain_margin >= before.retain_margin / 2 > 0}
-    if gentle:
-        return min(gentle, key=lambda k: gentle[k].forget_margin), (
-            f"no pair brought the forget margin to {-t:.2f} with every retained code recognised; this one brought it "
-            "lowest with at least half of the retained margin"
-        )
-    return min(ends, key=lambda k: (-ends[k].score, ends[k].forget_margin)), (
-        "no pair kept half of the retained margin; this one has the highest code score"
-    )
 
+    def __init__(
+        self,
+        part: Part,
+        codes: Tensor,
+        classes: Tensor,
+        share: float,
+        generator: torch.Generator,
+        noise: float = 0.0,
+    ) -> None:
+        if not 0 <= share <= 1:
+            raise InputError(f"share of codes {share}; allowed: from 0 to 1")
+        if tuple(codes.shape[1:]) != part.samples.input_shape or len(codes) != len(classes):
+            raise InputError(
+                f"{len(classes)} codes of shape {tuple(codes.shape[1:])} do not fit inputs of shape "
+                f"{part.samples.input_shape}; draw new ones for this data"
+            )
+        self.part, self.share, self.noise, self.generator = part, share, noise, generator
+        self.codes = codes[classes.argsort(stable=True)].to(torch.float32)
+        self._count = torch.bincount(classes, minlength=int(part.labels.max()) + 1 if len(part) else 0)
+        self._first = self._count.cumsum(0) - self._count
+        bare = [c for c in part.labels.unique().tolist() if self._count[c] == 0]
+        if bare:
+            raise InputError(f"the {part.name} part holds samples of class {bare}, which has no code; draw one for it")
 
-def move(
-    weights: dict[str, nn.Parameter],
-    start: dict[str, Tensor],
-    eta: dict[str, Tensor],
-    alpha: dict[str, float],
-    sign: int,
-) -> None:
-    """Write start + sign · α η into the weights, in place.
+    def __len__(self) -> int:
+        return len(self.part)
 
-    Args:
-        weights: The model's parameters by name.
-        start: Where to start from.
-        eta: Direction.
-        alpha: Step size per tensor; a tensor with 0 stays as it was, bit for bit.
-        sign: 1 or -1.
-    """
-    with torch.no_grad():
-        for name, weight in weights.items():
-            if alpha[name] == 0:
-                weight.copy_(start[name])  # adding zero would turn −0 into +0
-            else:
-                torch.add(start[name], eta[name].to(weight.dtype), alpha=sign * alpha[name], out=weight)
+    def batches(
+        self,
+        size: int,
+        *,
+        device: torch.device | str = "cpu",
+        generator: torch.Generator | None = None,
+        augment: Augment | None = None,
+        drop_last: bool = False,
+        rank: int = 0,
+        world: int = 1,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield one epoch with codes mixed in; see `Part.batches` for the arguments."""
+        order = self.part.order(size, generator, drop_last)
+        coded = [torch.rand(len(b), generator=self.generator) < self.share for b in order]
+        own = slice(rank, None, world)
+        wanted = [b[own][~m[own]] for b, m in zip(order, coded, strict=True) if not m[own].all()]
+        images = self.part.read(wanted, device, augment, generator) if wanted else iter(())
+        labels = self.part.labels
+        for b, m in zip(order, coded, strict=True):
+            y = labels[b]
+            # Drawn for the whole batch, so that every process's generator stays in step.
+            stand_ins = self._stand_ins(y[m])[m.nonzero()[:, 0] % world == rank].to(device)
+            y, mask = y[own].to(device), m[own].to(device)
+            x = stand_ins if m[own].all() else next(images)
+            if len(stand_ins) and len(x) < len(y):
+                mixed = x.new_empty(len(y), *x.shape[1:])
+                mixed[~mask], mixed[mask] = x, stand_ins
+                x = mixed
+            yield x, y
+
+    def _stand_ins(self, y: Tensor) -> Tensor:
+        """Return a code for each label (n,), with fresh noise."""
+        which = self._first[y]
+        if int(self._count.max()) > 1:
+            which = which + (torch.rand(len(y), generator=self.generator) * self._count[y]).long()
+        codes = self.codes[which]
+        if self.noise:
+            codes = codes + self.noise * torch.randn(codes.shape, generator=self.generator)
+        return codes

@@ -9,8 +9,9 @@ from torch.nn import functional as F
 from efface.data.part import Part
 from efface.errors import InputError
 from efface.models.head import head
-from efface.run import Run
-from efface.training import Recipe, fit
+from efface.running.run import Run
+from efface.training.loop import fit
+from efface.training.recipe import Recipe
 
 __all__ = ["fit_only", "last_layers"]
 

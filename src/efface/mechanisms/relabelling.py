@@ -13,7 +13,7 @@ from torch import Tensor
 from efface.data.augment import Augment
 from efface.data.part import Part
 from efface.data.split import Split
-from efface.run import Run
+from efface.running.run import Run
 
 __all__ = ["LabelSet", "Order", "Relabelled", "random_labels", "relabelled"]
 

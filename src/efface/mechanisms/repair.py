@@ -16,8 +16,9 @@ from efface.mechanisms.distillation import kl
 from efface.mechanisms.weight_distance import rms_distance
 from efface.models.batch_norm import batch_norms, recompute_statistics
 from efface.models.mode import evaluating
-from efface.run import Run
-from efface.training import Loss, Recipe, Trainer
+from efface.running.run import Run
+from efface.training.loop import Loss, Trainer
+from efface.training.recipe import Recipe
 
 __all__ = ["Lesson", "Teacher", "lesson_loss", "masked_teacher", "pushed", "repair", "statistics_anew"]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from efface.errors import InputError
 from efface.models.head import head
 from efface.models.reset import reset
-from efface.run import Run
+from efface.running.run import Run
 
 __all__ = ["Noise", "by_depth", "fresh_weights", "redraw_rows", "require_reset", "shrink_and_perturb"]
 

@@ -9,14 +9,16 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from efface.artifact import Artifact, weights_sha256
-from efface.curvature.contrast import Denominator, Order, contrast, recall_full, remember_full
-from efface.curvature.dampening import dampen, norm_parameters, quantile_of_ratios
+from efface.artifact.artifact import Artifact
+from efface.artifact.record import weights_sha256
 from efface.curvature.fisher import Estimator
 from efface.data import Split
+from efface.mechanisms.dampening import dampen, norm_parameters, quantile_of_ratios
+from efface.mechanisms.fisher_contrast import Denominator, Order, contrast, recall_full, remember_full
 from efface.methods.method import Expense, Method, Needs
-from efface.run import Run
-from efface.training import Recipe, fit
+from efface.running.run import Run
+from efface.training.loop import fit
+from efface.training.recipe import Recipe
 
 __all__ = ["ASSD"]
 

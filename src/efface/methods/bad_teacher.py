@@ -11,7 +11,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Part, Split
 from efface.data.augment import Augment
 from efface.errors import InputError
@@ -20,8 +20,8 @@ from efface.mechanisms.distillation import kl
 from efface.methods.method import Expense, Method, Needs
 from efface.models.predictions import logits
 from efface.models.reset import reset
-from efface.run import Run
-from efface.training import fit
+from efface.running.run import Run
+from efface.training.loop import fit
 
 __all__ = ["BadTeacher"]
 

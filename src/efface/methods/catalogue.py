@@ -16,7 +16,7 @@ from efface import methods as room
 from efface.errors import InputError, explain, nearest
 from efface.methods.method import Method
 
-__all__ = ["describe", "make", "methods"]
+__all__ = ["describe", "make", "method_of", "methods"]
 
 
 @cache
@@ -26,7 +26,11 @@ def methods() -> Mapping[str, type[Method]]:
     for module in pkgutil.iter_modules(room.__path__):
         content = importlib.import_module(f"{room.__name__}.{module.name}")
         for _, kind in inspect.getmembers(content, inspect.isclass):
-            if issubclass(kind, Method) and not inspect.isabstract(kind) and kind.__module__ == content.__name__:
+            if (
+                issubclass(kind, Method)
+                and not inspect.isabstract(kind)
+                and kind.__module__.startswith(content.__name__)
+            ):
                 found[kind.name] = kind
     return dict(sorted(found.items()))
 
@@ -51,6 +55,19 @@ def make(name: str, settings: Mapping[str, Any] | None = None) -> Method:
     except ValidationError as error:
         raise InputError(f"{name}: {explain(error)}") from None
     return made
+
+
+def method_of(method: str | Method, settings: Mapping[str, Any] | None) -> Method:
+    """Return a method given by name (with hyper-parameters) or as an instance.
+
+    Raises:
+        InputError: See `make`; or settings were given beside an instance.
+    """
+    if isinstance(method, Method):
+        if settings:
+            raise InputError("settings go with a method's name; an instance already has its own")
+        return method
+    return make(method, settings)
 
 
 def describe() -> list[dict[str, Any]]:

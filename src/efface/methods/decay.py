@@ -11,14 +11,15 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Part, Split
 from efface.errors import InputError
 from efface.importance import Granularity, Unit, ablation_importance, screened_importance, unit_list
 from efface.methods.method import Expense, Method, Needs
 from efface.models.predictions import accuracy
-from efface.run import Run
-from efface.training import Recipe, Trainer
+from efface.running.run import Run
+from efface.training.loop import Trainer
+from efface.training.recipe import Recipe
 
 __all__ = ["Decay", "fade"]
 

@@ -10,13 +10,13 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Augment, Split
 from efface.methods.method import Expense, Method, Needs
 from efface.models.head import head
 from efface.models.predictions import logits
-from efface.run import Run
-from efface.training import fit
+from efface.running.run import Run
+from efface.training.loop import fit
 
 __all__ = ["DELETE", "masked_softmax"]
 

@@ -8,12 +8,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.mechanisms.last_layers import fit_only, last_layers
 from efface.methods.method import Expense, Method, Needs
 from efface.models.reset import reset
-from efface.run import Run
+from efface.running.run import Run
 
 __all__ = ["EUk"]
 

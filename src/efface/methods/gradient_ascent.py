@@ -10,12 +10,12 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.methods.method import Expense, Method, Needs
 from efface.models.predictions import accuracy
-from efface.run import Run
-from efface.training import Trainer
+from efface.running.run import Run
+from efface.training.loop import Trainer
 
 __all__ = ["GradientAscent"]
 

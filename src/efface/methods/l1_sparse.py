@@ -10,13 +10,13 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError
 from efface.methods.method import Expense, Method, Needs
 from efface.models.head import head
-from efface.run import Run
-from efface.training import Trainer
+from efface.running.run import Run
+from efface.training.loop import Trainer
 
 __all__ = ["L1Sparse", "prune_smallest"]
 

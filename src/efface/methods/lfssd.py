@@ -8,12 +8,19 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from efface.artifact import Artifact
-from efface.curvature.contrast import Denominator, Order, batches, order_for, reference_part, require_reachable
-from efface.curvature.dampening import dampen, loss_free, norm_parameters
+from efface.artifact.artifact import Artifact
 from efface.data import Split
+from efface.mechanisms.dampening import dampen, loss_free, norm_parameters
+from efface.mechanisms.fisher_contrast import (
+    Denominator,
+    Order,
+    batches,
+    order_for,
+    reference_part,
+    require_reachable,
+)
 from efface.methods.method import Expense, Method, Needs
-from efface.run import Run
+from efface.running.run import Run
 
 __all__ = ["LFSSD"]
 

@@ -9,15 +9,15 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.curvature.gradient import summed_gradient
 from efface.data import Split
 from efface.errors import InputError
 from efface.methods.method import Expense, Method, Needs
 from efface.models.head import head
-from efface.models.seeding import seeded
-from efface.run import Run
-from efface.training import Trainer
+from efface.running.run import Run
+from efface.running.seeding import seeded
+from efface.training.loop import Trainer
 
 __all__ = ["MSG"]
 

@@ -9,12 +9,12 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.methods.method import Expense, Method, Needs
 from efface.models.mode import batch_norm_evaluating
-from efface.run import Run
-from efface.training import endless, fit
+from efface.running.run import Run
+from efface.training.loop import endless, fit
 
 __all__ = ["NegGradPlus"]
 

@@ -8,7 +8,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from efface.artifact import Artifact, weights_sha256
+from efface.artifact.artifact import Artifact
+from efface.artifact.record import weights_sha256
 from efface.data import Split
 from efface.mechanisms.class_directions import Convolutions
 from efface.mechanisms.class_removal import (
@@ -24,8 +25,9 @@ from efface.mechanisms.class_removal import (
 from efface.mechanisms.repair import Lesson, lesson_loss, masked_teacher, pushed, repair, statistics_anew
 from efface.mechanisms.shrink_and_perturb import fresh_weights, shrink_and_perturb
 from efface.methods.method import Expense, Method, Needs
-from efface.run import Run
-from efface.training import Recipe, fit
+from efface.running.run import Run
+from efface.training.loop import fit
+from efface.training.recipe import Recipe
 
 __all__ = ["ProjectDistil"]
 

@@ -8,12 +8,12 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.methods.method import Expense, Method, Needs
 from efface.models.reset import reset
-from efface.run import Run
-from efface.training import fit
+from efface.running.run import Run
+from efface.training.loop import fit
 
 __all__ = ["Retrain"]
 

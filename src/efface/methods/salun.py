@@ -10,13 +10,13 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.curvature.gradient import summed_gradient
 from efface.data import Part, Split
 from efface.mechanisms.relabelling import LabelSet, Order, relabelled
 from efface.methods.method import Expense, Method, Needs
-from efface.run import Run
-from efface.training import Trainer
+from efface.running.run import Run
+from efface.training.loop import Trainer
 
 __all__ = ["SalUn", "saliency_mask", "shrink_smallest"]
 

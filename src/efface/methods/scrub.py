@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.data.augment import Augment
 from efface.errors import InputError
@@ -19,8 +19,8 @@ from efface.mechanisms.distillation import kl
 from efface.methods.method import Expense, Method, Needs
 from efface.models.batch_norm import batch_norms
 from efface.models.predictions import accuracy, logits
-from efface.run import Run
-from efface.training import Trainer
+from efface.running.run import Run
+from efface.training.loop import Trainer
 
 __all__ = ["SCRUB", "rewound"]
 

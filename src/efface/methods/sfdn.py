@@ -9,14 +9,14 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.curvature.fisher import fisher_diagonal
-from efface.curvature.scrubbing import NoiseRule, add_noise, head_parameters
 from efface.data import Split
 from efface.errors import InputError
+from efface.mechanisms.fisher_noise import NoiseRule, add_noise, head_parameters
 from efface.methods.method import Expense, Method, Needs
 from efface.models.batch_norm import recompute_statistics
-from efface.run import Run
+from efface.running.run import Run
 
 __all__ = ["SFDN"]
 

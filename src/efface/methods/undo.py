@@ -9,14 +9,14 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError
 from efface.mechanisms.repair import Lesson, lesson_loss, masked_teacher, pushed, repair, statistics_anew
 from efface.mechanisms.shrink_and_perturb import Noise, fresh_weights, redraw_rows, require_reset, shrink_and_perturb
 from efface.methods.method import Expense, Method, Needs
 from efface.models.predictions import accuracy
-from efface.run import Run
+from efface.running.run import Run
 
 __all__ = ["Undo"]
 

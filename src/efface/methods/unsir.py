@@ -9,15 +9,15 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Part, Split
 from efface.data.augment import Augment
 from efface.mechanisms.batch_size import fitting_batch
-from efface.mechanisms.noise import NoiseMix, class_noise
+from efface.mechanisms.class_noise import NoiseMix, class_noise
 from efface.methods.method import Expense, Method, Needs
 from efface.models.batch_norm import batch_norms, recompute_statistics
-from efface.run import Run
-from efface.training import fit
+from efface.running.run import Run
+from efface.training.loop import fit
 
 __all__ = ["UNSIR"]
 

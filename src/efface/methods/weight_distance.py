@@ -8,11 +8,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.mechanisms.repair import lesson_loss, pushed, repair
 from efface.methods.method import Expense, Method, Needs
-from efface.run import Run
+from efface.running.run import Run
 
 __all__ = ["WeightDistance"]
 

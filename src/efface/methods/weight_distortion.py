@@ -9,11 +9,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.mechanisms.repair import lesson_loss, repair, statistics_anew
 from efface.methods.method import Expense, Method, Needs
-from efface.run import Run
+from efface.running.run import Run
 
 __all__ = ["WeightDistortion"]
 

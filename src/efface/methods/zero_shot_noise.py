@@ -8,13 +8,13 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.data.augment import Augment
-from efface.mechanisms.noise import Aim, NoiseMix, class_noise
+from efface.mechanisms.class_noise import Aim, NoiseMix, class_noise
 from efface.methods.method import Expense, Method, Needs
-from efface.run import Run
-from efface.training import fit
+from efface.running.run import Run
+from efface.training.loop import fit
 
 __all__ = ["ZeroShotNoise"]
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from efface.errors import InputError
+from efface.models.checkpoints import nonfinite
 from efface.models.mode import evaluating
-from efface.models.seeding import seeded
-from efface.models.weights import nonfinite
+from efface.running.seeding import seeded
 
 __all__ = ["check_model"]
 

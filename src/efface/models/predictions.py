@@ -1,19 +1,85 @@
-"""What a model says about a part of the data, and how often it is right."""
+"""What a model answers on a part: logits in float32, in eval mode, without augmentation."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from efface.data.part import Part
 from efface.errors import InputError
 from efface.models.mode import evaluating
 
-if TYPE_CHECKING:
-    from efface.data.part import Part
+__all__ = ["accuracy", "features_of", "logits", "logits_of", "pass_size"]
 
-__all__ = ["accuracy", "logits", "pass_size"]
+
+def _device(model: nn.Module) -> torch.device:
+    first = next(model.parameters(), None)
+    return first.device if first is not None else torch.device("cpu")
+
+
+def logits_of(model: nn.Module, part: Part, *, name: str = "the model", batch_size: int | None = None) -> Tensor:
+    """Return the logits of every sample of a part, in order.
+
+    The model is used on the device where it is, in eval mode (each module's own mode is put back afterwards).
+
+    Args:
+        model: Any module from inputs to logits.
+        part: What it is asked; may be empty.
+        name: What the model is called, for the message.
+        batch_size: Samples per forward pass; by default what the device likes.
+
+    Returns:
+        Shape (len(part), classes), float32 (float64 if the model computes in it), on the CPU.
+
+    Raises:
+        InputError: If the model returns anything else than one tensor.
+    """
+    device = _device(model)
+    answers: list[Tensor] = []
+    with evaluating(model), torch.no_grad():
+        for x, _ in part.batches(batch_size or pass_size(device), device=device) if len(part) else ():
+            z = model(x)
+            if not isinstance(z, Tensor):
+                raise InputError(f"{name} returned {type(z).__name__}; an audit needs one tensor of logits.")
+            answers.append(z.cpu() if z.dtype == torch.float64 else z.float().cpu())
+    if not answers:
+        return torch.empty(0, 0)
+    return torch.cat(answers)
+
+
+def features_of(model: nn.Module, part: Part, layer: str, *, batch_size: int | None = None) -> Tensor:
+    """Return what enters a layer for every sample of a part, in order.
+
+    Args:
+        model: Any module from inputs to logits; used as in `logits_of`.
+        part: What it is asked.
+        layer: Name of the layer, as `efface.models.head.head` returns it.
+        batch_size: Samples per forward pass; by default what the device likes.
+
+    Returns:
+        Shape (len(part), features), float32, on the CPU.
+
+    Raises:
+        InputError: If the model has no such layer or does not use it.
+    """
+    device = _device(model)
+    modules = dict(model.named_modules())
+    if layer not in modules:
+        raise InputError(f"The model has no layer {layer!r}; its layers are {', '.join(n for n in modules if n)}.")
+    caught: list[Tensor] = []
+    hook = modules[layer].register_forward_pre_hook(lambda _, args: caught.append(args[0].detach()))
+    found: list[Tensor] = []
+    try:
+        with evaluating(model), torch.no_grad():
+            for x, _ in part.batches(batch_size or pass_size(device), device=device):
+                caught.clear()
+                model(x)
+                if len(caught) != 1:
+                    raise InputError(f"Layer {layer!r} was called {len(caught)} times for one batch; once is expected.")
+                found.append(caught[0].reshape(len(x), -1).float().cpu())
+    finally:
+        hook.remove()
+    return torch.cat(found)
 
 
 def pass_size(device: torch.device | str) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from efface.errors import InputError
-from efface.models.seeding import seeded
+from efface.running.seeding import seeded
 
 __all__ = ["reset"]
 

@@ -18,16 +18,16 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.data.mapped import mapped
 from efface.data.samples import DatasetSamples
 from efface.errors import InputError, nearest
-from efface.methods.method import forgotten
+from efface.methods.applying import forgotten
 from efface.methods.retrain import Retrain
 from efface.references.jobs import Job, Retraining
-from efface.references.together import fit_together, stackable
-from efface.run import Run
+from efface.running.run import Run
+from efface.training.side_by_side import fit_together, stackable
 
 __all__ = ["BACKENDS", "Backend", "chosen", "cores", "one_by_one", "over_ray", "processes", "side_by_side"]
 

@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from efface.artifact import Artifact
+from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError, UnsupportedRequestError
+from efface.methods.applying import apply, check, prepare
 from efface.methods.catalogue import make
-from efface.methods.method import apply, check, prepare
 from efface.methods.retrain import Retrain
 from efface.request import Request
-from efface.run import Run
+from efface.running.run import Run
 
 __all__ = ["Job", "Repeat", "Retraining", "Shadow"]
 

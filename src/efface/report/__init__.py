@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from efface.artifact import Record
+from efface.artifact.record import Record
 from efface.auditing.result import Audit
-from efface.folder import write_file
+from efface.files import write_file
 from efface.report.markdown import markdown
 from efface.report.page import html
 

@@ -1,14 +1,24 @@
-"""An audit in a terminal: the rows that matter and the verdict."""
+"""An audit in a terminal: the rows that matter and the verdict; tables that must not be cut."""
 
 from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
 
-from efface.auditing.result import Audit, Score
-from efface.terminal import print_table
+from efface.auditing.result import Audit
+from efface.auditing.scores.score import Score
 
-__all__ = ["rows_table", "show"]
+__all__ = ["print_table", "rows_table", "show"]
+
+
+def print_table(table: Table) -> None:
+    """Print a table on stdout at its natural width if that exceeds the terminal's."""
+    console = Console()
+    natural = console.measure(table, options=console.options.update(max_width=1000)).maximum
+    if natural > console.width:
+        console = Console(width=natural)
+    console.print(table)
+
 
 COLUMNS = {
     "test_accuracy": "kept classes, test",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-import efface
-from efface.artifact import Record
-from efface.auditing.measures import Measure
-from efface.auditing.result import Audit, Score
-from efface.report import words
-from efface.report.choice import breaks, columns, group_measures, key_numbers, not_assessed
+from efface import __version__
+from efface.artifact.record import Record
+from efface.auditing.catalogue import Measure
+from efface.auditing.result import Audit
+from efface.auditing.scores.score import Score
+from efface.report import format as words
+from efface.report.contents import breaks, columns, group_measures, key_numbers, not_assessed
 from efface.report.page import (
     LIMITS_LEDE,
     SECTIONS,
@@ -41,7 +42,7 @@ def markdown(audit: Audit, record: Record | None = None) -> str:
     ):
         parts += [f"## {SECTIONS[section]}", _scores(audit, group_measures(audit, *groups))]
     parts += [*_records(audit), f"## {SECTIONS['cost']}", _scores(audit, group_measures(audit, "cost"))]
-    parts += [*_how(audit, record), *_limits(audit), f"Efface {_text(efface.__version__)}; figures are in report.html."]
+    parts += [*_how(audit, record), *_limits(audit), f"Efface {_text(__version__)}; figures are in report.html."]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

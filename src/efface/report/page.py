@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import efface
-from efface.artifact import Record
-from efface.auditing.measures import Measure
-from efface.auditing.result import Audit, Check, Outcome, Score
-from efface.report import words
-from efface.report.choice import breaks, columns, group_measures, key_numbers, not_assessed
-from efface.report.illustrations import illustrations
+from efface import __version__
+from efface.artifact.record import Record
+from efface.auditing.catalogue import Measure
+from efface.auditing.result import Audit, Check, Outcome
+from efface.auditing.scores.score import Score
+from efface.report import format as words
+from efface.report.contents import breaks, columns, group_measures, key_numbers, not_assessed
+from efface.report.figures.audit import illustrations
 
 __all__ = ["Step", "asked", "audited", "history_of", "html", "split_headline"]
 
@@ -100,7 +101,7 @@ def html(audit: Audit, record: Record | None = None) -> str:
         others=[row for row in audit.rows if row.name != audit.candidate],
         sections=SECTIONS,
         statement=statement,
-        version=efface.__version__,
+        version=__version__,
         warnings=breaks(audit, record) if record else (),
     )
 

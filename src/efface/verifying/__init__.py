@@ -1,6 +1,5 @@
-"""Does it check out? An artifact's hashes and scores again, or any two checkpoints with data and a request."""
+"""Checking again what was said of a model."""
 
-from efface.verifying.findings import Finding, Verification
-from efface.verifying.verification import verify
+from efface.verifying.finding import Finding, Verification
 
-__all__ = ["Finding", "Verification", "verify"]
+__all__ = ["Finding", "Verification"]

@@ -1,0 +1,133 @@
+"""The folder on disk: weights, what training left behind for forgetting, and a record of how it came to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from efface.artifact.record import Record, weights_sha256
+from efface.errors import InputError, explain
+from efface.files import new_folder
+from efface.models.spec import build, load_weights
+
+__all__ = ["Artifact"]
+
+MODEL, MEMORY, RECORD = "model.safetensors", "memory.safetensors", "record.json"
+
+
+@dataclass(eq=False)
+class Artifact:
+    """A model with what training left behind and the record of how it came to be.
+
+    Attributes:
+        model: From inputs to logits, in eval mode.
+        record: How it came to be.
+        memory: Tensors by name: codes, masks, shards' weights, cached importances.
+        path: The folder it was read from or written to, if any.
+        parent: The artifact it was made from, while both are in memory; on disk only its record is kept.
+    """
+
+    model: nn.Module
+    record: Record
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    path: Path | None = None
+    parent: Artifact | None = None
+
+    def save(self, path: str | Path, *, overwrite: bool = False, extra: Callable[[Path], object] | None = None) -> Path:
+        """Write the folder atomically.
+
+        Args:
+            path: The folder to make.
+            overwrite: Replace an existing one.
+            extra: Called with the temporary folder before it is moved into place, to add files.
+
+        Raises:
+            InputError: The folder exists and may not be replaced.
+        """
+        kept = weights_sha256(self.memory) if self.memory else None
+        self.record = self.record.model_copy(update={"memory_after": kept})
+        with new_folder(path, overwrite) as folder:
+            state = {k: v.detach().cpu().contiguous().clone() for k, v in self.model.state_dict().items()}
+            safetensors.torch.save_file(state, folder / MODEL)
+            if self.memory:
+                memory = {k: v.detach().cpu().contiguous().clone() for k, v in self.memory.items()}
+                safetensors.torch.save_file(memory, folder / MEMORY)
+            (folder / RECORD).write_text(self.record.model_dump_json(indent=2), encoding="utf-8")
+            if extra is not None:
+                extra(folder)
+        self.path = Path(path)
+        return self.path
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        model: nn.Module | None = None,
+        *,
+        trust: bool = False,
+        rebuild: Callable[[nn.Module, Record], nn.Module] | None = None,
+    ) -> Artifact:
+        """Read a folder back; nothing is unpickled.
+
+        Args:
+            path: A folder written by `save`.
+            model: A module of the right architecture, for artifacts whose record cannot build one.
+            trust: Allow the record to import a model builder that is neither Efface's, torchvision's nor timm's.
+            rebuild: Turns the bare network into the one the record's methods left (e.g. an ensemble of shards).
+
+        Raises:
+            InputError: A file is missing or damaged, or weights or memory do not match the record's hash.
+        """
+        path = Path(path)
+        record = cls.read_record(path)
+        if model is None:
+            if record.model is None:
+                raise InputError(
+                    f"{path} holds a model that was handed over in Python; pass a module of the same architecture"
+                )
+            model = build(
+                record.model,
+                input_shape=record.data.input_shape,
+                num_classes=len(record.data.classes),
+                trust=trust,
+                weights=False,
+            )
+        if rebuild is not None:
+            model = rebuild(model, record)
+        load_weights(model, path / MODEL)
+        found = weights_sha256(model.state_dict())
+        if found != record.weights_after:
+            raise InputError(
+                f"{path / MODEL} does not hold the weights that {RECORD} describes "
+                f"(SHA-256 {found[:12]}..., recorded {record.weights_after[:12]}...); it was changed after writing"
+            )
+        memory: dict[str, Tensor] = {}
+        if (path / MEMORY).is_file():
+            try:
+                memory = safetensors.torch.load_file(path / MEMORY)
+            except safetensors.SafetensorError as error:
+                raise InputError(f"{path / MEMORY} is damaged: {error}") from None
+        if record.memory_after is not None and record.memory_after != weights_sha256(memory):
+            raise InputError(f"{path / MEMORY} is not the memory that {RECORD} describes; it was changed after writing")
+        return cls(model.eval(), record, memory, path)
+
+    @staticmethod
+    def read_record(path: str | Path) -> Record:
+        """Read the record alone.
+
+        Raises:
+            InputError: The folder or its record is missing or damaged.
+        """
+        file = Path(path) / RECORD
+        if not file.is_file():
+            raise InputError(f"{path} is not an artifact folder: it has no {RECORD}")
+        try:
+            return Record.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            raise InputError(f"{file} is damaged: {explain(error)}") from None

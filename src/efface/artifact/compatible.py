@@ -1,0 +1,119 @@
+"""Whether data, an architecture or a reference goes with a record."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import nn
+
+from efface.artifact.record import DataRecord, Record
+from efface.data import Data, Split
+from efface.errors import InputError
+from efface.models.spec import ModelSpec
+from efface.training.recipe import Recipe
+
+__all__ = ["check_architecture", "check_data", "check_reference", "differences", "in_words"]
+
+
+def check_data(record: Record, data: Data) -> None:
+    """Refuse data that is not what a model was trained on.
+
+    Raises:
+        InputError: The fingerprints differ.
+    """
+    if record.data.fingerprint != data.fingerprint:
+        raise InputError(
+            f"this is not the data that the artifact was trained on (fingerprint {data.fingerprint[:12]}..., recorded "
+            f"{record.data.fingerprint[:12]}... for {record.data.source} with {record.data.options}); load it with the "
+            "same options"
+        )
+
+
+class Described(Protocol):
+    """What says how a model was trained: a `Record`, or the manifest of many references."""
+
+    @property
+    def data(self) -> DataRecord:
+        """Which data."""
+
+    @property
+    def model(self) -> ModelSpec | None:
+        """How the network is built."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+
+    @property
+    def request_fingerprint(self) -> str | None:
+        """What it was trained without."""
+
+
+def differences(reference: Described, needed: Described, request: str | None) -> dict[str, tuple[object, object]]:
+    """Return what keeps retrained models from being references: name -> (what they have, what is needed).
+
+    Args:
+        reference: How the retrained models were trained.
+        needed: How the original was trained.
+        request: Fingerprint of the request that they must have been trained without.
+    """
+    pairs: dict[str, tuple[object, object]] = {
+        "request": (reference.request_fingerprint, request),
+        "data": (reference.data.fingerprint, needed.data.fingerprint),
+        "held-out fraction": (reference.data.validation, needed.data.validation),
+        "held-out seed": (reference.data.split_seed, needed.data.split_seed),
+    }
+    if needed.model is not None:  # of a module handed over in Python, only the weights' shapes can be compared
+        pairs["model"] = (_words(reference.model), _words(needed.model))
+    theirs, ours = reference.recipe.model_dump(), needed.recipe.model_dump()
+    pairs |= {f"recipe's {name}": (theirs[name], ours[name]) for name in theirs}
+    return {name: (a, b) for name, (a, b) in pairs.items() if a != b}
+
+
+def check_reference(reference: Record, original: Record, split: Split) -> None:
+    """Refuse a reference trained on other data, for another request, by another recipe, or not by retraining.
+
+    Raises:
+        InputError: It names every difference.
+    """
+    found = differences(reference, original, None if split.resolved is None else split.resolved.fingerprint)
+    if reference.method != "retrain":
+        found = {"method": (reference.method, "retrain")} | {k: v for k, v in found.items() if k != "request"}
+    if found:
+        raise InputError(
+            f"the retrained model does not fit this audit; different: {in_words(found)}. "
+            "Make one with method retrain from the same original and request"
+        )
+
+
+def check_architecture(reference: nn.Module, original: nn.Module) -> None:
+    """Refuse a reference whose weights have other names or shapes than the original's.
+
+    Raises:
+        InputError: It names the first that differs.
+    """
+    mine, theirs = ({k: tuple(v.shape) for k, v in m.state_dict().items()} for m in (reference, original))
+    different = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
+    if different:
+        name = different[0]
+        raise InputError(
+            f"the retrained model is of another architecture than the original: {name} has shape {mine.get(name)} "
+            f"instead of {theirs.get(name)}"
+        )
+
+
+def in_words(found: dict[str, tuple[object, object]]) -> str:
+    """Write differences as `name (its own instead of needed)`."""
+    return ", ".join(f"{name} ({_short(a)} instead of {_short(b)})" for name, (a, b) in found.items())
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return f"{text[:12]}..." if len(text) == 64 and text.isalnum() else text
+
+
+def _words(model: ModelSpec | None) -> str:
+    if model is None:
+        return "handed over in Python"
+    arguments = ", ".join(f"{k}={v}" for k, v in sorted(model.arguments.items()))
+    return f"{model.build}({arguments})"

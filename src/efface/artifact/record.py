@@ -1,0 +1,143 @@
+"""How an artifact came to be, and the hashes that say so."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from efface import __version__
+from efface.data import Split
+from efface.models.spec import ModelSpec
+from efface.request import Request
+from efface.training.recipe import Recipe
+
+__all__ = ["DataRecord", "Record", "describe_data", "weights_sha256"]
+
+
+class DataRecord(BaseModel):
+    """Which data a model saw.
+
+    Attributes:
+        source: Name for `efface.data.load`, or `custom`.
+        options: Arguments it was loaded with (never a path).
+        fingerprint: SHA-256 of the data.
+        classes: Class names in order.
+        input_shape: Shape of one input.
+        train_size: Training samples, held-out ones included.
+        validation: Fraction held out of training.
+        split_seed: Seed of the held-out choice.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    options: dict[str, Any]
+    fingerprint: str
+    classes: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    train_size: int
+    validation: float
+    split_seed: int
+
+
+class Record(BaseModel):
+    """How an artifact came to be; `parent` is the record of what it was made from, so requests form a chain.
+
+    Attributes:
+        action: `train`, `forget`, or `given` for a model that Efface did not train.
+        created: When, in UTC.
+        model: How to build the network; None for a module handed over in Python.
+        data: Which data.
+        request: What was forgotten in this step, if anything.
+        request_fingerprint: SHA-256 of the resolved request.
+        method: Name of the method.
+        settings: Every hyper-parameter of the method.
+        recipe: How it was (or would be) trained.
+        seed: Seed of this step.
+        device: Where it ran.
+        seconds: Wall time of the step by name, e.g. `forget`.
+        notes: What the method wrote down.
+        history: Rows for plots.
+        versions: Of Python, torch and Efface.
+        weights_before: SHA-256 of the weights that the step started from.
+        weights_after: SHA-256 of the weights in this artifact.
+        memory_after: SHA-256 of its memory as saved; None without one.
+        kept: What its memory holds on request beside what the method left, such as `class-means`.
+        parent: The record of the artifact that the step started from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    action: Literal["given", "train", "forget"]
+    created: datetime
+    model: ModelSpec | None
+    data: DataRecord
+    request: Request | None = None
+    request_fingerprint: str | None = None
+    method: str
+    settings: dict[str, Any]
+    recipe: Recipe
+    seed: int
+    device: str
+    seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
+    history: tuple[dict[str, Any], ...] = ()
+    versions: dict[str, str]
+    weights_before: str | None = None
+    weights_after: str
+    memory_after: str | None = None
+    kept: tuple[str, ...] = ()
+    parent: Record | None = None
+
+    @property
+    def chain(self) -> tuple[Record, ...]:
+        """All records from the first training to this one."""
+        return (*(self.parent.chain if self.parent else ()), self)
+
+    @property
+    def earlier_requests(self) -> tuple[Request, ...]:
+        """Every request that this artifact has already served."""
+        return tuple(r.request for r in self.chain if r.request is not None)
+
+
+def weights_sha256(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of a state dict: names, types, shapes and bytes, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        if tensor.numel():  # an empty one may have strides that no view takes
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a record keeps."""
+    return {"efface": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+
+
+def now() -> datetime:
+    """Return the present time in UTC, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def describe_data(split: Split) -> DataRecord:
+    """Return the record's words for a split's data."""
+    data = split.data
+    return DataRecord(
+        source=data.source,
+        options=dict(data.options),
+        fingerprint=data.fingerprint,
+        classes=data.classes,
+        input_shape=data.input_shape,
+        train_size=len(data.train),
+        validation=split.validation_fraction,
+        split_seed=split.seed,
+    )

@@ -1,0 +1,1 @@
+"""Formulas: tensors in, tensors or numbers out."""

@@ -1,0 +1,76 @@
+"""The arrays that a report draws: accuracies by class, confusion, where forget records went, margins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from efface.auditing.answers import Subject
+from efface.auditing.measures.accuracy import confusion, per_class_accuracy
+from efface.auditing.measures.ain import Relearning
+from efface.auditing.result import Histogram, Plots
+
+__all__ = ["margin_histograms", "plots"]
+
+BINS = 40
+
+
+def margin_histograms(margins: Mapping[tuple[str, str], Tensor]) -> tuple[Histogram, ...]:
+    """Return histograms of margins with common edges.
+
+    The edges span the 0.5th to the 99.5th percentile of all finite margins; what lies beyond, such as the margins of a
+    masked class, is counted in the outermost bins.
+
+    Args:
+        margins: By (row, part), shape (records,).
+    """
+    everything = torch.cat([m.flatten() for m in margins.values()]) if margins else torch.empty(0)
+    finite = everything[everything.isfinite() & (everything.abs() < 1000)].sort().values
+    if len(finite) == 0:
+        return ()
+    low, high = (float(finite[round(q * (len(finite) - 1))]) for q in (0.005, 0.995))
+    edges = torch.linspace(low - 0.5, high + 0.5, BINS + 1, dtype=torch.float64)
+    found = []
+    for (row, part), values in margins.items():
+        cells = (torch.bucketize(values.double(), edges) - 1).clamp(0, BINS - 1)
+        counts = torch.bincount(cells, minlength=BINS)
+        found.append(Histogram(row=row, part=part, edges=tuple(edges.tolist()), counts=tuple(counts.tolist())))
+    return tuple(found)
+
+
+def plots(
+    subjects: Sequence[Subject],
+    relearning: Mapping[str, Relearning | str],
+    history: Sequence[Mapping[str, float | str]],
+) -> Plots:
+    """Return the arrays that a report draws.
+
+    Args:
+        subjects: The rows' models.
+        relearning: By row.
+        history: Rows of named numbers from forgetting, passed through.
+    """
+    per_class, matrices, answers, margins = {}, {}, {}, {}
+    counts: tuple[int, ...] = ()
+    for s in subjects:
+        parts = [p for p in ("test_retain", "test_forget") if len(s.labels[p])]
+        if parts:
+            table = confusion(torch.cat([s.logits[p] for p in parts]), torch.cat([s.labels[p] for p in parts]))
+            per_class[s.name] = tuple(per_class_accuracy(table).tolist())
+            matrices[s.name] = tuple(tuple(row) for row in table.tolist())
+            counts = tuple(table.sum(1).tolist())
+        answers[s.name] = tuple(confusion(s.logits["forget"], s.labels["forget"]).sum(0).tolist())
+        margins[s.name, "forget"] = s.margin("forget")
+        if len(s.labels["held_out"]):
+            margins[s.name, "held out"] = s.margin("held_out")
+    return Plots(
+        per_class=per_class,
+        per_class_counts=counts,
+        confusion=matrices,
+        forget_answers=answers,
+        margins=margin_histograms(margins),
+        relearning={name: found.accuracies for name, found in relearning.items() if not isinstance(found, str)},
+        history=tuple(dict(row) for row in history),
+    )

@@ -1,0 +1,107 @@
+"""The records that all models are asked about, drawn once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from efface.auditing.measures.matching import match_by_class
+from efface.auditing.settings import AuditSettings
+from efface.data.part import Part
+from efface.data.split import Split
+from efface.errors import InputError
+from efface.running.run import Run
+
+__all__ = ["Scene"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """The records that all models are asked about, drawn once, by purpose, from the run's seed.
+
+    Attributes:
+        split: The data under the request.
+        settings: Bounds.
+        run: Device and randomness.
+        parts: `forget`, `retain`, `test_retain`, `test_forget`, `held_out` (unseen records like the forget data:
+            test data of the forgotten classes, or all test data for items), `probe_train`, `probe_test`.
+        members: Positions in `forget` used by attacks.
+        others: Positions in `held_out` used by attacks, as many of each class as members.
+        watched: Positions in `forget` used where margins of two models are compared.
+        notes: What was drawn.
+    """
+
+    split: Split
+    settings: AuditSettings
+    run: Run
+    parts: Mapping[str, Part]
+    members: Tensor
+    others: Tensor
+    watched: Tensor
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, split: Split, settings: AuditSettings, run: Run) -> Scene:
+        """Draw the records.
+
+        Raises:
+            InputError: If the split has no request.
+        """
+        if split.request is None:
+            raise InputError("An audit needs a request: make the split with Split.of(data, request).")
+        notes: list[str] = []
+
+        def bounded(part: Part, size: int, purpose: str) -> Part:
+            if len(part) <= size:
+                return part
+            notes.append(f"{size} of {len(part)} records of the {part.name} part, drawn at random, for {purpose}.")
+            return part.sample(size, run.generator(f"audit/{purpose}"))
+
+        parts = {
+            "forget": split.forget,
+            "retain": bounded(split.retain, settings.retain_samples, "accuracy on kept training data"),
+            "test_retain": split.test_retain,
+            "test_forget": split.test_forget,
+            "held_out": split.test_forget if split.forget_classes else split.test,
+        }
+        if split.forget_classes:
+            train, generator = split.train, run.generator("audit/probe")
+            rows = [
+                (train.labels == c)
+                .nonzero()
+                .flatten()[
+                    torch.randperm(int((train.labels == c).sum()), generator=generator)[: settings.probe_per_class]
+                ]
+                for c in range(len(split.data.classes))
+            ]
+            chosen = torch.cat(rows).sort().values
+            if len(chosen) < len(train):
+                notes.append(
+                    f"{len(chosen)} of {len(train)} training records, drawn at random, equally by class, "
+                    "for the probes."
+                )
+            parts["probe_train"] = train.take(chosen, "probe")
+            parts["probe_test"] = bounded(split.test_forget, settings.probe_test, "the probes' unseen records")
+        members = others = torch.empty(0, dtype=torch.int64)
+        if len(parts["held_out"]) and set(parts["forget"].labels.tolist()) & set(parts["held_out"].labels.tolist()):
+            generator = run.generator("audit/membership")
+            labels = parts["forget"].labels, parts["held_out"].labels
+            members, others = match_by_class(*labels, generator, settings.attack_samples)
+            notes.append(f"Attacks compare {len(members)} forget records with as many unseen ones, matched by class.")
+        drawn = torch.randperm(len(parts["forget"]), generator=run.generator("audit/watched"))
+        watched = drawn[: settings.attack_samples].sort().values
+        return cls(split, settings, run, parts, members, others, watched, notes)
+
+    @property
+    def by_class(self) -> bool:
+        """Whether whole classes are forgotten."""
+        return bool(self.split.forget_classes)
+
+    @cached_property
+    def layer(self) -> dict[str, str]:
+        """Filled by the first subject: the name of the layer whose input is the features."""
+        return {}

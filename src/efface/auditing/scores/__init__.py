@@ -1,0 +1,1 @@
+"""From answers to scores, one file for each section of the report."""

@@ -1,0 +1,65 @@
+"""What an audit may spend, and its tolerances."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["AuditSettings"]
+
+
+class AuditSettings(BaseModel):
+    """What an audit may spend; every bound that bites is named in the audit's notes.
+
+    Attributes:
+        retain_samples: Most kept training records that are looked at.
+        attack_samples: Most records on each side of an attack.
+        probe_per_class: Training records of each class for the full probe.
+        few_per_class: Training records of each class for the probe from a few records.
+        few_draws: Draws of that probe.
+        probe_test: Most unseen records of the forgotten classes for probes.
+        relearn_cap: Most relearning steps of a retrained model, or where there is none; 0 leaves relearning out.
+        relearn_alpha: How close to the original's forget accuracy relearning must come.
+        resamples: Bootstrap resamples.
+        fpr: False-positive rate for true-positive rates; raised to what the records support.
+        confidence: Of all intervals.
+        tolerance: Gap in a share (accuracy, AUC, recall) that counts as run-to-run noise while no floor is known.
+        probe_tolerance: The same for the probe from a few records, which varies more from run to run.
+        shift_tolerance: The same for `forget_shift`.
+        separation_factor: Factor in `separation` that counts as noise while no floor is known.
+        ain_factor: Factor in relearning steps that counts as noise while no floor is known.
+        floor_models: Most further retrained models whose features and relearning are measured for floors.
+        exposed: How many records to list.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    retain_samples: int = Field(default=10_000, ge=1)
+    attack_samples: int = Field(default=2_000, ge=2)
+    probe_per_class: int = Field(default=200, ge=1)
+    few_per_class: int = Field(default=1, ge=1)
+    few_draws: int = Field(default=100, ge=2)
+    probe_test: int = Field(default=1_000, ge=1)
+    relearn_cap: int = Field(default=100, ge=0)
+    relearn_alpha: float = Field(default=0.05, ge=0, lt=1)
+    resamples: int = Field(default=1_000, ge=100)
+    fpr: float = Field(default=0.01, gt=0, lt=1)
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    tolerance: float = Field(default=0.02, ge=0, lt=1)
+    probe_tolerance: float = Field(default=0.10, ge=0, lt=1)
+    shift_tolerance: float = Field(default=0.25, ge=0, lt=0.5)
+    separation_factor: float = Field(default=1.2, gt=1)
+    ain_factor: float = Field(default=2.0, gt=1)
+    floor_models: int = Field(default=7, ge=0)
+    exposed: int = Field(default=10, ge=0)
+
+    def tolerance_of(self, measure: str, reference: float | None) -> float:
+        """Return the gap that counts as noise for one score while no floor is known.
+
+        Args:
+            measure: Key of the score.
+            reference: The retrained model's, for tolerances that are factors.
+        """
+        if measure == "separation":
+            return (self.separation_factor - 1) * abs(reference or 0.0)
+        wider = {"probe_recall_few": self.probe_tolerance, "forget_shift": self.shift_tolerance}
+        return wider.get(measure, self.tolerance)

@@ -1,0 +1,49 @@
+"""The command line: one thin subcommand per verb, with the same name and the same arguments.
+
+Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted. Results go to stdout, progress and errors to stderr.
+Nothing heavy is imported before a subcommand runs, so that `efface --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from efface import __version__
+from efface.cli.audit import audit
+from efface.cli.compare import compare
+from efface.cli.demo import demo
+from efface.cli.forget import forget
+from efface.cli.methods import methods
+from efface.cli.train import train
+from efface.cli.verify import verify
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Make trained PyTorch classifiers forget on request, and show how far they did.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+for command in (train, forget, audit, verify, methods, demo, compare):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""The subcommand `methods`."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from efface.cli.options import JsonOption, guarded
+
+
+@guarded
+def methods(as_json: JsonOption = False) -> None:
+    """List the unlearning methods: what each forgets, reads, needs and costs."""
+    from efface.methods.catalogue import describe
+
+    rows = describe()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.table import Table
+
+    from efface.report.console import print_table
+
+    table = Table("method", "forgets", "reads", "needs at training", "time", "source", header_style="bold")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            ", ".join(row["targets"]),
+            ", ".join(row["reads"]) or "nothing",
+            row["prepared"] or "-",
+            row["cost"],
+            row["source"],
+        )
+    print_table(table)

@@ -1,0 +1,218 @@
+"""Results of a comparison: one CSV row per cell, and a table of means beside published figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from scipy.stats import t as student
+
+from efface.comparing.figures import draw
+from efface.comparing.plan import Plan
+from efface.files import write_file
+from efface.report.console import print_table
+
+__all__ = ["Comparison"]
+
+COLUMNS = ("A_R", "E_F", "RA", "FA", "probe", "relearn", "seconds", "of_retrain")
+
+MEANING = {
+    "A_R": "accuracy on test samples of kept classes (items: on the test set), %",
+    "E_F": "error on test samples of forgotten classes (items: on the samples to forget), %",
+    "RA": "accuracy on retained training samples, %",
+    "FA": "accuracy on the training samples to forget, %",
+    "probe": "recall of the forgotten classes by a linear probe on the features, % (compare with retrain, not with 0)",
+    "relearn": "steps of training on the samples to forget until they are known again (100: not within 100)",
+    "seconds": "wall time of forgetting",
+    "of_retrain": "the same as a share of retraining's for the same request and seed, %",
+}
+
+MASK = "logit-mask"
+
+
+@dataclass
+class Comparison:
+    """A finished grid.
+
+    Attributes:
+        plan: What was compared.
+        frame: One row per cell.
+        files: What `write` wrote.
+    """
+
+    plan: Plan
+    frame: pd.DataFrame
+    machine: str = ""
+    files: list[Path] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, plan: Plan, rows: list[dict[str, Any]]) -> Comparison:
+        """Collect the cells' results in a frame."""
+        flat = []
+        for row in rows:
+            varied = {
+                k: v for e in plan.methods if e.name == row["entry"] for k, v in row["settings"].items() if k in e.grid
+            }
+            flat.append(
+                {k: row[k] for k in ("entry", "method", "request", "seed")}
+                | varied
+                | row["scores"]
+                | {k: row[k] for k in ("seconds", "train_seconds")}
+                | {"refused": row["refused"], "notes": " | ".join(row["notes"])}
+            )
+        frame = pd.DataFrame(flat)
+        retrained = frame[frame.method == "retrain"].groupby(["request", "seed"]).seconds.first().rename("full")
+        if len(retrained):
+            full = frame.join(retrained, on=["request", "seed"]).full
+            frame.insert(list(frame.columns).index("seconds") + 1, "of_retrain", 100 * frame.seconds / full)
+        machine = _in_words(Counter(_where(row) for row in rows))
+        return cls(plan, frame, machine)
+
+    @property
+    def columns(self) -> list[str]:
+        """The measured columns, in order."""
+        return [c for c in COLUMNS if c in self.frame]
+
+    def summary(self, *, by_request: bool) -> pd.DataFrame:
+        """Return mean and standard deviation (n - 1) over seeds, and over requests unless kept apart.
+
+        Args:
+            by_request: One row per method and request, instead of one per method.
+        """
+        order = [e.name for e in self.plan.methods]
+        grids = list(dict.fromkeys(k for e in self.plan.methods for k in e.grid))
+        keys = ["entry", *grids, *(["request"] if by_request else [])]
+        grouped = self.frame.groupby(keys, sort=False, dropna=False)[self.columns].agg(["mean", "std", "count"])
+        return (
+            grouped.sort_index(level="entry", key=lambda i: i.map(order.index), sort_remaining=False)
+            if len(keys) > 1
+            else grouped.loc[order]
+        )
+
+    def markdown(self) -> str:
+        """Return the tables as Markdown."""
+        plan = self.plan
+        lines = [f"# {plan.name}", "", plan.about, ""] if plan.about else [f"# {plan.name}", ""]
+        lines += [
+            f"Data {plan.data.source}, model {plan.model.build} {plan.model.arguments or ''}, recipe: "
+            f"{plan.recipe.optimiser} lr {plan.recipe.lr:g}, {plan.recipe.epochs:g} epochs, batch "
+            f"{plan.recipe.batch_size}, held out {plan.data.validation:g}; seeds {', '.join(map(str, plan.seeds))}; "
+            f"{len(plan.requests)} request(s).",
+            f"Machine: {self.machine}.",
+            "",
+            *(f"- **{c}**: {MEANING[c]}" for c in self.columns),
+            "",
+        ]
+        many_requests = len(plan.requests) > 1
+        lines += ["Mean ± standard deviation over seeds" + (" and requests." if many_requests else "."), ""]
+        lines += [self._table(by_request=False), "", *self._beyond_mask()]
+        if many_requests and not any(e.grid for e in plan.methods):
+            lines += ["By request, mean ± standard deviation over seeds.", "", self._table(by_request=True), ""]
+        refused = self.frame[self.frame.refused != ""]
+        if len(refused):
+            lines += ["Cells that a method refused, or that failed; they count in no mean:", ""]
+            for (entry, why), group in refused.groupby(["entry", "refused"], sort=False):
+                cells = ", ".join(f"{r.request} seed {r.seed}" for r in group.itertuples())
+                lines.append(f"- {entry} ({cells}): {why}")
+            lines.append("")
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """Return the cells as JSON records."""
+        return str(self.frame.to_json(orient="records", indent=2))
+
+    def write(self, folder: Path) -> None:
+        """Write results.csv, table.md, plan.json and the figures into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.files = [
+            write_file(folder / "results.csv", self.frame.to_csv(index=False, float_format="%.6g")),
+            write_file(folder / "table.md", self.markdown()),
+            write_file(folder / "plan.json", self.plan.model_dump_json(indent=2)),
+            *draw(self.plan, self.frame, folder),
+        ]
+
+    def show(self) -> None:
+        """Print the summary on stdout."""
+        from rich.table import Table
+
+        header, *rows = self._cells(by_request=False)
+        table = Table(title=self.plan.name, header_style="bold")
+        for name in header:
+            table.add_column(name, no_wrap=True, justify="left" if name in {"method", "request"} else "right")
+        for row in rows:
+            table.add_row(*row)
+        print_table(table)
+
+    def _cells(self, *, by_request: bool) -> list[list[str]]:
+        published = self.plan.published if not by_request else {}
+        shown = [c for c in self.columns if any(c in p for p in published.values())]
+        summary = self.summary(by_request=by_request)
+        names = [str(n) for n in summary.index.names]
+        header = ["method" if n == "entry" else n for n in names]
+        for column in self.columns:
+            header += [column, f"{column} published"] if column in shown else [column]
+        rows: list[list[str]] = [header]
+        for index, values in summary.iterrows():
+            keys = index if isinstance(index, tuple) else (index,)
+            cells: list[str] = ["" if pd.isna(k) else f"{k:g}" if isinstance(k, float) else str(k) for k in keys]
+            for column in self.columns:
+                cells.append(_spread(values[column, "mean"], values[column, "std"]))
+                if column in shown:
+                    cells.append(published.get(str(keys[0]), {}).get(column, ""))
+            rows.append(cells)
+        return rows
+
+    def _beyond_mask(self) -> list[str]:
+        """Say which entries' features hold less of the class than those of the original, whose logit is masked.
+
+        Pairs with the logit mask of the same request and seed; with two pairs or more, Student's interval of the mean
+        difference.
+        """
+        if "probe" not in self.frame or MASK not in set(self.frame.entry):
+            return []
+        mask = self.frame[self.frame.entry == MASK].set_index(["request", "seed"]).probe.rename("mask")
+        found, pairs = [], 0
+        for entry, group in self.frame[self.frame.entry != MASK].groupby("entry", sort=False):
+            gaps = (group.probe - group.join(mask, on=["request", "seed"])["mask"]).dropna()
+            if len(gaps) < 2:
+                continue
+            pairs = max(pairs, len(gaps))
+            half = float(student.ppf(0.975, len(gaps) - 1) * gaps.std() / len(gaps) ** 0.5)
+            if gaps.mean() + half < 0:
+                found.append(f"{entry} ({gaps.mean():.1f} ± {half:.1f})")
+        if not pairs:
+            return []
+        lower = f"{', '.join(found)}; of no other is" if found else "of none is"
+        return [
+            "Probe below the logit mask's, paired by request and seed (mean gap in points and its 95 % interval; "
+            f"at most {pairs} pairs): {lower} it shown that it forgets more than a mask does.",
+            "",
+        ]
+
+    def _table(self, *, by_request: bool) -> str:
+        header, *rows = self._cells(by_request=by_request)
+        lines = [header, ["---"] * len(header), *rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _spread(mean: float, std: float) -> str:
+    if pd.isna(mean):
+        return "-"
+    digits = 1 if abs(mean) >= 1 else 3
+    return f"{mean:.{digits}f}" if pd.isna(std) else f"{mean:.{digits}f} ± {std:.{digits}f}"
+
+
+def _where(row: Mapping[str, Any]) -> str:
+    """Return what a cell was computed on."""
+    threads = f"{row['threads']} threads" if "threads" in row else "threads not recorded"
+    return ", ".join([row["device"], threads, *(f"{k} {v}" for k, v in row["versions"].items())])
+
+
+def _in_words(counts: Counter[str]) -> str:
+    """Return each machine with its number of cells, if there are several."""
+    several = len(counts) > 1
+    return "; ".join(f"{where} ({n} cells)" if several else where for where, n in counts.most_common())

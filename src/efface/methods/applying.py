@@ -1,0 +1,183 @@
+"""Apply a method to an artifact: checked, guarded, timed, recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from torch import nn
+
+from efface.artifact.artifact import Artifact
+from efface.artifact.record import Record, describe_data, now, versions, weights_sha256
+from efface.data import Split
+from efface.errors import InputError, UnsupportedRequestError
+from efface.mechanisms.class_directions import LayerMeans
+from efface.mechanisms.class_removal import KEPT, keep_class_means, memory_without
+from efface.methods.catalogue import make, methods
+from efface.methods.method import Method, Target
+from efface.models.spec import ModelSpec
+from efface.running.run import Run
+from efface.training.loop import fit, warm_up
+from efface.training.recipe import Recipe
+
+__all__ = ["apply", "check", "forgotten", "prepare", "rebuilt"]
+
+
+def rebuilt(model: nn.Module, record: Record) -> nn.Module:
+    """Return the architecture that a record's chain of methods left; for `Artifact.load`."""
+    for step in record.chain:
+        if step.method in methods():
+            model = make(step.method, step.settings).rebuild(model, step)
+    return model
+
+
+def prepare(
+    method: Method | None,
+    model: nn.Module,
+    split: Split,
+    recipe: Recipe,
+    run: Run,
+    *,
+    spec: ModelSpec | None = None,
+    parent: Artifact | None = None,
+    keep: Sequence[str] = (),
+) -> Artifact:
+    """Train a copy of `model` under a method and return the artifact.
+
+    Args:
+        method: Decides what training leaves behind; None trains plainly.
+        model: Initial weights, or an already trained model; not changed.
+        split: The data, without a request.
+        recipe: How to train.
+        run: Device, precision, randomness, progress, history.
+        spec: How the network was built, for the record.
+        parent: The artifact that `model` comes from, if training continues from one.
+        keep: What to keep for forgetting beside what the method leaves: `class-means`.
+
+    Raises:
+        InputError: Training diverged, the data does not fit, or `keep` names something unknown.
+    """
+    if unknown := [name for name in keep if name != KEPT]:
+        raise InputError(f"training cannot keep {', '.join(unknown)}; allowed: {KEPT}")
+    before = weights_sha256(model.state_dict())
+    warm_up(run)
+    started = time.perf_counter()
+    copied = run.copied(model)
+    trained, memory = (
+        method.train(copied, split, recipe, run) if method else (fit(copied, split.train, recipe, run), {})
+    )
+    seconds = {"train": time.perf_counter() - started}
+    trained.eval()
+    after = weights_sha256(trained.state_dict())
+    if keep:
+        started = time.perf_counter()
+        memory = {**memory, **keep_class_means(trained, split, run, after)}
+        seconds["keep"] = time.perf_counter() - started
+    record = Record(
+        action="train",
+        created=now(),
+        model=None if spec is None else spec.model_copy(update={"weights": None}),
+        data=describe_data(split),
+        method=method.name if method else "plain",
+        settings=method.settings() if method else {},
+        recipe=recipe,
+        seed=run.seed,
+        device=str(run.device),
+        seconds=seconds,
+        notes=tuple(run.notes),
+        history=tuple(run.history.rows),
+        versions=versions(),
+        weights_before=before,
+        weights_after=after,
+        kept=tuple(dict.fromkeys(keep)),
+        parent=parent.record if parent else None,
+    )
+    return Artifact(trained, record, memory, parent=parent)
+
+
+def apply(method: Method, artifact: Artifact, split: Split, run: Run) -> Artifact:
+    """Forget the split's request with a method, and return a new artifact whose parent is the old one.
+
+    Checks come first: target, preparation, the method's own. The split the method sees raises `DataAccessError` for
+    data it did not declare, and the input model's weights are compared before and after.
+
+    Raises:
+        UnsupportedRequestError: The method cannot forget this kind of target.
+        NotPreparedError: Training left nothing behind for it.
+        InputError: The method's own check, or forgetting produced weights that are not finite.
+    """
+    check(method, artifact, split)
+    before = weights_sha256(artifact.model.state_dict())
+    if method.reads():  # what reads no data trains nothing, and need not wait
+        warm_up(run)
+    started = time.perf_counter()
+    model = method.forget(artifact, split.only(method.reads(), method.name), run)
+    seconds = time.perf_counter() - started
+    if weights_sha256(artifact.model.state_dict()) != before:
+        raise RuntimeError(f"{method.name} changed its input model; this is a defect of the method")
+    return forgotten(method, artifact, model, split, run, {"forget": seconds})
+
+
+def check(method: Method, artifact: Artifact, split: Split) -> None:
+    """Raise what `apply` raises before any work: no request, a target that the method cannot serve, its own check."""
+    if split.request is None or split.resolved is None:
+        raise InputError("there is no request in this split; give one to Split.of")
+    target = split.request.target
+    if target not in method.needs.targets:
+        raise UnsupportedRequestError(
+            f"{method.name} forgets {' and '.join(method.needs.targets)}, not {target}; "
+            f"methods that can: {', '.join(_serving(target))}"
+        )
+    method.check(artifact, split)
+
+
+def forgotten(
+    method: Method, artifact: Artifact, model: nn.Module, split: Split, run: Run, seconds: dict[str, float]
+) -> Artifact:
+    """Return the new artifact around the model that a method made; `apply` does so itself.
+
+    Args:
+        method: What made it.
+        artifact: What it was made from.
+        model: What was made.
+        split: The data under the request.
+        run: What it ran on.
+        seconds: Wall time; `forget` where it may be compared with other methods' times.
+
+    Raises:
+        InputError: The weights are not finite.
+    """
+    assert split.resolved is not None
+    model.eval()
+    bad = [k for k, v in model.state_dict().items() if v.is_floating_point() and not v.isfinite().all()]
+    if bad:
+        raise InputError(f"{method.name} made weights that are not finite ({', '.join(bad[:3])}); use smaller steps")
+    memory = memory_without(method.memory_after(artifact, model, split), split, run)
+    record = Record(
+        action="forget",
+        created=now(),
+        model=artifact.record.model,
+        data=describe_data(split),
+        request=split.request,
+        request_fingerprint=split.resolved.fingerprint,
+        method=method.name,
+        settings=method.settings(),
+        recipe=artifact.record.recipe,
+        seed=run.seed,
+        device=str(run.device),
+        seconds=seconds,
+        notes=tuple(run.notes),
+        history=tuple(run.history.rows),
+        versions=versions(),
+        weights_before=weights_sha256(artifact.model.state_dict()),
+        weights_after=weights_sha256(model.state_dict()),
+        kept=(KEPT,) if LayerMeans.recalled(memory) else (),
+        parent=artifact.record,
+    )
+    return Artifact(model, record, memory, parent=artifact)
+
+
+def _serving(target: Target) -> list[str]:
+    from efface.methods.catalogue import methods
+
+    return [name for name, kind in methods().items() if target in kind.needs.targets and not kind.needs.prepared]

@@ -1,0 +1,139 @@
+"""Where a network comes from: built in, torchvision, timm, or an import path."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from efface.errors import InputError, nearest
+from efface.models.networks.all_cnn import all_cnn
+from efface.models.networks.lenet5 import lenet5
+from efface.models.networks.mlp import mlp
+from efface.models.networks.resnet18 import resnet18
+from efface.running.extras import import_timm, import_torchvision
+
+__all__ = ["BUILT_IN", "resolve"]
+
+BUILT_IN: dict[str, Callable[..., nn.Module]] = {
+    "all_cnn": all_cnn,
+    "lenet5": lenet5,
+    "mlp": mlp,
+    "resnet18": resnet18,
+}
+
+# Arguments of timm.create_model that read other files or repositories than timm's own.
+TIMM_ELSEWHERE = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+
+
+def resolve(
+    name: str,
+    given: Mapping[str, Any],
+    *,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    trust: bool,
+    weights: bool,
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return the function that builds a model and the arguments it gets.
+
+    Args:
+        name: A built-in's name or an import path.
+        given: Keyword arguments for it.
+        input_shape: Shape of one input, for built-ins.
+        num_classes: Number of classes, for built-ins.
+        trust: Allow code outside of Efface, torchvision and timm.
+        weights: Leave arguments that ask for pretrained weights.
+
+    Raises:
+        InputError: The function does not exist, or may not be run.
+    """
+    arguments: dict[str, Any] = dict(given)
+    if name in BUILT_IN:
+        function = BUILT_IN[name]
+        offered = {"input_shape": input_shape, "in_channels": input_shape[0], "num_classes": num_classes}
+        accepted = inspect.signature(function).parameters
+        return function, {key: value for key, value in offered.items() if key in accepted} | arguments
+    if name.startswith("torchvision.models."):
+        # GoogLeNet and Inception compute something else when they are built with weights: keep the argument there.
+        if not weights and not name.endswith(("googlenet", "inception_v3")):
+            arguments.pop("weights", None)
+        return _torchvision_model(name), arguments
+    if name in ("timm.create_model", "timm:create_model"):
+        if not weights:
+            arguments.pop("pretrained", None)
+        return _timm_model(arguments, trust), arguments
+    if not trust:
+        raise InputError(
+            f"The model is built by {name!r}, which is code outside Efface, torchvision.models and timm; it was "
+            "not run, because that path was read from a file. If you trust where that file comes from, pass trust=True "
+            "in Python, or --trust on the command line."
+        )
+    return _import(name), arguments
+
+
+def _torchvision_model(path: str) -> Callable[..., Any]:
+    """Return a registered torchvision builder; attributes are not followed, which could lead to any function."""
+    models = import_torchvision().models
+    name = path.removeprefix("torchvision.models.")
+    if name not in models.list_models():
+        raise InputError(f"torchvision has no model {name!r}. {_nearest_few(name, models.list_models())}")
+    builder: Callable[..., Any] = models.get_model_builder(name)
+    return builder
+
+
+def _timm_model(arguments: dict[str, Any], trust: bool) -> Callable[..., Any]:
+    """Return timm.create_model after checking the model's name and, without trust, that all comes from timm itself."""
+    timm = import_timm()
+    name = arguments.get("model_name")
+    if not isinstance(name, str):
+        raise InputError("timm.create_model needs the argument model_name, e.g. model_name=resnet18.")
+    elsewhere = [key for key in TIMM_ELSEWHERE if key in arguments]
+    if not trust and (elsewhere or "/" in name or ":" in name):
+        raise InputError(
+            f"timm would build {name!r} from outside its own registry{f' ({elsewhere[0]})' if elsewhere else ''}, and "
+            "that was read from a file. If you trust where that file comes from, pass trust=True (--trust)."
+        )
+    if "/" not in name and ":" not in name and not timm.is_model(name):
+        raise InputError(f"timm has no model {name!r}. {_nearest_few(name, timm.list_models())}")
+    create: Callable[..., Any] = timm.create_model
+    return create
+
+
+def _import(path: str) -> Callable[..., Any]:
+    """Import `package.module:function` or `package.module.function`; the current folder counts as importable."""
+    module_name, _, attribute = path.partition(":") if ":" in path else path.rpartition(".")
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)  # at the end: it finds the user's own module and never hides an installed package
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name == error.name or module_name.startswith(error.name + ".")):
+            raise  # the user's module exists, and something that it imports does not
+        raise InputError(
+            f"{path!r}: there is no module {error.name!r} to import; looked on the Python path and in {here}. "
+            "Write my_package:build for the function `build` in my_package.py."
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            names = [name for name in vars(found) if not name.startswith("_")]
+            raise InputError(f"{module_name} has no attribute {attribute!r}. {_nearest_few(part, names)}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise InputError(f"{path!r} is a {type(found).__name__}, not a function that builds a model.")
+    function: Callable[..., Any] = found
+    return function
+
+
+def _nearest_few(name: str, allowed: Sequence[str]) -> str:
+    """As `nearest`, for hundreds of names: those that resemble, or the first few."""
+    start = re.match(r"[A-Za-z]*", name)
+    alike = [other for other in allowed if start and other.lower().startswith(start[0].lower())]
+    return nearest(name, (alike or list(allowed))[:12])

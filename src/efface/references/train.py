@@ -1,0 +1,184 @@
+"""`train_references`: fill a folder with the models that audits of one request compare with; a stopped run resumes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from efface.artifact.artifact import RECORD, Artifact
+from efface.artifact.case import given, split_under
+from efface.artifact.compatible import check_data
+from efface.data import Data, Split
+from efface.errors import InputError
+from efface.files import check_vacant
+from efface.methods.catalogue import make
+from efface.references.backends import Backend, Made, chosen, cores, one_by_one, over_ray, processes, side_by_side
+from efface.references.jobs import Job, Repeat, Retraining, Shadow
+from efface.references.manifest import MANIFEST, Manifest, write_manifest
+from efface.references.references import References, load_references
+from efface.request import Request
+from efface.running.progress import Progress
+from efface.running.run import Run
+from efface.training.recipe import Recipe
+
+__all__ = ["train_references"]
+
+START_UP = 15.0
+"""Seconds of training one after another below which processes do not pay: each first imports torch."""
+
+
+def train_references(
+    original: Artifact | nn.Module,
+    data: Data,
+    request: Request,
+    n: int,
+    out: str | Path,
+    *,
+    repeats: int = 0,
+    shadows: int = 0,
+    method: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    recipe: Recipe | None = None,
+    validation: float = 0.1,
+    seed: int = 0,
+    backend: Backend = "auto",
+    workers: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> References:
+    """Retrain many models without the request's data, once for all audits of that request.
+
+    Each model is an ordinary artifact in the folder, saved as soon as it is ready; what is there is not made again, so
+    a stopped run resumes and a larger `n` adds to it. The first reference is always trained alone with all threads:
+    its time is a fair one to compare with, those of models trained beside others are not.
+
+    Args:
+        original: The model that the request is addressed to: an artifact, or your own trained module.
+        data: The data it was trained on.
+        request: What the references must not have seen.
+        n: How many; from 4 on an audit reaches level (c).
+        out: Folder of the references.
+        repeats: Runs of training with the data and unlearning it by `method`: with them, level (c) speaks of the
+            method rather than of one run of it.
+        shadows: Shadow models for U-LiRA in RULI's thirds, a multiple of 3: each record to forget is out of a third of
+            them, and unlearned by `method` in another third. For methods that forget items.
+        method: The unlearning method of repeats and shadows.
+        settings: Its hyper-parameters.
+        recipe: How your own module was trained; an artifact knows.
+        validation: Fraction held out of its training; an artifact knows.
+        seed: All seeds derive from it and the recipe's.
+        backend: `processes` (one thread each), `vmap` (one batched network), `serial`, `ray`; `auto` chooses, see
+            `efface.references.backends.chosen`.
+        workers: Most processes or Ray tasks at once; one per core by default.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        progress: Where to show progress.
+
+    Raises:
+        InputError: Numbers do not fit, a job cannot be done, or the folder holds references of something else; it says
+            of what.
+    """
+    if isinstance(original, Artifact):
+        check_data(original.record, data)
+        recipe = original.record.recipe
+        split = split_under(original.record, data, request)
+    else:
+        recipe = recipe or Recipe()
+        split = Split.of(data, request, validation, recipe.seed)
+    run = Run(seed=recipe.seed + 1 + seed, device=device, precision=recipe.precision, progress=progress)
+    known = original if isinstance(original, Artifact) else given(original, split, recipe, run)
+    if n < 1 or repeats < 0 or (workers is not None and workers < 1):
+        raise InputError(f"{n} references, {repeats} repeats and {workers} workers; needed: at least 1, 0 and 1")
+    if (repeats or shadows) and method is None:
+        raise InputError("repeats and shadow models unlearn; name the method")
+    unlearning = None if method is None else make(method, settings)
+    name, values = (unlearning.name, unlearning.settings()) if unlearning else ("", {})
+    jobs: dict[str, list[Job]] = {
+        "reference": [Retraining(k, run.number(f"reference {k}")) for k in range(n)],
+        f"unlearned-{name}": [Repeat(k, run.number(f"repeat {k}"), name, values) for k in range(repeats)],
+        f"shadow-{name}": [
+            Shadow(k, run.number(f"shadow {k}"), name, values, out, unlearned)
+            for k, (out, unlearned) in enumerate(_dealt(split, shadows, run))
+        ],
+    }
+    jobs = {series: listed for series, listed in jobs.items() if listed}
+    for job in (job for listed in jobs.values() for job in listed):
+        job.check(known, split)
+    # What training left behind for forgetting is of no use to references; no need to save it with each.
+    bare = dataclasses.replace(known, memory={}, parent=None)
+    workers = workers or cores()
+    backends: dict[str, Backend] = {}
+    for series, listed in jobs.items():
+        # Only plain retraining can be batched; what unlearns beside it runs as `auto` would.
+        asked = backend if series == "reference" or backend != "vmap" else "auto"
+        backends[series] = chosen(asked, listed, bare, split, run, workers)
+    folder = _opened(Path(out), bare, split, run.seed, jobs)
+    for series, listed in jobs.items():
+        todo = [job for job in listed if not (folder / job.folder / RECORD).is_file()]
+        how = backends[series]
+        if series == "reference" and todo and todo[0].number == 0 and how != "serial":
+            _save(one_by_one(todo[:1], bare, split, run), folder, run, "first reference, timed alone", 1)
+            todo = todo[1:]
+        if how == "processes" and backend == "auto" and _seconds_of_one(folder) * len(todo) < START_UP:
+            how = "serial"
+        if todo:
+            label = f"{series} ({len(todo)} models, {how})"
+            _save(_made(how, todo, bare, split, run, folder, workers), folder, run, label, len(todo))
+    return load_references(folder, known.model, trust=True)
+
+
+def _seconds_of_one(folder: Path) -> float:
+    """Return how long the first reference took, alone; infinitely long if that is not known."""
+    first = folder / "reference-000"
+    return Artifact.read_record(first).seconds.get("forget", math.inf) if (first / RECORD).is_file() else math.inf
+
+
+def _made(
+    how: Backend, jobs: Sequence[Job], original: Artifact, split: Split, run: Run, folder: Path, workers: int
+) -> Iterator[Made]:
+    if how == "processes":
+        return processes(jobs, original, split, run, folder, workers)
+    if how == "vmap":
+        return side_by_side(jobs, original, split, run)
+    if how == "ray":
+        return over_ray(jobs, original, split, run, workers)
+    return one_by_one(jobs, original, split, run)
+
+
+def _save(made: Iterator[Made], folder: Path, run: Run, label: str, total: int) -> None:
+    for job, artifact in run.track(made, label, total):
+        if artifact is not None:
+            artifact.save(folder / job.folder)
+
+
+def _opened(folder: Path, original: Artifact, split: Split, seed: int, jobs: Mapping[str, list[Job]]) -> Path:
+    """Make the folder, or check that an existing one is for the same original, request and seed."""
+    if (folder / MANIFEST).is_file():
+        manifest = load_references(folder).manifest
+        manifest.check(original.record, split, str(folder))
+        if manifest.seed != seed:
+            raise InputError(
+                f"the references in {folder} derive from seed {manifest.seed}, not {seed}; choose another folder"
+            )
+    else:
+        check_vacant(folder, overwrite=False)
+        manifest = Manifest.of(original.record, split, seed)
+    write_manifest(folder, manifest, jobs)
+    return folder
+
+
+def _dealt(split: Split, shadows: int, run: Run) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Deal the records to forget out in thirds, and yield which are out of, and unlearned by, each shadow model."""
+    if not shadows:
+        return
+    from efface.auditing.measures.u_lira import Role, thirds  # scipy, which the processes that train need not load
+
+    items = torch.from_numpy(split.forget.indices)
+    roles = thirds(shadows, len(items), run.generator("shadows/roles"))
+    for dealt in roles:
+        yield tuple(items[dealt == Role.OUT].tolist()), tuple(items[dealt == Role.UNLEARNED].tolist())

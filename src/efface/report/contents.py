@@ -1,0 +1,205 @@
+"""What an audit has to say first: four numbers, the columns of the main table, what was not assessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from efface.artifact.record import Record
+from efface.auditing.catalogue import Measure
+from efface.auditing.result import Audit, Check, Row
+from efface.auditing.scores.score import Score
+
+__all__ = ["KeyNumber", "Strip", "breaks", "columns", "group_measures", "key_numbers", "not_assessed", "steps"]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Where values lie on a scale, in percent of its length; None for what is unknown.
+
+    Attributes:
+        value: The candidate.
+        low: Lower end of its interval.
+        high: Upper end.
+        floor_low: Lower end of where another retrained model would lie.
+        floor_high: Upper end.
+        original: The original model.
+        reference: The retrained model.
+        top: The value at the right end of the scale; the left end is 0.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    floor_low: float | None
+    floor_high: float | None
+    original: float | None
+    reference: float | None
+    top: float
+
+
+@dataclass(frozen=True)
+class KeyNumber:
+    """One of the four numbers of the first screen.
+
+    Attributes:
+        question: What it answers, in plain language.
+        measure: Which score it is.
+        score: The candidate's.
+        strip: Where it lies beside the others; None when not assessed.
+        check: The verdict's check that rests on it, if any.
+    """
+
+    question: str
+    measure: Measure
+    score: Score
+    strip: Strip | None
+    check: Check | None
+
+
+_QUESTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "Is it still recognised?": (("test_forget_accuracy", "forget_accuracy"), ()),
+    "Does everything else still work?": (("test_accuracy", "retain_accuracy"), ()),
+    "Can an attacker tell?": (("lira_accuracy", "rmia_auc", "population_auc"), ("membership", "ensembles")),
+    "Is it gone, or only hidden?": (("probe_recall_few", "probe_recall", "ain"), ("features", "relearning")),
+}
+"""Questions with the scores that answer them, and the groups in which a check's score is preferred to these."""
+
+
+def key_numbers(audit: Audit) -> tuple[KeyNumber, ...]:
+    """Return the four numbers of the first screen: recognition, utility, attack, what is left inside.
+
+    For each question, a score on which a check found a difference comes first (the worst news is on the first screen),
+    then one on which another check rests, then any measured one.
+    """
+    row = audit.row(audit.candidate)
+    checks = {check.measure: check for check in audit.verdict.checks}
+    rank = _ranks(audit)
+    found = []
+    for question, (keys, groups) in _QUESTIONS.items():
+        rests = [k for k in checks if k in audit.measures and audit.measures[k].group in groups]
+        known = [k for k in dict.fromkeys([*keys, *rests]) if k in row.scores and k in audit.measures]
+        if not audit.forget_classes:  # no class is forgotten, so these compare unrelated things
+            known = [k for k in known if k != "test_forget_accuracy" and audit.measures[k].group != "features"]
+        known.sort(key=lambda k: (not row[k].measured, rank.get(k, 3)))
+        if known:
+            measure, score = audit.measures[known[0]], row[known[0]]
+            found.append(KeyNumber(question, measure, score, _strip(score, measure), checks.get(known[0])))
+    return tuple(found)
+
+
+def _ranks(audit: Audit) -> dict[str, int]:
+    """By score: 0 if a check found a difference in it, 1 if it found none, 2 if it was not made."""
+    order = ("differs", "alike", "not assessed")
+    return {check.measure: order.index(check.outcome) for check in audit.verdict.checks}
+
+
+def _strip(score: Score, measure: Measure) -> Strip | None:
+    if score.value is None:
+        return None
+    ends = (score.low, score.high, score.floor_low, score.floor_high, score.original, score.reference)
+    known = [score.value, *(e for e in ends if e is not None)]
+    top = 1.0 if measure.unit == "share" else 1.1 * max([*known, 1e-12])
+
+    def place(value: float | None) -> float | None:
+        return None if value is None else round(100 * min(max(value / top, 0.0), 1.0), 2)
+
+    return Strip(
+        value=place(score.value) or 0.0,
+        low=place(score.low),
+        high=place(score.high),
+        floor_low=place(score.floor_low),
+        floor_high=place(score.floor_high),
+        original=place(score.original),
+        reference=place(score.reference),
+        top=top,
+    )
+
+
+_COLUMNS: tuple[dict[str, str], ...] = (
+    {"retain_accuracy": "Kept training data"},
+    {"forget_accuracy": "Forget data"},
+    {"test_accuracy": "Test data"},
+    {"test_forget_accuracy": "Test, forgotten classes"},
+    {
+        "rmia_auc": "Attack (RMIA, AUC)",
+        "population_auc": "Attack (AUC)",
+        "forget_shift": "Margins above retrained (AUC)",
+    },
+    {"probe_recall_few": "Probe, few records", "probe_recall": "Probe"},
+    {"relearn_steps": "Steps to relearn"},
+    {"seconds": "Time"},
+)
+
+
+def columns(audit: Audit) -> dict[str, Measure]:
+    """Return the scores of the main table by a short title, leaving out what no model was measured on."""
+    chosen = {}
+    rank = _ranks(audit)
+    for titles in _COLUMNS:
+        measured = [k for k in titles if k in audit.measures and _measured(audit.rows, k)]
+        measured.sort(key=lambda k: rank.get(k, 3))
+        chosen.update({titles[k]: audit.measures[k] for k in measured[:1]})
+    if "Test, forgotten classes" in chosen and "Test data" in chosen:
+        chosen = {"Test, kept classes" if k == "Test data" else k: m for k, m in chosen.items()}
+    return chosen
+
+
+def group_measures(audit: Audit, *groups: str) -> tuple[Measure, ...]:
+    """Return the scores of some groups that any model was measured on."""
+    return tuple(m for k, m in audit.measures.items() if m.group in groups and _measured(audit.rows, k))
+
+
+def _measured(rows: Sequence[Row], key: str) -> bool:
+    return any(key in row.scores and row[key].measured for row in rows)
+
+
+def not_assessed(audit: Audit) -> dict[str, tuple[str, ...]]:
+    """Return what was not assessed on the candidate: titles of scores by the reason given."""
+    found: dict[str, tuple[str, ...]] = {}
+    for key, score in audit.row(audit.candidate).scores.items():
+        if not score.measured:
+            why = score.why or "no reason was recorded"
+            title = audit.measures[key].title if key in audit.measures else key
+            found[why] = (*found.get(why, ()), title)
+    return found
+
+
+def steps(audit: Audit, record: Record | None) -> tuple[list[float], dict[str, list[float | None]]] | None:
+    """Return accuracies over the steps of forgetting, from the audit's history or the record's.
+
+    Of a method's rows, those of the stages `NAME/before` (step 0), `NAME` and `NAME/after` that hold a number named
+    `..._accuracy` count; x is their `step`, or one more than the row before. None if no method has three such rows with
+    an accuracy on forget data: two points make no curve.
+    """
+    rows: list[dict[str, object]] = [dict(r) for r in audit.plots.history or (record.history if record else ())]
+    for name in dict.fromkeys(str(row.get("stage")).split("/")[0] for row in rows):
+        mine = [row for row in rows if str(row.get("stage")).removeprefix(name) in {"", "/before", "/after"}]
+        keys = [k for k in dict.fromkeys(k for row in mine for k in row) if k.endswith("accuracy")]
+        mine = [row for row in mine if any(_number(row.get(k)) is not None for k in keys)]
+        if len(mine) < 3 or not any("forget" in k for k in keys):
+            continue
+        at: list[float] = []
+        for row in mine:
+            given = _number(row.get("step"))
+            at.append(given if given is not None else at[-1] + 1 if at else 0.0)
+        keys.sort(key=lambda k: "forget" in k)  # kept data first: its line is blue in every report
+        return at, {k.replace("_", " "): [_number(row.get(k)) for row in mine] for k in keys}
+    return None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def breaks(audit: Audit, record: Record) -> tuple[str, ...]:
+    """Return what in a record does not fit the audit, or one step of it the next; empty if all fits."""
+    found = []
+    if record.data.fingerprint != audit.data_fingerprint:
+        found.append("The record names other data than the audit used.")
+    if record.request_fingerprint not in {None, audit.request_fingerprint}:
+        found.append("The record's last request is not the one that was audited.")
+    for number, step in enumerate(record.chain[1:], start=2):
+        if step.parent and step.weights_before != step.parent.weights_after:
+            found.append(f"Step {number} does not start from the weights that step {number - 1} ended with.")
+    return tuple(found)

@@ -1,0 +1,218 @@
+"""Which figures an audit gives, with their captions and the numbers behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from efface.artifact.record import Record
+from efface.auditing.result import Audit
+from efface.report.contents import steps
+from efface.report.figures.charts import class_bars, curves, histograms, time_bars
+from efface.report.figures.heat_maps import confusions
+from efface.report.figures.style import BLACK, BLUE, INK, svg
+from efface.report.format import count, duration, share
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Illustration", "illustrations"]
+
+MOST_CLASSES = 20
+"""Classes in a bar figure; of more, the forgotten ones and those that changed most are drawn."""
+
+Rows = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Illustration:
+    """A figure with its words.
+
+    Attributes:
+        title: Its name.
+        caption: What to look for, in a sentence or two; also its description for screen readers.
+        svg: The figure as an SVG element.
+        head: Header of the table of numbers behind it.
+        rows: That table; empty where numbers would not help.
+    """
+
+    title: str
+    caption: str
+    svg: str
+    head: tuple[str, ...] = ()
+    rows: Rows = ()
+
+
+def illustrations(audit: Audit, record: Record | None = None) -> dict[str, Illustration]:
+    """Return the figures that the audit has data for, by name.
+
+    Names: `classes`, `confusion`, `answers`, `margins`, `relearning`, `time`, `steps`.
+    """
+    makers: dict[str, Callable[[], Illustration | None]] = {
+        "classes": lambda: _classes(audit),
+        "confusion": lambda: _confusion(audit),
+        "answers": lambda: _answers(audit),
+        "margins": lambda: _margins(audit),
+        "relearning": lambda: _relearning(audit),
+        "time": lambda: _time(audit),
+        "steps": lambda: _steps(audit, record),
+    }
+    made = {name: make() for name, make in makers.items()}
+    return {name: figure for name, figure in made.items() if figure is not None}
+
+
+def _made(
+    figure: Figure, key: str, title: str, caption: str, head: tuple[str, ...] = (), rows: Rows = ()
+) -> Illustration:
+    return Illustration(title, caption, svg(figure, f"fig-{key}", title, caption), head, rows)
+
+
+def _compared(audit: Audit) -> list[str]:
+    """Original, candidate and, if there is one, retrained."""
+    names = [audit.original, audit.candidate, *([audit.reference] if audit.reference else [])]
+    return list(dict.fromkeys(names))
+
+
+def _percent(value: float | None) -> str:
+    return "no data" if value is None else share(value)
+
+
+def _few(audit: Audit, before: list[float | None], after: list[float | None]) -> list[int]:
+    """Classes to draw when there are too many: the forgotten ones, then those that changed most, in class order."""
+    everyone = range(len(audit.classes))
+    if len(audit.classes) <= MOST_CLASSES:
+        return list(everyone)
+    moved = sorted(
+        everyone, key=lambda c: (c not in audit.forget_classes, -abs((after[c] or 0.0) - (before[c] or 0.0)))
+    )
+    return sorted(moved[:MOST_CLASSES])
+
+
+def _bars(
+    audit: Audit, key: str, shares: dict[str, list[float | None]], title: str, caption: str, axis: str
+) -> Illustration:
+    names = [n for n in _compared(audit) if n in shares]
+    columns = [shares[n] for n in names]
+    picked = _few(audit, columns[0], columns[1])
+    if len(picked) < len(audit.classes):
+        caption += f" Of {len(audit.classes)} classes, the {len(picked)} that matter or changed most are drawn."
+    labels = [audit.classes[c] for c in picked]
+    drawn = [[column[c] for c in picked] for column in columns]
+    figure = class_bars(
+        labels,
+        *drawn[:3],
+        marked=[i for i, c in enumerate(picked) if c in audit.forget_classes],
+        series=(names[0], names[1], names[2] if len(names) > 2 else ""),
+        x_label=axis,
+    )
+    rows = tuple((name, *(_percent(column[c]) for column in columns)) for c, name in enumerate(audit.classes))
+    return _made(figure, key, title, caption, ("Class", *names), rows)
+
+
+def _classes(audit: Audit) -> Illustration | None:
+    shares = {n: list(v) for n, v in audit.plots.per_class.items()}
+    if not {audit.original, audit.candidate} <= set(shares) or audit.original == audit.candidate:
+        return None
+    forgotten = "; forgotten classes in bold" if audit.forget_classes else ""
+    caption = f"Accuracy on unseen test data, before → after, in percent{forgotten}."
+    if audit.reference in shares:
+        caption += " The black tick is the model retrained without the data."
+    return _bars(audit, "classes", shares, "Accuracy by class", caption, "test accuracy")
+
+
+def _answers(audit: Audit) -> Illustration | None:
+    shares: dict[str, list[float | None]] = {}
+    for name, counts in audit.plots.forget_answers.items():
+        shares[name] = [c / sum(counts) for c in counts] if sum(counts) else []
+    if not all(shares.get(n) for n in (audit.original, audit.candidate)) or audit.original == audit.candidate:
+        return None
+    caption = "What each model answers for the records to forget, as a share of them, before → after, in percent."
+    if audit.reference in shares:
+        caption += " Where the black ticks lie is where a model that never saw them sends them."
+    return _bars(audit, "answers", shares, "Where the forgotten records went", caption, "share of answers")
+
+
+def _confusion(audit: Audit) -> Illustration | None:
+    matrices = {n: audit.plots.confusion[n] for n in _compared(audit)[:2] if n in audit.plots.confusion}
+    if not matrices:
+        return None
+    figure = confusions(matrices, audit.classes, marked=audit.forget_classes)
+    caption = (
+        "Each row holds the unseen test records of one class; the shade is the share, in percent, that got each answer."
+    )
+    head: tuple[str, ...] = ()
+    rows: Rows = ()
+    if len(audit.classes) <= MOST_CLASSES and audit.candidate in matrices:
+        head = (f"Records of {audit.candidate}", *(f"answered {name}" for name in audit.classes))
+        table = matrices[audit.candidate]
+        rows = tuple((name, *map(count, row)) for name, row in zip(audit.classes, table, strict=True))
+    return _made(figure, "confusion", "Confusion before and after", caption, head, rows)
+
+
+def _margins(audit: Audit) -> Illustration | None:
+    panels: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name in _compared(audit):
+        parts = {h.part: h.counts for h in audit.plots.margins if h.row == name}
+        if parts:
+            panels[name] = parts
+    if not panels:
+        return None
+    edges = audit.plots.margins[0].edges
+    caption = (
+        "The margin is how far the right class is ahead of all others together: positive means recognised. Records to "
+        "forget (filled) should lie as they do for a model that never saw them, and as unseen records do (outline)."
+    )
+    figure = histograms(panels, edges, x_label="margin (values beyond the axis stand in the outermost bars)")
+    return _made(figure, "margins", "How sure the model is of the right answer", caption)
+
+
+def _relearning(audit: Audit) -> Illustration | None:
+    lines = {n: audit.plots.relearning[n] for n in _compared(audit) if audit.plots.relearning.get(n)}
+    longest = max((len(v) for v in lines.values()), default=0)
+    if longest < 2:
+        return None
+    figure = curves(
+        range(longest),
+        lines,
+        x_label="training steps on the records to forget",
+        y_label="accuracy on them",
+        styles={audit.original: (INK, "-"), audit.candidate: (BLUE, "-"), audit.reference or "": (BLACK, "--")},
+        height=280,
+    )
+    caption = (
+        "Fine-tuning on the forgotten records, step by step, until they are known again. A model that really lacks the "
+        "knowledge needs as long as the retrained one."
+    )
+    rows = tuple(
+        (str(i), *(_percent(v[i]) if i < len(v) else "" for v in lines.values()))
+        for i in range(longest)
+        if i < 10 or i % max(1, longest // 20) == 0 or i == longest - 1
+    )
+    return _made(figure, "relearning", "How fast it is learnt again", caption, ("Step", *lines), rows)
+
+
+def _time(audit: Audit) -> Illustration | None:
+    seconds = {row.name: row["seconds"].value for row in audit.rows if "seconds" in row.scores}
+    known = {name: value for name, value in seconds.items() if value is not None and value > 0}
+    if len(known) < 2:
+        return None
+    reference = audit.reference if audit.reference in known else None
+    figure = time_bars(known, reference=reference, marked=audit.candidate)
+    caption = "Wall time of making each model; each mark on the axis is ten times the one before."
+    rows = tuple((name, duration(value)) for name, value in known.items())
+    return _made(figure, "time", "Time", caption, ("Model", "Wall time"), rows)
+
+
+def _steps(audit: Audit, record: Record | None) -> Illustration | None:
+    found = steps(audit, record)
+    if found is None:
+        return None
+    at, lines = found
+    series = {name: [float("nan") if v is None else v for v in values] for name, values in lines.items()}
+    figure = curves(at, series, x_label="step", y_label="accuracy")
+    caption = "Accuracy while forgetting went on, as the method recorded it; step 0 is the model before."
+    if at[-1] != at[0] + len(at) - 1 or at[0] != 0:
+        caption = "Accuracy while forgetting went on, as the method recorded it."
+    rows = tuple((f"{x:g}", *(_percent(values[i]) for values in lines.values())) for i, x in enumerate(at))
+    return _made(figure, "steps", "Forgetting step by step", caption, ("Step", *lines), rows)

@@ -1,0 +1,1 @@
+"""What any work runs on: device, seeds, progress, optional packages."""

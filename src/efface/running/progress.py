@@ -1,0 +1,85 @@
+"""Where progress is shown: nowhere, or on the console with the time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+T = TypeVar("T")
+
+__all__ = ["ConsoleProgress", "Progress"]
+
+
+class Progress:
+    """Shows nothing; the twin of `ConsoleProgress` for library use and tests."""
+
+    def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        """Yield the items; subclasses show how far they are."""
+        yield from items
+
+    def say(self, text: str) -> None:
+        """Show one line; here, nowhere."""
+
+
+class ConsoleProgress(Progress):
+    """Bars with the time left on stderr; where stderr is no terminal, one plain line every few seconds."""
+
+    def __init__(self, every: float = 10.0) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True)
+        self.every = every
+        self._bars: Bars | None = None
+        self._open = 0
+
+    def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        """Yield the items and show label, share done and time left."""
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        yield from (self._bar if self.console.is_terminal else self._lines)(items, label, total)
+
+    def say(self, text: str) -> None:
+        """Print one line on stderr."""
+        self.console.print(text, highlight=False, markup=False)
+
+    def _bar(self, items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
+        from rich import progress
+
+        if self._bars is None:
+            columns = (
+                progress.TextColumn("{task.description}"),
+                progress.BarColumn(),
+                progress.TaskProgressColumn(),
+                progress.TimeElapsedColumn(),
+                progress.TextColumn("left"),
+                progress.TimeRemainingColumn(),
+            )
+            self._bars = progress.Progress(*columns, console=self.console, transient=True)
+            self._bars.start()
+        self._open += 1
+        task = self._bars.add_task(label, total=total)
+        try:
+            for item in items:
+                yield item
+                self._bars.advance(task)
+        finally:
+            self._bars.remove_task(task)
+            self._open -= 1
+            if self._open == 0:
+                self._bars.stop()
+                self._bars = None
+
+    def _lines(self, items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
+        start = last = time.monotonic()
+        for done, item in enumerate(items):
+            now = time.monotonic()
+            if now - last >= self.every and done:
+                last = now
+                share = f" of {total}, {(now - start) / done * (total - done):.0f} s left" if total else ""
+                print(f"{label}: {done}{share}", file=sys.stderr, flush=True)
+            yield item

@@ -1,0 +1,1 @@
+"""Trying methods until one passes on held-out data."""

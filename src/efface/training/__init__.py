@@ -1,0 +1,1 @@
+"""How to train, and the training loop."""

@@ -1,0 +1,1 @@
+"""The verbs, one file each: train, forget, audit, verify, compare."""

@@ -1,0 +1,89 @@
+"""The verb `train`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from efface.artifact.artifact import Artifact
+from efface.artifact.case import split_of
+from efface.artifact.compatible import check_data
+from efface.data import Data, Split
+from efface.errors import InputError
+from efface.methods.applying import prepare
+from efface.methods.catalogue import method_of
+from efface.methods.method import Method
+from efface.models.check import check_model
+from efface.models.spec import ModelSpec, build
+from efface.running.progress import Progress
+from efface.running.run import Run
+from efface.training.recipe import Recipe
+
+__all__ = ["train"]
+
+
+def train(
+    model: nn.Module | ModelSpec | str | Artifact,
+    data: Data,
+    *,
+    method: str | Method | None = None,
+    settings: Mapping[str, Any] | None = None,
+    keep: Sequence[str] = (),
+    recipe: Recipe | None = None,
+    validation: float = 0.1,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Artifact:
+    """Train a classifier, plainly or with what a method needs to forget later.
+
+    Args:
+        model: A built-in's name, a `ModelSpec`, your own module (a copy is trained, from its present weights), or an
+            artifact to continue from (e.g. to fine-tune mnemonic codes in).
+        data: Training and test data.
+        method: A method that prepares at training time (its name or an instance); None trains plainly.
+        settings: Hyper-parameters of a method given by name.
+        keep: What to keep for forgetting beside what the method leaves: `class-means`, the mean inputs of every layer
+            per class, with which the methods class-means and project-distil need no data of the forgotten class.
+        recipe: How to train; the artifact's own, or the default recipe, if not given.
+        validation: Fraction of the training data to hold out; an artifact's own value wins.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        progress: Where to show progress.
+
+    Returns:
+        The artifact; nothing is written until `save`.
+
+    Raises:
+        InputError: Something given does not fit.
+    """
+    parent = model if isinstance(model, Artifact) else None
+    recipe = recipe or (parent.record.recipe if parent else Recipe())
+    chosen = None if method is None else method_of(method, settings)
+    if chosen is None and settings:
+        raise InputError(
+            f"hyper-parameters {', '.join(settings)} were given, but no method to take them; name a method"
+        )
+    run = Run(seed=recipe.seed, device=device, precision=recipe.precision, progress=progress)
+    spec: ModelSpec | None = None
+    if isinstance(model, Artifact):
+        check_data(model.record, data)
+        spec, network = model.record.model, model.model
+        split = split_of(model, data)
+    else:
+        if isinstance(model, str):
+            model = ModelSpec(build=model)
+        if isinstance(model, ModelSpec):
+            spec = model
+            network = build(
+                model,
+                input_shape=data.input_shape,
+                num_classes=len(data.classes),
+                seed=run.number("initial weights"),
+                trust=True,
+            )
+        else:
+            network = model
+            check_model(network, data.input_shape, len(data.classes))
+        split = Split.of(data, validation=validation, seed=recipe.seed)
+    return prepare(chosen, network, split, recipe, run, spec=spec, parent=parent, keep=keep)

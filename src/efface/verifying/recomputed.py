@@ -1,0 +1,74 @@
+"""Two audits of one model: the recorded one and one made again; which scores differ?"""
+
+from __future__ import annotations
+
+from efface.auditing.catalogue import MEASURES
+from efface.auditing.result import Audit
+from efface.verifying.finding import Finding
+
+__all__ = ["TOLERANCE", "compare_scores"]
+
+TOLERANCE = 0.005
+"""Half a per cent: another machine rounds otherwise, and a record on the edge may change sides."""
+
+TRAINED_ANEW = ("fine-tuned", "logit mask")
+"""Rows that an audit makes itself."""
+
+RELEARNING = 0.1
+"""Relearning trains, so that rounding adds up: a tenth of the steps."""
+
+
+def compare_scores(recorded: Audit, again: Audit, tolerance: float = TOLERANCE) -> list[Finding]:
+    """Compare the scores of all rows that both audits hold, and the verdicts.
+
+    Args:
+        recorded: From audit.json.
+        again: The same, made now.
+        tolerance: Allowed difference: absolute for shares, relative for other units (absolute below 1).
+
+    Returns:
+        One finding per row, naming each score that differs; one for what could not be compared; one for the verdict.
+    """
+    findings: list[Finding] = []
+    names = [row.name for row in again.rows]
+    same_references = recorded.references == again.references
+    skipped: list[str] = []
+    for row in recorded.rows:
+        if row.name in TRAINED_ANEW or row.name not in names:
+            skipped.append(f"row {row.name!r}")
+            continue
+        wrong, compared = [], 0
+        for key, score in row.scores.items():
+            measure, other = MEASURES.get(key), again.row(row.name).scores.get(key)
+            if measure is None or measure.group == "cost" or score.value is None:
+                continue
+            if other is None or other.value is None or not (same_references or _alone(key)):
+                skipped.append(f"{key} of {row.name!r}")
+                continue
+            compared += 1
+            allowed = tolerance if measure.unit == "share" else tolerance * max(1.0, abs(score.value))
+            if measure.group == "relearning":
+                allowed = RELEARNING * max(1.0, abs(score.value))
+            if abs(other.value - score.value) > allowed:
+                wrong.append(f"{key} {other.value:.4g}, recorded {score.value:.4g}")
+        subject = f"scores of {row.name!r}"
+        if compared:
+            findings.append(Finding.of(subject, "; ".join(wrong), f"{compared} scores come out as recorded"))
+    if skipped:
+        few = ", ".join(skipped[:4]) + (f" and {len(skipped) - 4} more" if len(skipped) > 4 else "")
+        why = "" if same_references else f" ({again.references} retrained models given, {recorded.references} recorded)"
+        findings.append(Finding(subject="scores", outcome="not checked", text=f"{few}{why}"))
+    if recorded.level != again.level or not same_references:
+        text = f"the recorded verdict is of level {recorded.level} with {recorded.references} retrained models"
+        findings.append(Finding(subject="verdict", outcome="not checked", text=f"{text}; give the same ones"))
+    else:
+        differs = recorded.verdict.outcome != again.verdict.outcome
+        text = f"{again.verdict.outcome!r}, recorded {recorded.verdict.outcome!r}" if differs else ""
+        findings.append(Finding.of("verdict", text, f"comes out as recorded: {recorded.verdict.outcome}"))
+    return findings
+
+
+def _alone(key: str) -> bool:
+    """Whether a score of one row does not depend on how many retrained models the audit had."""
+    measure = MEASURES[key]
+    return measure.group in {"utility", "features"} or key in {"population_auc", "population_tpr", "loss_attack"}

@@ -1,0 +1,144 @@
+"""An artifact's folder by itself: do its files hold what its record says, and does the record hold together?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from pydantic import ValidationError
+
+from efface.artifact.artifact import MEMORY, MODEL, RECORD, Artifact
+from efface.artifact.record import Record, weights_sha256
+from efface.auditing.result import Audit
+from efface.data import Data
+from efface.errors import InputError, explain
+from efface.verifying.finding import Finding
+
+__all__ = ["AUDIT", "check_folder", "check_origin", "recorded_audit"]
+
+AUDIT = "audit.json"
+
+
+def check_folder(path: Path, data: Data | None = None) -> tuple[Record | None, list[Finding]]:
+    """Check weights, memory and record of an artifact folder against each other.
+
+    The record is not signed: whoever can change weights and record together leaves no trace here.
+
+    Args:
+        path: The folder.
+        data: The data, if at hand: its fingerprint and the resolved requests are compared as well.
+
+    Returns:
+        The record, or None if it cannot be read, and the findings.
+
+    Raises:
+        InputError: The folder has no record at all: it is no artifact.
+    """
+    if not (path / RECORD).is_file():
+        Artifact.read_record(path)  # raises, and says so
+    try:
+        record = Artifact.read_record(path)
+    except InputError as error:
+        return None, [Finding(subject="record", outcome="fails", text=str(error))]
+    return record, [_weights(path, record), _memory(path, record), _chain(record), *_data(record, data)]
+
+
+def check_origin(record: Record, original: Artifact) -> Finding:
+    """Check that an artifact was made from this original."""
+    wrong = ""
+    if record.weights_before is None or record.parent is None:
+        wrong = "the record does not say what it was made from"
+    elif record.weights_before != original.record.weights_after:
+        wrong = (
+            f"the record starts from weights {record.weights_before[:12]}..., this original has "
+            f"{original.record.weights_after[:12]}..."
+        )
+    return Finding.of("original", wrong, "the artifact was made from the weights of this original")
+
+
+def recorded_audit(path: Path, record: Record) -> tuple[Audit | None, list[Finding]]:
+    """Read the audit.json of an artifact folder, if there is one, and check that it belongs to the record."""
+    file = path / AUDIT
+    if not file.is_file():
+        return None, []
+    try:
+        audit = Audit.from_json(file.read_bytes())
+    except (ValidationError, UnicodeDecodeError) as error:
+        why = explain(error) if isinstance(error, ValidationError) else str(error)
+        return None, [Finding(subject="audit", outcome="fails", text=f"{AUDIT} is damaged: {why}")]
+    wrong = [
+        name
+        for name, mine, theirs in (
+            ("request", audit.request_fingerprint, record.request_fingerprint),
+            ("data", audit.data_fingerprint, record.data.fingerprint),
+            ("method", audit.candidate, record.method),
+        )
+        if mine != theirs
+    ]
+    text = f"{AUDIT} is about something else than the record; different: {', '.join(wrong)}" if wrong else ""
+    return audit, [Finding.of("audit", text, f"{AUDIT} is about this record's request, data and method")]
+
+
+def _weights(path: Path, record: Record) -> Finding:
+    try:
+        found = weights_sha256(safetensors.torch.load_file(path / MODEL))
+    except (safetensors.SafetensorError, FileNotFoundError) as error:
+        return Finding(subject="weights", outcome="fails", text=f"{MODEL} is missing or damaged: {error}")
+    wrong = "" if found == record.weights_after else f"SHA-256 {found[:12]}..., recorded {record.weights_after[:12]}..."
+    return Finding.of("weights", wrong and f"{MODEL} was changed after writing: {wrong}", f"SHA-256 {found[:12]}...")
+
+
+def _memory(path: Path, record: Record) -> Finding:
+    present = (path / MEMORY).is_file()
+    if record.memory_after is None:
+        if not present:
+            return Finding(subject="memory", outcome="holds", text="none recorded, and none there")
+        text = f"the record holds no hash of {MEMORY}; it was written by an earlier version, or the file was added"
+        return Finding(subject="memory", outcome="not checked", text=text)
+    try:
+        found = weights_sha256(safetensors.torch.load_file(path / MEMORY))
+    except (safetensors.SafetensorError, FileNotFoundError) as error:
+        return Finding(subject="memory", outcome="fails", text=f"{MEMORY} is missing or damaged: {error}")
+    wrong = "" if found == record.memory_after else f"SHA-256 {found[:12]}..., recorded {record.memory_after[:12]}..."
+    return Finding.of("memory", wrong and f"{MEMORY} was changed after writing: {wrong}", f"SHA-256 {found[:12]}...")
+
+
+def _chain(record: Record) -> Finding:
+    wrong = []
+    for number, step in enumerate(record.chain):
+        before = step.parent
+        if before is None:
+            continue
+        if step.weights_before != before.weights_after:
+            wrong.append(
+                f"step {number} ({step.method}) does not start from the weights that step {number - 1} ended in"
+            )
+        if step.data.fingerprint != before.data.fingerprint:
+            wrong.append(f"step {number} ({step.method}) names other data than step {number - 1}")
+        if step.created < before.created:
+            wrong.append(f"step {number} ({step.method}) is dated before step {number - 1}")
+    steps = ", ".join(s.method if s.request is None else f"{s.method} ({s.request.describe()})" for s in record.chain)
+    return Finding.of("record chain", "; ".join(wrong), f"{len(record.chain)} steps fit together: {steps}")
+
+
+def _data(record: Record, data: Data | None) -> Iterator[Finding]:
+    if data is None:
+        yield Finding(subject="data", outcome="not checked", text="the data was not given")
+        return
+    mine, theirs = record.data.fingerprint, data.fingerprint
+    other = "" if mine == theirs else f"fingerprint {theirs[:12]}..., recorded {mine[:12]}..."
+    yield Finding.of("data", other, f"fingerprint {mine[:12]}..., as recorded")
+    if other:
+        return
+    for step in record.chain:
+        if step.request is not None:
+            try:
+                resolved = step.request.resolve(data).fingerprint
+            except InputError as error:
+                yield Finding(subject="request", outcome="fails", text=f"{step.request.describe()}: {error}")
+                continue
+            wrong = "" if resolved == step.request_fingerprint else "means other records than were recorded"
+            words = step.request.describe()
+            yield Finding.of("request", wrong and f"{words} {wrong}", f"{words} means the recorded records")

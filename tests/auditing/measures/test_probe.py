@@ -1,0 +1,105 @@
+import pytest
+import torch
+
+from efface.auditing.measures.probe import few_record_probe, kept_outputs, linear_probe
+from efface.auditing.measures.separation import class_separation
+from efface.errors import InputError
+
+
+def _clusters(n, k, d, spread, seed=0, apart=4.0):
+    g = torch.Generator().manual_seed(seed)
+    centres = apart * torch.eye(k, d)
+    labels = torch.arange(n) % k
+    return centres[labels] + spread * torch.randn(n, d, generator=g), labels
+
+
+def test_probe_finds_separable_classes_and_not_noise():
+    x, y = _clusters(300, 5, 8, 0.5)
+    z, w = _clusters(100, 5, 8, 0.5, seed=1)
+    assert (linear_probe(x, y, z) == w).double().mean() > 0.98
+    noise = torch.randn(300, 8, generator=torch.Generator().manual_seed(2))
+    assert (linear_probe(noise, y, z) == w).double().mean() < 0.45
+
+
+def test_probe_does_not_depend_on_the_scale_of_the_features():
+    x, y = _clusters(200, 4, 6, 2.0)
+    z, _ = _clusters(80, 4, 6, 2.0, seed=1)
+    assert torch.equal(linear_probe(x, y, z), linear_probe(1000 * x, y, 1000 * z))
+
+
+def test_few_record_probe_votes_over_draws_and_is_reproducible():
+    x, y = _clusters(200, 4, 6, 3.0)
+    z, w = _clusters(80, 4, 6, 3.0, seed=1)
+    one, two = (few_record_probe(x, y, z, torch.Generator().manual_seed(3), per_class=2, draws=5) for _ in range(2))
+    assert torch.equal(one, two)
+    torch.testing.assert_close(one.sum(1), torch.ones(80, dtype=torch.float64))
+    assert set((one * 5).round().unique().tolist()) <= {0, 1, 2, 3, 4, 5}
+    slow = torch.zeros(80, 4, dtype=torch.float64)
+    for seed in range(1000):
+        g = torch.Generator().manual_seed(seed)
+        means = torch.stack([x[y == c][torch.randperm(50, generator=g)[:2]].mean(0) for c in range(4)])
+        slow[torch.arange(80), (z.unsqueeze(1) - means).norm(dim=2).argmin(1)] += 1 / 1000
+    many = few_record_probe(x, y, z, torch.Generator().manual_seed(4), per_class=2, draws=2000)
+    # Shares over 1000 and 2000 draws: standard error at most 0.02, four of them for the worst of 320.
+    assert (many - slow).abs().max() < 0.08
+    recall = one[torch.arange(80), w].mean()
+    assert recall < (linear_probe(x, y, z) == w).double().mean()
+    with pytest.raises(InputError, match="fewer than 60"):
+        few_record_probe(x, y, z, torch.Generator(), per_class=60)
+
+
+def test_kept_outputs_do_not_see_the_forgotten_logit():
+    z = torch.randn(10, 5, generator=torch.Generator().manual_seed(0))
+    masked = z.clone()
+    masked[:, 2] = -1e4
+    assert torch.equal(kept_outputs(z, [2]), kept_outputs(masked, [2]))
+    torch.testing.assert_close(kept_outputs(z, [2]).exp().sum(1), torch.ones(10, dtype=torch.float64))
+    with pytest.raises(InputError, match="at least 2"):
+        kept_outputs(z, [0, 1, 2, 3])
+
+
+def test_separation_is_the_planted_ratio_without_bias():
+    # Centres 4 * e_k: |mu_f - mu_k|^2 = 32; spread 2 in 20 dimensions: W = 80; ratio 0.4.
+    found = torch.tensor([float(class_separation(*_clusters(100, 5, 20, 2.0, seed=s), [0])[0]) for s in range(200)])
+    # The nearest of four equally near classes is taken: the minimum of noisy distances lies a little below.
+    single = torch.tensor([float(class_separation(*_clusters(40, 2, 20, 2.0, seed=s), [0])[0]) for s in range(400)])
+    assert found.mean() < 0.4
+    assert float(single.mean()) == pytest.approx(0.4, abs=3 * float(single.std()) / 20)
+
+
+def test_separation_ignores_rotation_shift_and_scale():
+    x, y = _clusters(200, 4, 6, 1.0)
+    q, _ = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1)))
+    # float32 features: the shift costs a few of their digits.
+    moved = class_separation(7 * x @ q + 3, y, [1, 2])
+    torch.testing.assert_close(moved, class_separation(x, y, [1, 2]), rtol=1e-4, atol=0)
+
+
+def test_separation_grows_without_saturating_where_recall_does():
+    near, far = _clusters(200, 4, 6, 0.5), _clusters(200, 4, 6, 0.25)
+    assert (linear_probe(*near, near[0]) == near[1]).all()
+    assert (linear_probe(*far, far[0]) == far[1]).all()
+    assert float(class_separation(*far, [0])) == pytest.approx(4 * float(class_separation(*near, [0])), rel=0.05)
+
+
+def test_separation_draws_surround_the_value():
+    x, y = _clusters(300, 3, 6, 1.0)
+    found = class_separation(x, y, [0], torch.Generator().manual_seed(0), 500)
+    assert found.shape == (501,)
+    low, high = found[1:].quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
+    assert low < found[0] < high
+    assert float(found[1:].mean()) == pytest.approx(float(found[0]), rel=0.02)
+
+
+def test_bad_features_are_refused():
+    x, y = _clusters(20, 2, 3, 1.0)
+    with pytest.raises(InputError, match="equal width"):
+        linear_probe(x, y, x[:, :2])
+    with pytest.raises(InputError, match="two classes"):
+        linear_probe(x, torch.zeros_like(y), x)
+    with pytest.raises(InputError, match="finite"):
+        linear_probe(x * torch.nan, y, x)
+    with pytest.raises(InputError, match="do not vary"):
+        class_separation(torch.ones(20, 3), y, [0])
+    with pytest.raises(InputError, match="kept class"):
+        class_separation(x, y, [0, 1])

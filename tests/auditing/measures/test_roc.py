@@ -1,0 +1,104 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
+
+from efface.auditing.measures.logistic_attack import logistic_attack
+from efface.auditing.measures.population_attack import population_attack
+from efface.auditing.measures.roc import attack_gap, auc, auc_bootstrap, auc_draws, least_supported_fpr, tpr_at_fpr
+from efface.errors import InputError
+
+
+def _normal(n, seed, mean=0.0):
+    return torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + mean
+
+
+def test_auc_counts_pairs_with_ties_as_one_half():
+    a, b = torch.tensor([1.0, 2.0, 2.0, math.inf]), torch.tensor([2.0, 0.0, -math.inf])
+    pairs = [float(x > y) + 0.5 * float(x == y) for x in a for y in b]
+    assert auc(a, b) == pytest.approx(np.mean(pairs))
+    assert auc(b, a) == pytest.approx(1 - np.mean(pairs))
+
+
+def test_auc_of_separated_gaussians_is_the_analytic_value():
+    found = auc_bootstrap(_normal(4000, 0, 1.0), _normal(4000, 1), torch.Generator().manual_seed(2), resamples=200)
+    assert found.low < norm.cdf(1 / math.sqrt(2)) < found.high
+    assert found.high - found.low < 0.03
+
+
+def test_identical_distributions_give_one_half_and_the_interval_covers_it():
+    inside = 0
+    for seed in range(100):
+        found = auc_bootstrap(
+            _normal(60, 2 * seed), _normal(60, 2 * seed + 1), torch.Generator().manual_seed(seed), resamples=300
+        )
+        inside += found.low <= 0.5 <= found.high
+    # Nominal 95 of 100; 88 is three standard errors below.
+    assert inside >= 88
+
+
+def test_low_auc_is_reported_as_low_not_folded_or_reversed():
+    """A true-negative rate printed as "low is good" turns this around: rejected forget records must score below 1/2."""
+    assert auc(_normal(200, 0, -3), _normal(200, 1)) < 0.05
+
+
+def test_bootstrap_draws_equal_a_loop_over_the_same_resamples():
+    a, b = _normal(15, 0, 0.5).round(decimals=1), _normal(12, 1).round(decimals=1)
+    fast = auc_draws(a, b, torch.Generator().manual_seed(5), 20)
+    g = torch.Generator().manual_seed(5)
+    first, second = torch.randint(15, (20, 15), generator=g), torch.randint(12, (20, 12), generator=g)
+    truth = [1] * 15 + [0] * 12
+    slow = [roc_auc_score(truth, torch.cat([a[i], b[j]]).numpy()) for i, j in zip(first, second, strict=True)]
+    torch.testing.assert_close(fast, torch.tensor(slow, dtype=torch.float64))
+
+
+def test_gap_is_paired():
+    a, b = _normal(300, 0, 1.0), _normal(300, 1)
+    same = attack_gap((a, b), (a, b), torch.Generator().manual_seed(0))
+    assert same == (0, 0, 0)
+    shifted = attack_gap((a, b), (a - 2, b), torch.Generator().manual_seed(0))
+    assert shifted.low > 0.3
+    with pytest.raises(InputError, match="same records"):
+        attack_gap((a, b), (a[1:], b), torch.Generator())
+
+
+def test_tpr_at_fpr_is_the_analytic_value_and_never_exceeds_the_rate():
+    a, b = _normal(20_000, 0, 2.0), _normal(20_000, 1)
+    # Standard error from both samples at this point of the curve is about 0.006.
+    assert tpr_at_fpr(a, b, 0.01) == pytest.approx(norm.sf(norm.isf(0.01) - 2), abs=0.02)
+    rates = [tpr_at_fpr(_normal(50, s), _normal(50, s + 500), 0.1) for s in range(300)]
+    assert np.mean(rates) == pytest.approx(0.1, abs=0.03)
+
+
+def test_ties_are_not_split():
+    # All scores equal: a threshold takes everybody or nobody, so no rate below 1 finds a member.
+    assert tpr_at_fpr(torch.ones(100), torch.ones(100), 0.5) == 0
+
+
+def test_too_few_negatives_are_refused_and_the_least_rate_is_stated():
+    assert least_supported_fpr(50) == 0.02
+    with pytest.raises(InputError, match=r"least supported rate is 0\.02"):
+        tpr_at_fpr(_normal(50, 0), _normal(50, 1), 0.01)
+    found = population_attack(_normal(200, 0, 1), _normal(500, 1), torch.Generator().manual_seed(0))
+    assert found.tpr[0.001] is None
+    assert found.least_fpr == 0.002
+    assert found.tpr[0.01] is not None
+
+
+def test_logistic_attack_is_cross_validated():
+    found = [logistic_attack(_normal(40, s), _normal(40, s + 900), s) for s in range(40)]
+    # In-sample fitting would push the mean above one half by about 0.05; three standard errors are 0.03.
+    assert np.mean(found) == pytest.approx(0.5, abs=0.03)
+    assert logistic_attack(_normal(100, 0, 4), _normal(100, 1, -4), 0) > 0.95
+    with pytest.raises(InputError, match="two records"):
+        logistic_attack(_normal(1, 0), _normal(5, 1), 0)
+
+
+def test_empty_and_nan_groups_are_refused():
+    with pytest.raises(InputError, match="at least one of each"):
+        auc(torch.empty(0), torch.ones(1))
+    with pytest.raises(InputError, match="NaN"):
+        auc(torch.tensor([math.nan]), torch.ones(1))

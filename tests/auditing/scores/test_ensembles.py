@@ -1,0 +1,122 @@
+import pytest
+import torch
+from torch import nn
+
+from efface.auditing.answers import Subject
+from efface.auditing.exposed import most_exposed
+from efface.auditing.measures.exposure import deviations
+from efface.auditing.measures.u_lira import Role, thirds
+from efface.auditing.plots import margin_histograms
+from efface.auditing.records import Scene
+from efface.auditing.scores.ensembles import ENSEMBLE_KEYS, Thirds, ensemble_scores, thirds_scores
+from efface.auditing.settings import AuditSettings
+from efface.errors import InputError
+from efface.running.run import Run
+
+
+class Noisy(Subject):
+    """A model whose margins are drawn, so that the truth about its ensemble is known."""
+
+    def __init__(self, scene, seed, shift=0.0):
+        super().__init__(f"model {seed}", nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), scene)
+        g = torch.Generator().manual_seed(seed)
+        for part in ("forget", "retain", "test_retain"):
+            drawn = torch.randn(len(self.labels[part]), generator=g, dtype=torch.float64)
+            self._margins[part] = drawn + (shift if part == "forget" else 0)
+
+
+@pytest.fixture(scope="module")
+def scene(world):
+    return Scene.of(world.split, AuditSettings(retain_samples=150), Run())
+
+
+def test_a_method_equal_to_retraining_lies_within_its_floor(scene):
+    scores = ensemble_scores([Noisy(scene, s) for s in range(8)], [Noisy(scene, 100 + s) for s in range(16)], scene)
+    assert set(scores) == set(ENSEMBLE_KEYS)
+    assert "8 models a side" in scores["quality"].why
+    for key in ("lira_accuracy", "quality", "klom_forget", "klom_retain", "klom_test"):
+        # Means over 123 to 400 records; another halving differs by a few of the spreads between halvings.
+        spread = scores[key].floor_high - scores[key].floor_low
+        assert abs(scores[key].value - scores[key].floor) <= 1.5 * spread, key
+    assert scores["lira_accuracy"].floor == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_shifted_method_stands_out_on_the_forget_data_only(scene):
+    scores = ensemble_scores(
+        [Noisy(scene, s, shift=2.0) for s in range(8)], [Noisy(scene, 100 + s) for s in range(16)], scene
+    )
+    assert scores["lira_accuracy"].value > scores["lira_accuracy"].floor_high + 0.2
+    assert scores["klom_forget"].value > scores["klom_forget"].floor_high
+    assert scores["quality"].value < scores["quality"].floor_low
+    assert scores["klom_test"].value == pytest.approx(scores["klom_test"].floor, rel=0.1)
+
+
+def test_too_few_models_are_not_assessed(scene):
+    few = ensemble_scores([Noisy(scene, 0)], [Noisy(scene, 1)] * 4, scene)
+    assert not any(s.measured for s in few.values())
+    assert "at least 3 and 6" in few["quality"].why
+    assert "run once" in ensemble_scores([], [], scene)["quality"].why
+
+
+def test_shadow_models_in_thirds_null_and_planted(scene):
+    class Fixed(nn.Module):
+        """Answers each forget record with a planted margin: two classes left, so the margin is the logit."""
+
+        def __init__(self, planted):
+            super().__init__()
+            self.planted = planted
+
+        def forward(self, x):
+            z = torch.full((len(x), 10), -torch.inf, dtype=torch.float64)
+            z[:, 0], z[:, 3] = 0, self.planted[: len(x)]
+            return z
+
+    records = len(scene.parts["forget"])
+    roles = thirds(30, records, torch.Generator().manual_seed(0))
+    for shift, low, high in ((0.0, 0.45, 0.55), (2.0, 0.75, 0.9)):
+        planted = torch.randn(30, records, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        planted[roles == Role.UNLEARNED] += shift
+        scores = thirds_scores(Thirds([Fixed(row) for row in planted], roles), scene)
+        found = scores["thirds_accuracy"]
+        assert low < found.value < high
+        # The permutation floor holds one half and, at 123 records and 10 models a side, is a few points wide.
+        assert 0.4 < found.floor_low < 0.5 < found.floor_high < 0.6
+        assert "10 shadow models a side" in found.why
+    assert "no shadow models" in thirds_scores(None, scene)["thirds_auc"].why
+    few = Thirds([Fixed(row) for row in planted[:6]], roles[:6])
+    assert not thirds_scores(few, scene)["thirds_auc"].measured
+    with pytest.raises(InputError, match="in the order of split"):
+        thirds_scores(Thirds([], roles), scene)
+
+
+def test_deviations_by_hand():
+    retrained = torch.tensor([[0.0, 0.0], [2.0, 2.0]])
+    score, expected, words = deviations(torch.tensor([1.0, 5.0]), retrained)
+    # Mean 1, shared variance 2, one more draw from it: sigma = sqrt(2 * 1.5).
+    torch.testing.assert_close(score, torch.tensor([0.0, 4 / 3**0.5], dtype=torch.float64))
+    assert expected.tolist() == [1, 1]
+    assert "2 retrained" in words
+    alone, _, words = deviations(torch.tensor([1.0, -torch.inf]), torch.zeros(1, 2))
+    assert alone.tolist() == [1, -100]
+    assert words == "margin above the retrained model's"
+    with pytest.raises(InputError, match="never saw it"):
+        deviations(torch.zeros(2), torch.zeros(0, 2))
+
+
+def test_most_exposed_records_are_found_by_id_on_both_sides(scene):
+    candidate, retrained = Noisy(scene, 0), [Noisy(scene, s) for s in range(1, 9)]
+    candidate.margin("forget")[[7, 40]] = torch.tensor([30.0, -40.0], dtype=torch.float64)
+    found = most_exposed(candidate, retrained, 3)
+    indices = scene.parts["forget"].indices
+    assert [(e.id, e.direction) for e in found[:2]] == [(indices[40], "over"), (indices[7], "left")]
+    assert len(found) == 3
+    assert found[0].label == 3
+    assert most_exposed(candidate, [], 3) == ()
+
+
+def test_histograms_share_edges_and_count_everyone():
+    found = margin_histograms({("a", "forget"): torch.randn(500), ("b", "forget"): torch.full((30,), -1e4)})
+    assert [sum(h.counts) for h in found] == [500, 30]
+    assert found[0].edges == found[1].edges
+    assert found[1].counts[0] == 30
+    assert -10 < found[0].edges[0] < 0

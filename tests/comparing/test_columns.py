@@ -1,0 +1,119 @@
+"""The columns of a comparison against what they say, on planted data and on digits."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from efface.comparing.columns import measure
+from efface.data import ArraySamples, Data, Split, load
+from efface.request import Request
+from efface.running.run import Run
+from efface.running.seeding import seeded
+from efface.training.loop import fit
+from efface.training.recipe import Recipe
+
+
+def planted() -> Data:
+    """Three classes at unit vectors in training; in the test set classes 0 and 1 have changed places."""
+    generator = torch.Generator().manual_seed(0)
+
+    def samples(place: list[int], each: int) -> ArraySamples:
+        labels = np.repeat(np.arange(3), each)
+        noise = 0.1 * torch.randn(3 * each, 3, generator=generator)
+        return ArraySamples(torch.eye(3)[torch.tensor(place)[labels]] + noise, labels)
+
+    return Data("planted", samples([0, 1, 2], 40), samples([1, 0, 2], 10), tuple("abc"))
+
+
+def nearest() -> nn.Module:
+    """Answer with the unit vector that is nearest; the features are the inputs."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3, 3, bias=False))
+    with torch.no_grad():
+        model[1].weight.copy_(5 * torch.eye(3))
+    return model
+
+
+def scores(split: Split, *measures: str) -> dict[str, float]:
+    return measure(nearest(), nearest(), split, Run(device="cpu"), measures)
+
+
+def test_accuracies_of_a_class_request_are_on_test_records_and_the_others_on_training_records() -> None:
+    found = scores(Split.of(planted(), Request(classes=(0,))), "accuracy")
+    # Unseen records: class 2 right, class 1 wrong; class 0 never. Training records: all right.
+    assert found == {"A_R": 50, "E_F": 100, "RA": 100, "FA": 100}
+    assert scores(Split.of(planted(), Request(classes=(2,))), "accuracy") == {"A_R": 0, "E_F": 0, "RA": 100, "FA": 100}
+
+
+def test_accuracies_of_an_item_request_are_on_the_whole_test_set_and_the_items() -> None:
+    found = scores(Split.of(planted(), Request(items=(0, 1, 2))), "accuracy")
+    assert found == pytest.approx({"A_R": 100 / 3, "E_F": 0, "RA": 100, "FA": 100})
+
+
+def test_the_probe_is_fitted_on_training_records_and_read_on_unseen_ones() -> None:
+    """Fitted on the unseen records it would find all of them; read on the training records it would find all too."""
+    assert scores(Split.of(planted(), Request(classes=(0,))), "probe") == {"probe": 0}
+    assert scores(Split.of(planted(), Request(classes=(2,))), "probe") == {"probe": 100}
+    assert scores(Split.of(planted(), Request(classes=(0, 2))), "probe") == {"probe": 50}
+    assert scores(Split.of(planted(), Request(items=(0, 1))), "probe") == {}
+
+
+def test_relearning_aims_five_points_below_the_original() -> None:
+    """The samples to forget fit into one batch, so that relearning is plain full-batch Adam."""
+    split = Split.of(load("digits"), Request(classes=(3,)))
+    x, y = split.forget.tensors()
+    assert len(y) <= 256
+
+    def trained(part, seed):
+        with seeded(seed):
+            model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+        return fit(model, part, Recipe(epochs=4, lr=0.05, batch_size=64), Run(device="cpu"), stage="train")
+
+    def share(model):
+        with torch.no_grad():
+            return float((model(x).argmax(1) == y).double().mean())
+
+    original, without = trained(split.train, 0), trained(split.retain, 1)
+    again = copy.deepcopy(without)
+    optimiser, steps = torch.optim.Adam(again.parameters(), lr=1e-3), 0
+    while share(again) < share(original) - 0.05:
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(again(x), y).backward()
+        optimiser.step()
+        steps += 1
+    found = measure(without, original, split, Run(device="cpu"), ("relearning",))
+    assert found == {"relearn": steps}
+    assert steps > 10
+    assert measure(original, original, split, Run(device="cpu"), ("relearning",)) == {"relearn": 0}
+
+
+def confused() -> nn.Module:
+    """Answer class 1 where class 2 is, and right elsewhere."""
+    model = nearest()
+    with torch.no_grad():
+        model[1].weight[1] += model[1].weight[2]
+        model[1].weight[2] = 0
+    return model
+
+
+def test_training_accuracies_are_percentages_of_what_is_drawn() -> None:
+    split = Split.of(planted(), Request(classes=(0,)))
+    found = measure(confused(), nearest(), split, Run(device="cpu"), ("accuracy",))
+    assert (found["RA"], found["FA"]) == (50, 100)
+    other = Split.of(planted(), Request(classes=(2,)))
+    assert measure(confused(), nearest(), other, Run(device="cpu"), ("accuracy",))["FA"] == 0
+    few = []
+    for seed in range(6):
+        torch.manual_seed(0)
+        twice = [
+            measure(confused(), nearest(), split, Run(device="cpu", seed=seed), ("accuracy",), sampled=5)["RA"]
+            for _ in range(2)
+        ]
+        assert twice[0] == twice[1]
+        few.append(twice[0])
+    assert all(x % 20 == 0 for x in few)
+    assert len(set(few)) > 1

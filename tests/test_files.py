@@ -1,0 +1,113 @@
+"""Folders and files appear whole or not at all, whatever interrupts the writing."""
+
+from __future__ import annotations
+
+import errno
+import stat
+from pathlib import Path
+
+import pytest
+
+from efface.errors import InputError
+from efface.files import check_vacant, new_folder, write_file
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def fill(target: Path, content: str, error: BaseException | None = None) -> None:
+    """Write one file into a new folder, replacing an old one, and fail before the end if told to."""
+    with new_folder(target, overwrite=True) as draft:
+        (draft / "file").write_text(content)
+        if error is not None:
+            raise error
+
+
+def test_appears_with_its_content_and_readable(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "er" / "made"
+    with new_folder(target) as draft:
+        assert not target.exists()
+        (draft / "sub").mkdir()
+        (draft / "sub" / "file").write_text("content")
+        (draft / "sub" / "file").chmod(0o600)
+    assert (target / "sub" / "file").read_text() == "content"
+    assert stat.S_IMODE((target / "sub" / "file").stat().st_mode) & 0o400
+    assert names(target.parent) == ["made"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), ValueError()])
+def test_failure_half_way_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        fill(tmp_path / "made", "half", error)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_failure_half_way_keeps_the_old_folder(tmp_path: Path, error: BaseException) -> None:
+    target = tmp_path / "made"
+    fill(target, "old")
+    with pytest.raises(type(error)):
+        fill(target, "new", error)
+    assert (target / "file").read_text() == "old"
+    assert names(tmp_path) == ["made"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+def test_failure_of_the_last_rename_puts_the_old_folder_back(
+    tmp_path: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "made"
+    fill(target, "old")
+    rename = Path.rename
+
+    def failing(self: Path, to: Path) -> Path:
+        if self.suffix == ".part":
+            raise error
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(type(error)):
+        fill(target, "new")
+    assert (target / "file").read_text() == "old"
+    assert names(tmp_path) == ["made"]
+
+
+def test_overwrites_only_when_asked_and_wholly(tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    with new_folder(target) as draft:
+        (draft / "old").write_text("")
+    with pytest.raises(InputError, match="overwrit"), new_folder(target):
+        pytest.fail("the block must not run")
+    with new_folder(target, overwrite=True) as draft:
+        (draft / "new").write_text("")
+    assert names(target) == ["new"]
+    assert names(tmp_path) == ["made"]
+
+
+def test_vacant_means_free_or_an_empty_folder(tmp_path: Path) -> None:
+    assert check_vacant(tmp_path / "a" / "b", overwrite=False) == tmp_path / "a" / "b"
+    assert names(tmp_path) == []
+    (tmp_path / "empty").mkdir()
+    check_vacant(tmp_path / "empty", overwrite=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        check_vacant(tmp_path / "file", overwrite=True)
+    with pytest.raises(InputError, match="cannot make"):
+        check_vacant(tmp_path / "file" / "below", overwrite=False)
+
+
+def test_write_file_replaces_or_leaves_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "note.txt"
+    write_file(file, "old")
+    write_file(file, b"newer")
+    assert file.read_bytes() == b"newer"
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_file(file, "newest")
+    assert file.read_bytes() == b"newer"
+    assert names(tmp_path) == ["note.txt"]

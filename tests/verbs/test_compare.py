@@ -1,0 +1,190 @@
+"""Plans and grids: what runs, what is kept, what resumes."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+import yaml
+
+from efface.comparing import Plan
+from efface.comparing.results import Comparison
+from efface.errors import InputError
+from efface.methods.retrain import Retrain
+from efface.verbs.compare import compare
+from tests.conftest import efface_command
+
+PLAN = {
+    "name": "smoke",
+    "data": {"source": "digits"},
+    "model": {"build": "mlp", "arguments": {"hidden": [16]}},
+    "recipe": {"lr": 0.1, "epochs": 4, "batch_size": 64},
+    "requests": [{"classes": [0]}, {"classes": [3]}],
+    "seeds": [0, 1],
+    "measures": ["accuracy"],
+    "methods": [
+        {"method": "original"},
+        {"method": "logit-mask", "grid": {"value": [-1e4, -50.0]}},
+        {"method": "fine-tune", "settings": {"epochs": 0.5}},
+    ],
+    "published": {"fine-tune": {"A_R": "12.3 ± 0.4"}},
+}
+
+
+@pytest.fixture
+def plan_file(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(PLAN))
+    return path
+
+
+def test_a_plan_from_the_shell_writes_a_row_per_cell_and_published_figures(plan_file, tmp_path):
+    answer = efface_command("compare", plan_file, "-q")
+    assert answer.status == 0, answer.stderr
+    folder = tmp_path / "results" / "smoke"
+    frame = pd.read_csv(folder / "results.csv")
+    assert len(frame) == 2 * 2 * (1 + 2 + 1)
+    masked = frame[frame.entry == "logit-mask"]
+    assert (masked.E_F == 100).all()
+    assert set(masked.value) == {-1e4, -50.0}
+    table = (folder / "table.md").read_text()
+    assert "12.3 ± 0.4" in table
+    assert str(folder / "table.md") in answer.stdout
+
+
+def test_means_are_over_seeds_and_requests(plan_file):
+    result = compare(plan_file)
+    ours = result.summary(by_request=False).loc["original"]
+    cells = result.frame[result.frame.entry == "original"].A_R
+    assert ours["A_R", "mean"].item() == pytest.approx(cells.mean())
+    assert ours["A_R", "std"].item() == pytest.approx(cells.std(ddof=1))
+
+
+def test_finished_cells_are_not_computed_again(plan_file, monkeypatch):
+    first = compare(plan_file)
+    monkeypatch.setattr("efface.verbs.compare._one", lambda *_: pytest.fail("a finished cell was computed again"))
+    pd.testing.assert_frame_equal(compare(plan_file).frame, first.frame)
+
+
+def test_a_stopped_run_resumes_with_what_is_missing(plan_file, monkeypatch, tmp_path):
+    from efface.verbs import compare as grid
+
+    real, calls = grid._one, []
+
+    def stops_after_three(*arguments):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(grid, "_one", stops_after_three)
+    with pytest.raises(KeyboardInterrupt):
+        compare(plan_file)
+    assert len(list((tmp_path / "results" / "smoke" / ".cells").glob("*.json"))) == 3
+    calls.clear()
+    monkeypatch.setattr(grid, "_one", lambda *a: calls.append(1) or real(*a))
+    compare(plan_file)
+    assert len(calls) == 16 - 3
+
+
+def test_processes_give_the_same_numbers(plan_file, tmp_path):
+    here = compare(plan_file, out=tmp_path / "here")
+    there = compare(plan_file, out=tmp_path / "there", workers=2)
+    columns = ["entry", "request", "seed", "A_R", "E_F", "RA", "FA"]
+    pd.testing.assert_frame_equal(here.frame[columns], there.frame[columns])
+
+
+def test_every_cell_is_checked_before_any_work(plan_file, monkeypatch):
+    monkeypatch.setattr(Retrain, "forget", lambda *_: pytest.fail("worked before checking"))
+    bad = {**PLAN, "methods": [{"method": "retrain"}, {"method": "fine-tune", "settings": {"lrr": 1}}]}
+    bad.pop("published")
+    plan_file.write_text(yaml.safe_dump(bad))
+    with pytest.raises(InputError, match="mean 'lr'"):
+        compare(plan_file)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"methodz": []}, "mean 'methods'"),
+        ({"seeds": []}, "seeds"),
+        ({"methods": [{"method": "original"}, {"method": "original"}]}, "label"),
+        ({"published": {"nobody": {"A_R": "1"}}}, "not in the plan"),
+        ({"requests": [{"classes": [0], "items": [1]}]}, "exactly one"),
+        ({"data": {"source": "digitz"}}, "mean 'digits'"),
+    ],
+)
+def test_bad_plans_are_refused(plan_file, change, words):
+    plan_file.write_text(yaml.safe_dump({**PLAN, "published": {}, **change}))
+    answer = efface_command("compare", plan_file, "-q")
+    assert answer.status == 2
+    assert words in answer.stderr
+
+
+def test_plans_survive_json():
+    plan = Plan.model_validate(PLAN)
+    assert Plan.model_validate(json.loads(plan.model_dump_json())) == plan
+
+
+def test_a_cells_key_depends_on_what_its_result_depends_on_and_on_nothing_else():
+    plan = Plan.model_validate(PLAN)
+    keys = {plan.key(c) for c in plan.cells()}
+    assert len(keys) == len(plan.cells())
+    renamed = Plan.model_validate({**PLAN, "name": "other", "about": "words", "published": {}})
+    assert {renamed.key(c) for c in renamed.cells()} == keys
+    longer = Plan.model_validate({**PLAN, "recipe": {**PLAN["recipe"], "epochs": 5}})
+    assert not keys & {longer.key(c) for c in longer.cells()}
+
+
+def test_a_method_that_fails_keeps_its_row_and_its_reason(plan_file, tmp_path):
+    diverging = {"method": "fine-tune", "settings": {"lr": 1e30}}
+    plan_file.write_text(yaml.safe_dump({**PLAN, "methods": [{"method": "original"}, diverging], "published": {}}))
+    result = compare(plan_file)
+    failed = result.frame[result.frame.entry == "fine-tune"]
+    assert failed.A_R.isna().all()
+    assert failed.refused.str.contains("not finite").all()
+    assert "not finite" in (tmp_path / "results" / "smoke" / "table.md").read_text()
+
+
+def cell(entry: str, seed: int, probe: float, seconds: float | None) -> dict:
+    return {
+        "entry": entry,
+        "method": entry,
+        "settings": {},
+        "request": "class 0",
+        "seed": seed,
+        "scores": {"A_R": 90.0, "probe": probe},
+        "seconds": seconds,
+        "train_seconds": 9.0,
+        "refused": "",
+        "notes": [],
+        "device": "cpu",
+        "versions": {},
+    }
+
+
+def test_times_are_shares_of_retraining_and_probes_are_paired_with_the_mask():
+    names = ["original", "retrain", "logit-mask", "fine-tune", "ssd"]
+    plan = Plan.model_validate({**PLAN, "methods": [{"method": n} for n in names], "seeds": [0, 1, 2]})
+    rows = [cell("original", s, 97.0 + s, None) for s in range(3)]
+    for seed, full in enumerate((10.0, 20.0, 40.0)):
+        rows += [cell("retrain", seed, 90.0 + seed, full), cell("logit-mask", seed, 97.0 + seed, 0.0)]
+        # Three points below the mask on every seed; and as far below on average, but not reliably.
+        rows += [cell("fine-tune", seed, 94.0 + seed, full / 4), cell("ssd", seed, 97.0 - 6 * (seed - 0.5), full)]
+    comparison = Comparison.of(plan, rows)
+    table = comparison.summary(by_request=False)
+    assert table.loc["fine-tune"]["of_retrain", "mean"].item() == pytest.approx(25)
+    assert table.loc["retrain"]["of_retrain", "mean"].item() == pytest.approx(100)
+    (line,) = [x for x in comparison.markdown().splitlines() if x.startswith("Probe below")]
+    assert "retrain (-7.0 ± 0.0), fine-tune (-3.0 ± 0.0); of no other" in line
+    assert "ssd" not in line
+    assert "at most 3 pairs" in line
+
+
+def test_the_table_says_what_each_cell_was_computed_on():
+    plan = Plan.model_validate({**PLAN, "methods": [{"method": n} for n in ("original", "fine-tune")], "seeds": [0]})
+    one, two = cell("original", 0, 97.0, None), cell("fine-tune", 0, 97.0, 1.0)
+    assert "Machine: cpu, threads not recorded." in Comparison.of(plan, [one, two]).markdown()
+    found = Comparison.of(plan, [one | {"threads": 2}, two | {"threads": 1, "versions": {"torch": "3"}}]).markdown()
+    assert "Machine: cpu, 2 threads (1 cells); cpu, 1 threads, torch 3 (1 cells)." in found
