@@ -20,9 +20,9 @@ import efface
 from efface.artifact.artifact import Artifact
 from efface.data import load
 from efface.errors import InputError
+from efface.methods.applying import rebuilt
 from efface.references import load_references
 from efface.request import Request
-from efface.verbs import train as verbs
 
 USE = {"test", "retain"}
 SCORES = ("test_accuracy", "retain_accuracy", "forget_accuracy", "probe_recall_few", "separation", "relearn_steps")
@@ -61,7 +61,7 @@ def main(plan_file: str, root: str, folder: str) -> None:
         original = original_of(plan | {"seed": seed}, data, work)
         request = Request.of(classes=[c])
         there = work / f"references-{seed}-{c}"
-        verbs.train_references(original, data, request, plan["references"], there, workers=1, device="cpu")
+        efface.train_references(original, data, request, plan["references"], there, workers=1, device="cpu")
         references = load_references(there)
         for row in plan["rows"]:
             if any((r["seed"], r["class"], r["row"]) == (seed, c, row["label"]) for r in rows):
@@ -70,15 +70,15 @@ def main(plan_file: str, root: str, folder: str) -> None:
             if not made.is_dir():
                 start = shortened(original, row.get("epochs"))
                 try:
-                    artifact = verbs.forget(
+                    artifact = efface.forget(
                         start, data, request, method=row["method"], settings=row.get("settings"), seed=7, device="cpu"
                     )
                 except InputError as error:
                     rows.append({"seed": seed, "class": c, "row": row["label"], "refused": str(error)})
                     continue
                 artifact.save(made)
-            artifact = Artifact.load(made, trust=True, rebuild=verbs.rebuilt)
-            found = verbs.audit(artifact, data, request, original=original, retrained=references, device="cpu")
+            artifact = Artifact.load(made, trust=True, rebuild=rebuilt)
+            found = efface.audit(artifact, data, request, original=original, retrained=references, device="cpu")
             seconds = artifact.record.seconds["forget"]
             share = seconds / references[0].record.seconds["forget"]
             cell = {"seed": seed, "class": c, "row": row["label"], "seconds": seconds, "share": share, "refused": ""}

@@ -16,15 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from efface import verbs
-from efface.artifact import Artifact
+import efface
+from efface.artifact.artifact import Artifact
+from efface.artifact.case import split_of
 from efface.data import ArraySamples, Data, Part, Split, load
 from efface.mechanisms.repair import lesson_loss, masked_teacher, repair
 from efface.models.predictions import accuracy, logits
 from efface.models.spec import ModelSpec
 from efface.request import Request
-from efface.run import Run
-from efface.training import Recipe
+from efface.running.run import Run
+from efface.training.recipe import Recipe
 
 SEEDS = (3, 4, 5)
 MODEL = ModelSpec(build="mlp", arguments={"hidden": [256, 256], "activation": "relu"})
@@ -104,16 +105,16 @@ def main() -> None:
         recipe = Recipe(
             optimiser="adam", lr=3e-3, weight_decay=0, schedule="cosine", epochs=100, batch_size=64, seed=seed
         )
-        original = verbs.train(MODEL, data, recipe=recipe, device="cpu")
+        original = efface.train(MODEL, data, recipe=recipe, device="cpu")
         request = Request.of(items=items)
-        split = verbs.split_of(original, data, request).only(("forget", "retain", "validation"), "this table")
+        split = split_of(original, data, request).only(("forget", "retain", "validation"), "this table")
 
         def add(label: str, model: nn.Module, split: Split = split, canaries: np.ndarray = canaries) -> None:
             table.setdefault(label, []).append(scores(model, split, canaries))
 
         def forget(method: str, settings: dict, seed: int = 0, original: Artifact = original, data: Data = data,
                    request: Request = request) -> nn.Module:  # fmt: skip
-            return verbs.forget(
+            return efface.forget(
                 original, data, request, method=method, settings=settings, seed=seed, device="cpu"
             ).model
 

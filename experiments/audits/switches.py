@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import efface
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import split_of
 from efface.auditing.scores.relearning import relearn
 from efface.data import Part, Split, load
 from efface.errors import InputError
@@ -29,7 +30,6 @@ from efface.references import load_references
 from efface.request import Request
 from efface.running.run import Run
 from efface.training.recipe import Recipe
-from efface.verbs import train as verbs
 
 CAP = 100
 
@@ -39,7 +39,7 @@ def original_of(plan: dict, data: efface.Data, work: Path) -> Artifact:
     folder = work / f"original-{plan['seed']}"
     if not folder.is_dir():
         recipe = Recipe(**plan["recipe"], seed=plan["seed"])
-        verbs.train(ModelSpec(**plan["model"]), data, recipe=recipe, device="cpu").save(folder)
+        efface.train(ModelSpec(**plan["model"]), data, recipe=recipe, device="cpu").save(folder)
     return Artifact.load(folder, trust=True)
 
 
@@ -120,9 +120,9 @@ def main(plan_file: str, root: str, folder: str) -> None:
     for c in plan["classes"]:
         request = Request.of(classes=[c])
         there = work / f"references-{plan['seed']}-{c}"
-        verbs.train_references(original, data, request, plan["references"], there, workers=1, device="cpu")
+        efface.train_references(original, data, request, plan["references"], there, workers=1, device="cpu")
         references = [r.model for r in load_references(there)]
-        split = verbs.split_of(original, data, request).only(("forget", "retain", "validation"), "this table")
+        split = split_of(original, data, request).only(("forget", "retain", "validation"), "this table")
         run = Run(seed=plan["seed"], device="cpu")
 
         def add(label: str, model: nn.Module, seconds: float, c: int = c, split: Split = split, run: Run = run,
@@ -143,7 +143,7 @@ def main(plan_file: str, root: str, folder: str) -> None:
                 continue
             start, settings = shortened(original, row.get("epochs")), row.get("settings")
             try:
-                made = verbs.forget(start, data, request, method=row["method"], settings=settings, device="cpu")
+                made = efface.forget(start, data, request, method=row["method"], settings=settings, device="cpu")
             except InputError as error:
                 rows.append({"row": row["label"], "class": c, "refused": str(error)})
                 continue
