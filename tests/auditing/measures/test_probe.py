@@ -1,5 +1,10 @@
+import math
+import warnings
+
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 
 from efface.auditing.measures.probe import few_record_probe, kept_outputs, linear_probe
 from efface.auditing.measures.separation import class_separation
@@ -103,3 +108,86 @@ def test_bad_features_are_refused():
         class_separation(torch.ones(20, 3), y, [0])
     with pytest.raises(InputError, match="kept class"):
         class_separation(x, y, [0, 1])
+
+
+@pytest.mark.parametrize(("strength", "steps"), [(1.0, 100), (0.01, 100), (1.0, 2)])
+def test_the_probe_is_scikit_learns_regression_on_features_over_their_root_mean_square(strength, steps):
+    x, y = _clusters(120, 4, 6, 3.0)
+    z, _ = _clusters(200, 4, 6, 3.0, seed=1)
+    x, z = x + 2, z + 2
+    scale = math.sqrt(float(x.double().pow(2).mean()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LogisticRegression(C=strength, max_iter=steps).fit((x.double() / scale).numpy(), y.numpy())
+    found = linear_probe(x, y, z, strength=strength, steps=steps)
+    assert found.tolist() == model.predict((z.double() / scale).numpy()).tolist()
+    assert found.dtype == torch.int64
+    if (strength, steps) == (1.0, 100):
+        assert torch.equal(linear_probe(x, y, z), found)
+
+
+def test_few_records_are_one_of_each_class_in_a_hundred_draws_unless_told():
+    x, y = _clusters(40, 4, 6, 3.0)
+    told = few_record_probe(x, y, x, torch.Generator().manual_seed(0), per_class=1, draws=100)
+    assert torch.equal(few_record_probe(x, y, x, torch.Generator().manual_seed(0)), told)
+    # All ten of each class: every draw is the same, the class whose mean is nearest.
+    whole = few_record_probe(x, y, x, torch.Generator(), per_class=10, draws=3)
+    means = torch.stack([x[y == c].mean(0) for c in range(4)])
+    assert whole.argmax(1).tolist() == torch.cdist(x, means).argmin(1).tolist()
+    assert set(whole.round(decimals=9).flatten().tolist()) == {0, 1}
+
+
+def test_votes_are_for_the_labels_themselves_also_where_some_are_missing():
+    x, y = _clusters(40, 2, 3, 0.01)
+    votes = few_record_probe(x, 1 + 2 * y, x, torch.Generator())
+    assert votes.shape == (40, 4)
+    assert votes.argmax(1).tolist() == (1 + 2 * y).tolist()
+    with pytest.raises(InputError, match=r"Classes \[3\] have fewer than 2"):
+        few_record_probe(x[:21], torch.tensor([1] * 20 + [3]), x, torch.Generator(), per_class=2)
+
+
+def test_separation_by_hand():
+    """Class 0 at 0 and 2, class 1 at 10, 12 and 14, class 2 at 31 and 33; one dimension."""
+    x = torch.tensor([0.0, 2, 10, 12, 14, 31, 33])[:, None]
+    y = torch.tensor([0, 0, 1, 1, 1, 2, 2])
+    # Means 1, 12, 32; variances 2, 4, 2: W = 8 / 3. Bias of a squared distance: variance over records of both classes.
+    one = (11**2 - 2 / 2 - 4 / 3) / (8 / 3)
+    assert class_separation(x, y, [0]).tolist() == pytest.approx([one])
+    # Of class 1 the nearest is class 0.
+    other = (11**2 - 4 / 3 - 2 / 2) / (8 / 3)
+    assert class_separation(x, y, [1]).tolist() == pytest.approx([other])
+    # Both forgotten: the mean of both distances to class 2, which alone is kept.
+    both = ((31**2 - 1 - 1) + (20**2 - 4 / 3 - 1)) / 2 / (8 / 3)
+    assert class_separation(x, y, [0, 1, 1]).tolist() == pytest.approx([both])
+    with pytest.raises(InputError, match=r"two records of each of the classes \[0, 2\]"):
+        class_separation(x[1:], y[1:], [2, 0])
+
+
+def test_separation_draws_are_freed_of_the_bias_of_drawing_again():
+    """A class of 4 records: resampling adds its variance over 4 once more to a squared distance."""
+    x, y = _clusters(8, 2, 3, 1.0, apart=2.0)
+    found = class_separation(x.double(), y, [0], torch.Generator().manual_seed(1), 40_000)
+    # The draws' mean is known to 0.5 %; a bias left in would be above 10 %.
+    assert float(found[1:].mean()) == pytest.approx(float(found[0]), rel=0.02)
+    assert class_separation(x, y, [0], torch.Generator()).shape == (1,)
+
+
+def test_kept_outputs_are_log_probabilities_with_a_floor():
+    z = torch.tensor([[1.0, 9.0, 2.0, 0.0], [0.0, 0.0, 200.0, 100.0]])
+    total = math.log(math.exp(1) + math.exp(2) + math.exp(0))
+    expected = [[1 - total, 2 - total, 0 - total], [-50, 0, -50]]
+    found = kept_outputs(z, [1])
+    assert found.dtype == torch.float64
+    assert found.tolist() == [pytest.approx(row) for row in expected]
+    assert kept_outputs(z, [0, 1]).shape == (2, 2)
+    with pytest.raises(InputError, match="1 kept classes"):
+        kept_outputs(z, [0, 1, 2])
+
+
+def test_shapes_that_do_not_fit_are_refused_one_by_one():
+    x, y = _clusters(20, 2, 3, 1.0)
+    for train, labels, test in ((x[:, 0], y, x), (x, y, x[0]), (x, y[1:], x), (x, y, x[:, :2])):
+        with pytest.raises(InputError, match="equal width"):
+            linear_probe(train, labels, test)
+    with pytest.raises(InputError, match="finite"):
+        linear_probe(x, y, x / 0)

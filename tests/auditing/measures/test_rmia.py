@@ -69,3 +69,32 @@ def test_bad_input_is_refused():
         rmia_scores(torch.zeros(3), torch.zeros(1, 3), torch.zeros(0), torch.zeros(1, 0))
     with pytest.raises(InputError, match="positive ratio"):
         rmia_scores(torch.zeros(3), torch.zeros(1, 3), torch.zeros(3), torch.zeros(1, 3), gamma=0)
+
+
+def test_the_ratio_by_hand_at_both_ends_of_the_offset():
+    target, references = torch.tensor([0.0, 2.0]), torch.tensor([[0.0, 1.0], [2.0, -1.0]])
+
+    def p(m):
+        return 1 / (1 + math.exp(-m))
+
+    out = [(p(0) + p(2)) / 2, (p(1) + p(-1)) / 2]
+    for a in (0, 0.3, 1):
+        expected = [math.log(p(m) / (((1 + a) * o + 1 - a) / 2)) for m, o in zip((0, 2), out, strict=True)]
+        assert log_ratio(target, references, a=a).tolist() == pytest.approx(expected)
+    assert log_ratio(target, references).tolist() == log_ratio(target, references, a=0.3).tolist()
+    for a in (-0.1, 1.1):
+        with pytest.raises(InputError, match=f"a is {a}"):
+            log_ratio(target, references, a=a)
+    with pytest.raises(InputError, match="models, examples"):
+        log_ratio(target, references[0])
+    with pytest.raises(InputError, match="models, examples"):
+        log_ratio(target, references[:, :1])
+
+
+def test_a_record_does_not_dominate_its_equal():
+    margins, references = torch.tensor([1.0, 2.0]), torch.zeros(1, 2)
+    assert rmia_scores(margins, references, margins, references).tolist() == [0, 0.5]
+    more = rmia_scores(margins, references, margins, references, gamma=0.5)
+    assert more.tolist() == [1, 1]
+    with pytest.raises(InputError, match="got 2 points, 1 and 2 reference models"):
+        rmia_scores(margins, references, margins, torch.zeros(2, 2))

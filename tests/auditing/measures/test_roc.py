@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold
 
+from efface.auditing.measures.intervals import percentiles
 from efface.auditing.measures.logistic_attack import logistic_attack
 from efface.auditing.measures.population_attack import population_attack
 from efface.auditing.measures.roc import attack_gap, auc, auc_bootstrap, auc_draws, least_supported_fpr, tpr_at_fpr
@@ -102,3 +105,69 @@ def test_empty_and_nan_groups_are_refused():
         auc(torch.empty(0), torch.ones(1))
     with pytest.raises(InputError, match="NaN"):
         auc(torch.tensor([math.nan]), torch.ones(1))
+
+
+def test_percentiles_hold_the_value_and_the_asked_share_of_the_draws():
+    draws = torch.arange(101, dtype=torch.float64)
+    assert percentiles(50.0, draws, 0.9) == pytest.approx((50, 5, 95))
+    assert percentiles(50.0, draws, 0.5) == pytest.approx((50, 25, 75))
+    assert percentiles(-3.0, draws, 0.9) == pytest.approx((-3, -3, 95))
+    assert percentiles(200.0, draws, 0.9) == pytest.approx((200, 5, 200))
+
+
+def test_gap_intervals_are_percentiles_of_paired_draws():
+    """Against a loop over the same resamples, with another interval than the default one."""
+    a, b, c, d = _normal(15, 0, 0.5), _normal(12, 1), _normal(15, 2), _normal(12, 3)
+    found = attack_gap((a, b), (c, d), torch.Generator().manual_seed(5), resamples=300, confidence=0.8)
+    g = torch.Generator().manual_seed(5)
+    first, second = torch.randint(15, (300, 15), generator=g), torch.randint(12, (300, 12), generator=g)
+    slow = [auc(a[i], b[j]) - auc(c[i], d[j]) for i, j in zip(first, second, strict=True)]
+    assert found.value == pytest.approx(auc(a, b) - auc(c, d))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(slow, [0.1, 0.9])))
+    with pytest.raises(InputError, match="same records"):
+        attack_gap((a, b), (c, d[1:]), torch.Generator())
+
+
+def test_a_gap_is_judged_at_95_percent_on_a_thousand_draws_unless_told():
+    a, b, c, d = _normal(15, 0, 0.5), _normal(12, 1), _normal(15, 2), _normal(12, 3)
+    told = attack_gap((a, b), (c, d), torch.Generator().manual_seed(5), resamples=1000, confidence=0.95)
+    assert attack_gap((a, b), (c, d), torch.Generator().manual_seed(5)) == told
+
+
+def test_rates_by_hand():
+    members, others = torch.tensor([5.0, 4.0, 3.0, 1.0]), torch.tensor([4.5, 2.0, 0.0, -1.0])
+    # Thresholds in turn let through 0, 1, 2, 3, 4 of the others.
+    assert [tpr_at_fpr(members, others, f) for f in (0.25, 0.4999, 0.5, 0.75, 1.0)] == [0.75, 0.75, 1, 1, 1]
+    assert tpr_at_fpr(others, members, 0.25) == 0.25
+    assert least_supported_fpr(1) == 1
+    with pytest.raises(InputError, match="at least one"):
+        least_supported_fpr(0)
+    with pytest.raises(InputError, match=r"at least 10 held-out records; with 4 the least supported rate is 0\.25"):
+        tpr_at_fpr(members, others, 0.1)
+
+
+def test_both_groups_are_checked():
+    for groups in ((torch.empty(0), torch.ones(1)), (torch.ones(1), torch.empty(0))):
+        with pytest.raises(InputError, match="at least one of each"):
+            auc(*groups)
+    with pytest.raises(InputError, match="got 1 forget and 0 held-out"):
+        auc(torch.ones(1), torch.empty(0))
+    for groups in ((torch.tensor([math.nan]), torch.ones(1)), (torch.ones(1), torch.tensor([math.nan]))):
+        with pytest.raises(InputError, match="NaN"):
+            auc(*groups)
+
+
+def test_logistic_attack_equals_scikit_learns_on_the_loss():
+    """Groups of unequal size, infinite margins, and the folds' seed."""
+    members, others = torch.cat([_normal(23, 0, 1), torch.tensor([math.inf])]), _normal(11, 1)
+    for seed, folds in ((0, 5), (3, 4)):
+        loss = np.logaddexp(0, -torch.cat([members.clamp(max=100), others]).numpy())[:, None]
+        truth = np.r_[np.ones(24), np.zeros(11)]
+        scores = []
+        for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(loss, truth):
+            answers = LogisticRegression(class_weight="balanced").fit(loss[train], truth[train]).predict(loss[test])
+            right = [np.mean(answers[truth[test] == k] == k) for k in (0, 1)]
+            scores.append(np.mean(right))
+        assert logistic_attack(members, others, seed, folds=folds) == pytest.approx(np.mean(scores))
+    assert logistic_attack(members, others, 0) == logistic_attack(members, others, 0, folds=5)
+    assert 0 <= logistic_attack(_normal(2, 0), _normal(9, 1), 0) <= 1
