@@ -45,6 +45,7 @@ bench: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/catalogue.py
+	$(BIN)/python docs/architecture.py
 	$(BIN)/python docs/research.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -34,3 +34,9 @@ def test_every_committed_plan_is_valid_and_named_after_its_file(plan):
     read = read_plan(plan)
     assert read.name == plan.stem
     assert read.cells()
+
+
+def test_the_architecture_page_names_every_room():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = {p.stem for p in (ROOT / "src" / "efface").iterdir()} - {"__init__", "__pycache__", "py"}
+    assert {room for room in rooms if f"| `{room}` |" not in page} == set()
