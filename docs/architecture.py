@@ -80,11 +80,10 @@ def picture() -> str:
     for (start, end), count in sorted(arrows().items()):
         (x, y), (to_x, to_y) = place[start], place[end]
         bend = (to_x + x) / 2 + (36 if x == to_x and to_y - y > ROW else 0) * (1 + (to_y - y) / ROW / 2)
-        parts.append(
-            f'<path d="M{x:.0f},{y + HEIGHT / 2:.0f} Q{bend:.0f},{(y + to_y) / 2:.0f} '
-            f'{to_x:.0f},{to_y - HEIGHT / 2:.0f}" fill="none" stroke="#0072b2" stroke-opacity="{min(0.2 + count / 40, 0.8):.2f}" '
-            f'stroke-width="{min(0.8 + count / 15, 3):.1f}"><title>{start} imports {end}: {count}</title></path>'
-        )
+        curve = f"M{x:.0f},{y + HEIGHT / 2:.0f} Q{bend:.0f},{(y + to_y) / 2:.0f} {to_x:.0f},{to_y - HEIGHT / 2:.0f}"
+        weight = f'stroke-opacity="{min(0.2 + count / 40, 0.8):.2f}" stroke-width="{min(0.8 + count / 15, 3):.1f}"'
+        says_what = f"<title>{start} imports {end}: {count}</title>"
+        parts.append(f'<path d="{curve}" fill="none" stroke="#0072b2" {weight}>{says_what}</path>')
     for room, (x, y) in place.items():
         parts += [
             f'<rect x="{x - BOX / 2:.0f}" y="{y - HEIGHT / 2:.0f}" width="{BOX}" height="{HEIGHT}" rx="5" '
