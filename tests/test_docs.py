@@ -40,3 +40,20 @@ def test_the_architecture_page_names_every_room():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     rooms = {p.stem for p in (ROOT / "src" / "efface").iterdir()} - {"__init__", "__pycache__", "py"}
     assert {room for room in rooms if f"| `{room}` |" not in page} == set()
+
+
+def test_tests_that_documents_name_exist():
+    named = re.compile(r"`(?:(test_\w+\.py))?(?:::(test_\w+))?`")
+    missing = []
+    for document in DOCUMENTS:
+        file = ""
+        for name, test in named.findall(document.read_text(encoding="utf-8")):
+            file = name or file
+            found = list((ROOT / "tests").rglob(file)) if file else []
+            if (
+                (name or test)
+                and not any(f"def {test}(" in p.read_text() for p in found if test)
+                and (test or not found)
+            ):
+                missing.append(f"{document.name}: {file}::{test}")
+    assert missing == []
