@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from efface.auditing.catalogue import MEASURES
-from efface.auditing.result import Audit, Exposed, Plots, Row, Verdict
+from efface.auditing.result import Audit, Check, Exposed, Plots, Row, Verdict
 from efface.auditing.scores.score import Score
 
 
@@ -81,3 +81,22 @@ def test_results_are_frozen():
         _audit().level = "c"
     with pytest.raises(ValidationError, match="Extra"):
         Score(value=1.0, p_value=0.05)
+
+
+@pytest.mark.parametrize(
+    ("level", "control", "outcomes", "answer"),
+    [
+        ("b", True, {"test": "alike", "forget": "alike"}, "no difference found"),
+        ("b", True, {"test": "differs", "forget": "alike"}, "no difference found"),
+        ("b", True, {"test": "alike", "forget": "differs"}, "no"),
+        ("a", None, {"forget": "differs", "probe": "not assessed"}, "no"),
+        ("b", True, {"forget": "alike", "probe": "not assessed"}, "could not tell"),
+        ("b", False, {"forget": "alike"}, "could not tell"),
+        ("a", None, {"forget": "alike"}, "could not tell"),
+        ("b", True, {"test": "alike"}, "could not tell"),
+    ],
+)
+def test_did_it_forget(level, control, outcomes, answer):
+    checks = tuple(Check(key=k, question="", outcome=o, finding="", measure="tow") for k, o in outcomes.items())
+    verdict = Verdict(level=level, outcome="differs", headline="", sentences=(), checks=checks, control=control)
+    assert verdict.answer == answer

@@ -9,11 +9,18 @@ from pydantic import Field, model_validator
 from efface.auditing.catalogue import MEASURES, Measure
 from efface.auditing.scores.score import Frozen, Number, Score
 
-__all__ = ["Audit", "Check", "Exposed", "Histogram", "Level", "Plots", "Row", "Verdict"]
+__all__ = ["Answer", "Audit", "Check", "Exposed", "Histogram", "Level", "Plots", "Row", "Verdict"]
 
 Level = Literal["a", "b", "c"]
 
 Outcome = Literal["alike", "differs", "not assessed"]
+
+Answer = Literal["no difference found", "no", "could not tell"]
+"""What can be said to "Did it forget?"; "yes" is not among it, because no audit shows that."""
+
+
+USEFULNESS = ("test", "retain")
+"""Keys of the checks about what the model is still good for."""
 
 
 class Row(Frozen):
@@ -71,6 +78,19 @@ class Verdict(Frozen):
     sentences: tuple[str, ...]
     checks: tuple[Check, ...]
     control: bool | None = None
+
+    @property
+    def answer(self) -> Answer:
+        """The answer to "Did it forget?", from the checks about forgetting alone: lost usefulness is another question.
+
+        `no` if any of them differs, on either side; `no difference found` if all were made at level b or c, none
+        differs and the control shows that they could have; else `could not tell`.
+        """
+        about = [c for c in self.checks if c.key not in USEFULNESS]
+        if any(c.outcome == "differs" for c in about):
+            return "no"
+        made = bool(about) and all(c.outcome == "alike" for c in about)
+        return "no difference found" if made and self.level != "a" and self.control is not False else "could not tell"
 
 
 class Exposed(Frozen):
