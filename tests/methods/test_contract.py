@@ -338,6 +338,23 @@ def test_settings_survive_json(name: str) -> None:
         assert make(name, json.loads(json.dumps(method.settings()))) == method
 
 
+NOTHING_TO_SEARCH = {"logit-mask", "retrain"}
+
+
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_its_search_space_is_made_of_its_fields_and_valid_at_both_ends(name: str) -> None:
+    kind = methods()[name]
+    assert bool(kind.space) != (name in NOTHING_TO_SEARCH)
+    for field, axis in kind.space.items():
+        low, high = (axis.choices[0], axis.choices[-1]) if axis.choices else (axis.low, axis.high)
+        assert low != high
+        if not axis.choices:
+            assert axis.low < axis.high
+            assert axis.low > 0 or not axis.log
+        for value in (*axis.choices, low, high):
+            assert make(name, {field: value}).settings()[field] == value
+
+
 def test_the_catalogue_describes_every_method_in_a_sentence() -> None:
     rows = describe()
     assert [row["name"] for row in rows] == NAMES

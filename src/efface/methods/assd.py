@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -15,7 +16,7 @@ from efface.curvature.fisher import Estimator
 from efface.data import Split
 from efface.mechanisms.dampening import dampen, norm_parameters, quantile_of_ratios
 from efface.mechanisms.fisher_contrast import Denominator, Order, contrast, recall_full, remember_full
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.running.run import Run
 from efface.training.loop import fit
 from efface.training.recipe import Recipe
@@ -62,6 +63,10 @@ class ASSD(Method):
     memory: ClassVar[str] = "10 P + A, sums in float64"
     expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Schoepf et al., arXiv 2402.10098"
+    space: ClassVar[Mapping[str, Axis]] = {
+        "lam": Axis(0.1, 10.0, log=True),
+        "estimator": Axis(choices=("empirical", "batch_squared")),
+    }
 
     def train(self, model: nn.Module, split: Split, recipe: Recipe, run: Run) -> tuple[nn.Module, dict[str, Tensor]]:
         """Train plainly, and keep the importances of all data: a request then reads what it forgets, and no more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from efface.data.augment import Augment
 from efface.errors import InputError
 from efface.mechanisms.batch_size import fitting_batch
 from efface.mechanisms.distillation import kl
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.predictions import logits
 from efface.models.reset import reset
 from efface.running.run import Run
@@ -80,6 +81,11 @@ class BadTeacher(Method):
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "incompetent teacher, arXiv 2205.08096"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "epochs": Axis(0.5, 5.0),
+        "lr": Axis(1e-05, 0.01, log=True),
+        "temperature": Axis(0.5, 4.0, log=True),
+    }
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if no random twin of the model can be made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -15,7 +16,7 @@ from efface.data import Split
 from efface.data.augment import Augment
 from efface.errors import InputError
 from efface.mechanisms.batch_size import fitting_batch
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.batch_norm import batch_norms
 from efface.models.head import head
 from efface.models.predictions import accuracy
@@ -114,6 +115,10 @@ class BoundaryExpand(Method):
     expense: ClassVar[Expense] = "forget epochs"
     source: ClassVar[str] = "boundary unlearning, arXiv 2303.11570"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "lr": Axis(1e-05, 0.001, log=True),
+        "epochs": Axis(2.0, 20.0),
+    }
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if there is no linear head, or BatchNorm would have to normalise a single image."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -11,7 +12,7 @@ from torch import nn
 from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.mechanisms.last_layers import fit_only, last_layers
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.running.run import Run
 
 __all__ = ["CFk"]
@@ -47,6 +48,11 @@ class CFk(Method):
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 2201.06640"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "k": Axis(1, 6),
+        "epochs": Axis(1.0, 10.0),
+        "lr": Axis(0.0001, 0.1, log=True),
+    }
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if the model has fewer than k layers, or no linear head to leave out."""

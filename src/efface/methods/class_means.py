@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -21,7 +22,7 @@ from efface.mechanisms.class_removal import (
 )
 from efface.mechanisms.repair import statistics_anew
 from efface.mechanisms.shrink_and_perturb import fresh_weights
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.running.run import Run
 from efface.training.loop import fit
 from efface.training.recipe import Recipe
@@ -67,6 +68,10 @@ class ClassMeans(Method):
     memory: ClassVar[str] = "2 P, and d numbers per class and layer of d inputs"
     expense: ClassVar[Expense] = "instant"
     source: ClassVar[str] = "ours"
+    space: ClassVar[Mapping[str, Axis]] = {
+        "strength": Axis(0.2, 1.0),
+        "logit": Axis(-25.0, -3.0),
+    }
 
     def reads(self) -> tuple[str, ...]:
         """No data where means were kept."""

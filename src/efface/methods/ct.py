@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.running.run import Run
 from efface.training.loop import fit
 
@@ -52,6 +53,10 @@ class CT(Method):
     memory: ClassVar[str] = "3 P + A: SGD with momentum"
     expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "NeurIPS 2023 challenge, 5th place, arXiv 2406.09073"
+    space: ClassVar[Mapping[str, Axis]] = {
+        "epochs": Axis(1.0, 5.0),
+        "lr": Axis(1e-05, 0.01, log=True),
+    }
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if no kernel would change."""

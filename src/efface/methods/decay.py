@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from efface.artifact.artifact import Artifact
 from efface.data import Part, Split
 from efface.errors import InputError
 from efface.importance import Granularity, Unit, ablation_importance, screened_importance, unit_list
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.predictions import accuracy
 from efface.running.run import Run
 from efface.training.loop import Trainer
@@ -92,6 +93,12 @@ class Decay(Method):
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "A. Kaluri, Time Inspired Decay Mechanism for Machine Unlearning"
     moves_batch_norm: ClassVar[bool] = True  # by fine-tuning; without it the statistics stay
+    space: ClassVar[Mapping[str, Axis]] = {
+        "top": Axis(0.02, 0.4),
+        "rate": Axis(0.05, 0.5),
+        "steps": Axis(5, 60),
+        "lr": Axis(1e-05, 0.01, log=True),
+    }
 
     def reads(self) -> tuple[str, ...]:
         """Retained data is read only to fine-tune or to measure importance on all classes."""

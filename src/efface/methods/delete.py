@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
 from efface.data import Augment, Split
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.head import head
 from efface.models.predictions import logits
 from efface.running.run import Run
@@ -57,6 +58,10 @@ class DELETE(Method):
     expense: ClassVar[Expense] = "forget epochs"
     source: ClassVar[str] = "arXiv 2503.23751"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "epochs": Axis(2.0, 30.0),
+        "lr": Axis(1e-05, 0.01, log=True),
+    }
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if the head is to be frozen and there is none."""

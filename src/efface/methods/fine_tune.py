@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -10,7 +11,7 @@ from torch import nn
 
 from efface.artifact.artifact import Artifact
 from efface.data import Split
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.running.run import Run
 from efface.training.loop import fit
 
@@ -40,6 +41,10 @@ class FineTune(Method):
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "baseline of arXiv 1911.04933"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "epochs": Axis(0.5, 5.0),
+        "lr": Axis(0.0001, 0.1, log=True),
+    }
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a copy trained for a few more epochs on the retained data."""

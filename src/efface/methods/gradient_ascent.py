@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
 from efface.data import Split
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.predictions import accuracy
 from efface.running.run import Run
 from efface.training.loop import Trainer
@@ -54,6 +55,10 @@ class GradientAscent(Method):
     memory: ClassVar[str] = "3 P + A: SGD with momentum"
     expense: ClassVar[Expense] = "forget epochs"
     source: ClassVar[str] = "baseline of arXiv 1911.04933"
+    space: ClassVar[Mapping[str, Axis]] = {
+        "lr": Axis(1e-05, 0.1, log=True),
+        "bound": Axis(1.0, 4.0),
+    }
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Return the bounded, negated mean cross-entropy of a batch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.head import head
 from efface.running.run import Run
 from efface.training.loop import Trainer
@@ -67,6 +67,11 @@ class L1Sparse(Method):
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 2304.04934"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "gamma": Axis(1e-06, 0.01, log=True),
+        "epochs": Axis(1, 10),
+        "lr": Axis(0.0001, 0.1, log=True),
+    }
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if scope or pruning finds no parameter, or all epochs are without penalty."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -19,7 +20,7 @@ from efface.mechanisms.fisher_contrast import (
     reference_part,
     require_reachable,
 )
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.running.run import Run
 
 __all__ = ["LFSSD"]
@@ -63,6 +64,10 @@ class LFSSD(Method):
     memory: ClassVar[str] = "8 P + A, sums in float64"
     expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Foster et al., ICLR 2024 Tiny Papers, arXiv 2402.19308"
+    space: ClassVar[Mapping[str, Axis]] = {
+        "alpha": Axis(0.5, 100.0, log=True),
+        "lam": Axis(0.05, 5.0, log=True),
+    }
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if no weight can possibly exceed the threshold."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -17,7 +18,7 @@ from efface.running.run import Run
 from efface.training.loop import fit
 from efface.training.recipe import Recipe
 
-__all__ = ["Expense", "Method", "Needs", "need_memory"]
+__all__ = ["Axis", "Expense", "Method", "Needs", "need_memory"]
 
 Target = Literal["classes", "items"]
 
@@ -50,6 +51,23 @@ class Needs:
         return tuple(k for k in ("forget", "retain", "validation") if getattr(self, k))
 
 
+@dataclass(frozen=True)
+class Axis:
+    """Where a search may look for one hyper-parameter.
+
+    Attributes:
+        low: Least value; whole numbers for a field of whole numbers.
+        high: Largest value.
+        log: Whether steps are factors instead of differences.
+        choices: Values to choose from, in place of a range.
+    """
+
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    choices: tuple[str | bool, ...] = ()
+
+
 class Method(ABC):
     """An unlearning algorithm; its hyper-parameters are its fields (a frozen pydantic dataclass).
 
@@ -62,6 +80,7 @@ class Method(ABC):
         expense: `cost` as one of five orders of magnitude, by which `auto` goes.
         source: Where it was published.
         moves_batch_norm: Whether forgetting (with default settings) changes BatchNorm's running statistics.
+        space: Which hyper-parameters a search varies, and where; the others stay at what they are.
     """
 
     name: ClassVar[str]
@@ -71,6 +90,7 @@ class Method(ABC):
     expense: ClassVar[Expense]
     source: ClassVar[str]
     moves_batch_norm: ClassVar[bool] = False
+    space: ClassVar[Mapping[str, Axis]] = {}
 
     def settings(self) -> dict[str, object]:
         """Return every hyper-parameter by name, as plain JSON values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from efface.artifact.artifact import Artifact
 from efface.curvature.gradient import summed_gradient
 from efface.data import Split
 from efface.errors import InputError
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.head import head
 from efface.running.run import Run
 from efface.running.seeding import seeded
@@ -63,6 +64,11 @@ class MSG(Method):
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "NeurIPS 2023 unlearning challenge, 2nd place; arXiv 2410.01276"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "share": Axis(0.05, 0.6),
+        "epochs": Axis(1, 8),
+        "lr": Axis(1e-05, 0.01, log=True),
+    }
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if the model has no layer that the rule applies to."""

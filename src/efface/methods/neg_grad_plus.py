@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
 from efface.data import Split
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.mode import batch_norm_evaluating
 from efface.running.run import Run
 from efface.training.loop import endless, fit
@@ -53,6 +54,11 @@ class NegGradPlus(Method):
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 2302.09880"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "epochs": Axis(0.5, 5.0),
+        "lr": Axis(1e-05, 0.1, log=True),
+        "beta": Axis(0.8, 0.999),
+    }
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a copy that was trained on one part and against the other."""

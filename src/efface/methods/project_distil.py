@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -24,7 +25,7 @@ from efface.mechanisms.class_removal import (
 )
 from efface.mechanisms.repair import Lesson, lesson_loss, masked_teacher, pushed, repair, statistics_anew
 from efface.mechanisms.shrink_and_perturb import fresh_weights, shrink_and_perturb
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.running.run import Run
 from efface.training.loop import fit
 from efface.training.recipe import Recipe
@@ -81,6 +82,12 @@ class ProjectDistil(Method):
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "ours"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "strength": Axis(0.0, 1.0),
+        "alpha": Axis(0.0, 0.5),
+        "lr": Axis(0.0001, 0.01, log=True),
+        "logit": Axis(-25.0, -3.0),
+    }
 
     def reads(self) -> tuple[str, ...]:
         """Data to forget is read only for its means, or not at all where training kept them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -11,7 +12,7 @@ from torch import nn
 from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.mechanisms.relabelling import LabelSet, Order, relabelled
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.running.run import Run
 from efface.training.loop import fit
 
@@ -60,6 +61,10 @@ class RandomLabels(Method):
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 1911.04933; arXiv 2010.10981"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "epochs": Axis(1.0, 10.0),
+        "lr": Axis(1e-05, 0.1, log=True),
+    }
 
     def reads(self) -> tuple[str, ...]:
         """Retained data only if a share of it is used."""

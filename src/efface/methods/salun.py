@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -14,7 +14,7 @@ from efface.artifact.artifact import Artifact
 from efface.curvature.gradient import summed_gradient
 from efface.data import Part, Split
 from efface.mechanisms.relabelling import LabelSet, Order, relabelled
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.running.run import Run
 from efface.training.loop import Trainer
 
@@ -66,6 +66,11 @@ class SalUn(Method):
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 2310.12508"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "share": Axis(0.05, 1.0),
+        "epochs": Axis(1, 10),
+        "lr": Axis(1e-05, 0.1, log=True),
+    }
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a copy whose salient weights learned random labels."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -16,7 +17,7 @@ from efface.data.augment import Augment
 from efface.errors import InputError
 from efface.mechanisms.batch_size import fitting_batch
 from efface.mechanisms.distillation import kl
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.batch_norm import batch_norms
 from efface.models.predictions import accuracy, logits
 from efface.running.run import Run
@@ -99,6 +100,12 @@ class SCRUB(Method):
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "SCRUB and SCRUB+R, arXiv 2302.09880"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "forget_epochs": Axis(1, 4),
+        "epochs": Axis(2, 8),
+        "lr": Axis(1e-05, 0.01, log=True),
+        "alpha": Axis(0.0001, 1.0, log=True),
+    }
 
     def reads(self) -> tuple[str, ...]:
         """Validation data is read only to rewind."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -14,7 +15,7 @@ from efface.curvature.fisher import fisher_diagonal
 from efface.data import Split
 from efface.errors import InputError
 from efface.mechanisms.fisher_noise import NoiseRule, add_noise, head_parameters
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.batch_norm import recompute_statistics
 from efface.running.run import Run
 
@@ -62,6 +63,10 @@ class SFDN(Method):
     memory: ClassVar[str] = "7 P + A, sums in float64"
     expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Golatkar et al., CVPR 2020, arXiv 1911.04933"
+    space: ClassVar[Mapping[str, Axis]] = {
+        "alpha": Axis(1e-09, 0.001, log=True),
+        "row_variance": Axis(1e-06, 0.01, log=True),
+    }
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if the model has no linear head."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -21,7 +22,7 @@ from efface.mechanisms.fisher_contrast import (
     remember_full,
     require_reachable,
 )
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.running.run import Run
 from efface.training.loop import fit
 from efface.training.recipe import Recipe
@@ -73,6 +74,10 @@ class SSD(Method):
     memory: ClassVar[str] = "9 P + A, sums in float64"
     expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Foster et al., AAAI 2024, arXiv 2308.07707"
+    space: ClassVar[Mapping[str, Axis]] = {
+        "alpha": Axis(0.5, 100.0, log=True),
+        "lam": Axis(0.05, 5.0, log=True),
+    }
 
     def train(self, model: nn.Module, split: Split, recipe: Recipe, run: Run) -> tuple[nn.Module, dict[str, Tensor]]:
         """Train plainly, and keep the importances of all data: a request then reads what it forgets, and no more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -14,7 +14,7 @@ from efface.data import Split
 from efface.errors import InputError
 from efface.mechanisms.repair import Lesson, lesson_loss, masked_teacher, pushed, repair, statistics_anew
 from efface.mechanisms.shrink_and_perturb import Noise, fresh_weights, redraw_rows, require_reset, shrink_and_perturb
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.predictions import accuracy
 from efface.running.run import Run
 
@@ -73,6 +73,10 @@ class Undo(Method):
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "UNDO, arXiv 2506.06278"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "alpha": Axis(0.1, 0.9),
+        "lr": Axis(0.0001, 0.01, log=True),
+    }
 
     def reads(self) -> tuple[str, ...]:
         """Retained data; what the suppressing method reads; held-out data to stop; all of it where distilled on."""

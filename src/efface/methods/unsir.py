@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from efface.data import Part, Split
 from efface.data.augment import Augment
 from efface.mechanisms.batch_size import fitting_batch
 from efface.mechanisms.class_noise import NoiseMix, class_noise
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.batch_norm import batch_norms, recompute_statistics
 from efface.running.run import Run
 from efface.training.loop import fit
@@ -92,6 +93,11 @@ class UNSIR(Method):
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "UNSIR (FastMU), arXiv 2111.08947"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "impair_lr": Axis(0.0001, 0.1, log=True),
+        "repair_lr": Axis(0.0001, 0.1, log=True),
+        "noise_steps": Axis(10, 80),
+    }
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a copy that was impaired on noise and repaired on a subset of the retained data."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -11,7 +12,7 @@ from torch import nn
 from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.mechanisms.repair import lesson_loss, pushed, repair
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.running.run import Run
 
 __all__ = ["WeightDistance"]
@@ -48,6 +49,11 @@ class WeightDistance(Method):
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 2505.22310"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "distance": Axis(0.01, 10.0, log=True),
+        "epochs": Axis(0.25, 3.0),
+        "lr": Axis(0.0001, 0.01, log=True),
+    }
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a copy that was led away."""

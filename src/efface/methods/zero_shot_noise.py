@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -12,7 +13,7 @@ from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.data.augment import Augment
 from efface.mechanisms.class_noise import Aim, NoiseMix, class_noise
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.running.run import Run
 from efface.training.loop import fit
 
@@ -68,6 +69,10 @@ class ZeroShotNoise(Method):
     memory: ClassVar[str] = "4 P + A: Adam; K B noise images"
     expense: ClassVar[Expense] = "training"
     source: ClassVar[str] = "zero-shot min-max noise, arXiv 2201.05629"
+    space: ClassVar[Mapping[str, Axis]] = {
+        "impair_lr": Axis(0.0001, 0.1, log=True),
+        "repair_lr": Axis(0.0001, 0.1, log=True),
+    }
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a copy that was impaired and repaired on noise alone."""

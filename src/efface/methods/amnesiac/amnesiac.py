@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError, NotPreparedError
 from efface.methods.amnesiac.update_log import LoggedPart
-from efface.methods.method import Expense, Method, Needs, need_memory
+from efface.methods.method import Axis, Expense, Method, Needs, need_memory
 from efface.running.run import Run
 from efface.training.loop import fit
 from efface.training.recipe import Recipe
@@ -77,6 +78,10 @@ class Amnesiac(Method):
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 2010.10981"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "epochs": Axis(0.5, 3.0),
+        "lr": Axis(0.0001, 0.1, log=True),
+    }
 
     def reads(self) -> tuple[str, ...]:
         """Retained data only if there is fine-tuning."""

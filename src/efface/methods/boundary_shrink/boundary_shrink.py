@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -16,7 +17,7 @@ from efface.data.augment import Augment
 from efface.errors import InputError
 from efface.mechanisms.batch_size import fitting_batch
 from efface.methods.boundary_shrink.attack import PixelSpace, attacked, curvature
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.batch_norm import batch_norms
 from efface.models.predictions import accuracy
 from efface.running.run import Run
@@ -86,6 +87,11 @@ class BoundaryShrink(Method):
     expense: ClassVar[Expense] = "forget epochs"
     source: ClassVar[str] = "boundary unlearning, arXiv 2303.11570"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "lr": Axis(1e-06, 0.001, log=True),
+        "epochs": Axis(2.0, 20.0),
+        "bound": Axis(0.02, 0.5),
+    }
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if BatchNorm would have to normalise a single image."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from efface.artifact.artifact import Artifact
 from efface.data import Part, Split
 from efface.errors import InputError
 from efface.methods.class_projection.input_space import input_directions, project, projection
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.batch_norm import recompute_statistics
 from efface.models.predictions import accuracy
 from efface.running.run import Run
@@ -66,6 +67,10 @@ class ClassProjection(Method):
     memory: ClassVar[str] = "3 P + 5 d² per layer of d inputs"
     expense: ClassVar[Expense] = "gradients"
     source: ClassVar[str] = "Kodge et al., TMLR 2024, arXiv 2312.00761"
+    space: ClassVar[Mapping[str, Axis]] = {
+        "alpha_retain": Axis(1.0, 1000.0, log=True),
+        "alpha_forget": Axis(1.0, 1000.0, log=True),
+    }
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if only one strength is given, or there is no layer to project."""

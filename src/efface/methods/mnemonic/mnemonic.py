@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, ClassVar
 
@@ -16,7 +16,7 @@ from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError, NotPreparedError, nearest
 from efface.mechanisms.codes import CodedPart, CodeValues, draw_codes
-from efface.methods.method import Expense, Method, Needs, need_memory
+from efface.methods.method import Axis, Expense, Method, Needs, need_memory
 from efface.methods.mnemonic.step import Codes, Standing, best_cell, fisher_ratio, move, standing, step_size
 from efface.running.run import Run
 from efface.training.loop import fit
@@ -101,6 +101,10 @@ class Mnemonic(Method):
     memory: ClassVar[str] = "5 P + A of all codes, or of 512 MiB"
     expense: ClassVar[Expense] = "instant"
     source: ClassVar[str] = "arXiv 2306.05670"
+    space: ClassVar[Mapping[str, Axis]] = {
+        "lambda_1": Axis(1e-05, 0.1, log=True),
+        "lambda_2": Axis(0.01, 10000.0, log=True),
+    }
 
     def train(self, model: nn.Module, split: Split, recipe: Recipe, run: Run) -> tuple[nn.Module, dict[str, Tensor]]:
         """Train, or fine-tune an already trained model, with codes mixed in; return it and the codes."""

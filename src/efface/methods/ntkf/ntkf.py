@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -17,7 +18,7 @@ from efface.curvature.jacobian import Linearisation
 from efface.data import Part, Split
 from efface.errors import InputError, NotPreparedError
 from efface.mechanisms.fisher_noise import NoiseRule, add_noise, head_parameters
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.methods.ntkf.ridge import RidgeProblem, Solver, displacements, trapezium
 from efface.models.head import features
 from efface.running.run import Run
@@ -84,6 +85,10 @@ class NTKF(Method):
     memory: ClassVar[str] = "P + m² float64"
     expense: ClassVar[Expense] = "training"
     source: ClassVar[str] = "Golatkar et al., ECCV 2020, arXiv 2003.02960"
+    space: ClassVar[Mapping[str, Axis]] = {
+        "scale": Axis(0.25, 2.0),
+        "noise": Axis(1e-12, 0.0001, log=True),
+    }
 
     def train(self, model: nn.Module, split: Split, recipe: Recipe, run: Run) -> tuple[nn.Module, dict[str, Tensor]]:
         """Train with BatchNorm frozen and the penalty (μ/2)‖w - w₀‖², and keep w₀ and μ."""

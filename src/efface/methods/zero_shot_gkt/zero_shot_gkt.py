@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass as plain
 from typing import Annotated, ClassVar
 
@@ -14,7 +15,7 @@ from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError
 from efface.mechanisms.distillation import kl
-from efface.methods.method import Expense, Method, Needs
+from efface.methods.method import Axis, Expense, Method, Needs
 from efface.methods.zero_shot_gkt.generator import Generator, attention_gap, gate, stages
 from efface.models.batch_norm import batch_norms, recompute_statistics
 from efface.models.reset import reset
@@ -108,6 +109,10 @@ class ZeroShotGKT(Method):
     expense: ClassVar[Expense] = "training"
     source: ClassVar[str] = "gated knowledge transfer, arXiv 2201.05629"
     moves_batch_norm: ClassVar[bool] = True
+    space: ClassVar[Mapping[str, Axis]] = {
+        "lr": Axis(0.0001, 0.01, log=True),
+        "gate": Axis(0.0001, 0.2, log=True),
+    }
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if no images can be made, or no fresh student."""
