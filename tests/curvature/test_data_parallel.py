@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from efface.curvature import fisher_diagonal, kfac
+from efface.curvature import fisher_diagonal
 from efface.importance import ablation_importance
 from tests.cases import case
 
@@ -27,14 +27,12 @@ def results(fabric):
             c.model,
             batches,
             estimator=estimator,
-            weights="class",
+            sample_weights="class",
             generator=torch.Generator().manual_seed(3),
             fabric=fabric,
         )
         found[f"{estimator}/counts"] = torch.tensor([*fisher.totals, fisher.samples, fisher.saturated])
         found |= {f"{estimator}/{k}/{n}": v for k, one in enumerate(fisher.sums) for n, v in one.items()}
-    for layer, factors in kfac(c.model, c.x, c.y, fabric=fabric).items():
-        found |= {f"A/{layer}": factors.A, f"G/{layer}": factors.G}
     importance = ablation_importance(c.model, c.x, c.y, fabric=fabric)
     found["drop"], found["rise"] = importance.accuracy_drop, importance.loss_rise
     found["samples"] = torch.tensor([importance.samples, importance.accuracy])

@@ -76,7 +76,7 @@ def test_weighted_sums_in_one_pass_equal_separate_loops(name):
     c = case(name)
     forget = (c.y == c.y[0]).double()
     weights = [forget, 1 - forget, torch.linspace(0, 2, len(c.y), dtype=torch.float64)]
-    found = fisher_diagonal(c.model, c.x, c.y, weights=weights, chunk=3)
+    found = fisher_diagonal(c.model, c.x, c.y, sample_weights=weights, chunk=3)
     for k, w in enumerate(weights):
         assert_same(found.sum(k), loop(c.model, c.x, c.y, w))
         assert found.totals[k] == pytest.approx(float(w.sum()))
@@ -84,7 +84,7 @@ def test_weighted_sums_in_one_pass_equal_separate_loops(name):
 
 def test_one_sum_per_class_equals_each_class_alone():
     c = case("residual, in place", samples=12)
-    found = fisher_diagonal(c.model, c.x, c.y, weights="class")
+    found = fisher_diagonal(c.model, c.x, c.y, sample_weights="class")
     assert len(found.sums) == c.classes
     for k in range(c.classes):
         assert_same(found.sum(k), loop(c.model, c.x, c.y, (c.y == k).double()))
@@ -363,6 +363,6 @@ def test_bad_input_is_refused_with_the_remedy(change, message):
 
 def test_mean_of_an_empty_weighting_is_refused():
     c = case("mlp")
-    found = fisher_diagonal(c.model, c.x, c.y, weights=[torch.zeros(7)])
+    found = fisher_diagonal(c.model, c.x, c.y, sample_weights=[torch.zeros(7)])
     with pytest.raises(InputError, match="no weight to any sample"):
         found.mean()

@@ -6,7 +6,7 @@ import torch
 from efface.artifact.record import weights_sha256
 from efface.curvature import fisher_diagonal
 from efface.errors import InputError
-from efface.mechanisms.fisher_contrast import fisher_key, load_fisher, recall, remember, save_fisher
+from efface.mechanisms.fisher_contrast import fisher_key, recall, remember
 from tests.cases import case
 
 
@@ -42,18 +42,15 @@ def test_the_key_sees_weights_buffers_data_indices_estimator_and_note():
     assert len({first, *others}) == 7
 
 
-def test_file_round_trip_is_exact_and_ignores_other_keys(tmp_path):
+def test_what_is_recalled_is_exact_and_under_its_own_key_only():
     c = case("mlp", samples=9)
     fisher = fisher_diagonal(c.model, c.x, c.y)
-    path = tmp_path / "fisher.safetensors"
-    assert load_fisher(path, "a", "empirical", c.model) is None
-    save_fisher(path, fisher, "a")
-    found = load_fisher(path, "a", "empirical", c.model)
+    memory = remember(fisher, "a")
+    assert recall(memory, "b", "empirical", c.model) is None
+    found = recall(memory, "a", "empirical", c.model)
     assert found.totals == fisher.totals
     assert (found.samples, found.saturated) == (fisher.samples, fisher.saturated)
     assert all(torch.equal(found.sum()[n], v) for n, v in fisher.sum().items())
-    assert load_fisher(path, "b", "empirical", c.model) is None
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 def test_what_cannot_be_subtracted_is_not_kept():
@@ -61,6 +58,6 @@ def test_what_cannot_be_subtracted_is_not_kept():
     with pytest.raises(InputError, match="not float64"):
         remember(fisher_diagonal(c.model, c.x.float().double(), c.y, dtype=torch.float32), "a")
     with pytest.raises(InputError, match="only one sum"):
-        remember(fisher_diagonal(c.model, c.x, c.y, weights="class"), "a")
+        remember(fisher_diagonal(c.model, c.x, c.y, sample_weights="class"), "a")
     with pytest.raises(InputError, match="not cached"):
         fisher_key("0" * 64, "digits", [0], "batch_squared")

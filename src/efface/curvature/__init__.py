@@ -1,16 +1,11 @@
 """What the loss says about every weight: exact per-sample curvature, fast."""
 
 from efface.curvature.fisher import Estimator, FisherDiagonal, fisher_diagonal
-from efface.curvature.kfac import KroneckerFactors, Sharing, kfac, precondition
-from efface.curvature.sample_weights import Weights
+from efface.curvature.sample_weights import SampleWeights
 
 __all__ = [
     "Estimator",
     "FisherDiagonal",
-    "KroneckerFactors",
-    "Sharing",
-    "Weights",
+    "SampleWeights",
     "fisher_diagonal",
-    "kfac",
-    "precondition",
 ]

@@ -23,7 +23,7 @@ from efface.curvature.chunks import (
 )
 from efface.curvature.layers_on_cores import LayerWork, each_on_one_core, shared_out
 from efface.curvature.recording import Recorder, trainable
-from efface.curvature.sample_weights import Chosen, Weights, WeightVectors
+from efface.curvature.sample_weights import Chosen, SampleWeights, SampleWeightVectors
 from efface.curvature.squared_gradients import PieceOfSums, SquareSums, functional_blocks, layer_blocks, target_losses
 from efface.errors import InputError, nearest
 from efface.running.ranks import Ranks, reduced
@@ -104,7 +104,7 @@ def fisher_diagonal(
     labels: Tensor | None = None,
     *,
     estimator: Estimator = "empirical",
-    weights: Weights | None = None,
+    sample_weights: SampleWeights | None = None,
     draws: int = 1,
     generator: torch.Generator | None = None,
     parameters: Iterable[str] | None = None,
@@ -131,8 +131,9 @@ def fisher_diagonal(
         data: Inputs (n, ...), or an iterable of (inputs, labels) batches such as `part.batches(256)`.
         labels: Labels (n,), when `data` is a tensor.
         estimator: Which quantity, see above.
-        weights: Several weighted sums in one pass: K vectors (n,) in the order of the samples (zeros leave samples out;
-            a forget and a retain indicator give f_F and f_R), or "class" for one sum per class. Default: all ones.
+        sample_weights: Several weighted sums in one pass: K vectors (n,) in the order of the samples (zeros leave
+            samples out; a forget and a retain indicator give f_F and f_R), or "class" for one sum per class. Default:
+            all ones.
         draws: Labels drawn per sample, for `mc`.
         generator: Where `mc` draws from (on the CPU); required for it.
         parameters: Names to cover; default every parameter that requires a gradient.
@@ -161,9 +162,9 @@ def fisher_diagonal(
     require_eval(model)
     wanted = trainable(model, None if parameters is None else frozenset(parameters))
     if estimator == "batch_squared":
-        return _batch_squared(model, wanted, data, labels, weights, dtype)
+        return _batch_squared(model, wanted, data, labels, sample_weights, dtype)
     ranks = (fabric.global_rank, fabric.world_size) if fabric is not None else (0, 1)
-    size, vectors = ChunkSize(memory, chunk, cached=device_of(model).type == "cpu"), WeightVectors(weights)
+    size, vectors = ChunkSize(memory, chunk, cached=device_of(model).type == "cpu"), SampleWeightVectors(sample_weights)
     samples = saturated = 0
     sums: SquareSums | None = None
     totals: list[Tensor] = []
@@ -213,10 +214,10 @@ def _add_chunk(
     part: Chunk,
     logits: Tensor,
     todo: list[tuple[Tensor, Tensor]],
-    weights: list[Tensor],
+    sample_weights: list[Tensor],
 ) -> None:
     """Add Σ over passes of (scale · gradient of −log p(target))², with every weight vector."""
-    chosen = [Chosen(w) for w in weights]
+    chosen = [Chosen(w) for w in sample_weights]
     work: list[LayerWork] = []
     sums_of: dict[tuple[nn.Module, int], PieceOfSums] = {}  # one per layer and share of samples, over all passes
     last = False
@@ -286,13 +287,14 @@ def _batch_squared(
     wanted: dict[str, nn.Parameter],
     data: Tensor | Batches,
     labels: Tensor | None,
-    weights: Weights | None,
+    sample_weights: SampleWeights | None,
     dtype: torch.dtype,
 ) -> FisherDiagonal:
     """Sum over batches of the squared gradient of the batch's *mean* loss, as SSD's published code does."""
-    if isinstance(data, Tensor) or labels is not None or weights is not None:
+    if isinstance(data, Tensor) or labels is not None or sample_weights is not None:
         raise InputError(
-            "batch_squared depends on the batches and their order: pass an iterable of (x, y) batches, without weights."
+            "batch_squared depends on the batches and their order: pass an iterable of (x, y) batches, "
+            "without sample_weights."
         )
     sums = {name: torch.zeros(p.shape, dtype=dtype, device=p.device) for name, p in wanted.items()}
     batches = samples = saturated = 0

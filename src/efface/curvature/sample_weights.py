@@ -12,21 +12,21 @@ from torch import Tensor
 from efface.curvature.chunks import Chunk
 from efface.errors import InputError
 
-__all__ = ["Chosen", "WeightVectors", "Weights"]
+__all__ = ["Chosen", "SampleWeightVectors", "SampleWeights"]
 
-Weights = Literal["class"] | Tensor | Sequence[Tensor]
+SampleWeights = Literal["class"] | Tensor | Sequence[Tensor]
 
 
 class Chosen:
     """The samples of a chunk that one weight vector counts.
 
     Args:
-        weights: (b,), in the dtype and on the device of the gradients.
+        sample_weights: (b,), in the dtype and on the device of the gradients.
     """
 
-    def __init__(self, weights: Tensor) -> None:
-        self._weights = weights
-        self._values = weights.tolist()
+    def __init__(self, sample_weights: Tensor) -> None:
+        self._weights = sample_weights
+        self._values = sample_weights.tolist()
         self._rows = [row for row, value in enumerate(self._values) if value != 0]
 
     def value(self, row: int) -> float:
@@ -42,23 +42,26 @@ class Chosen:
         return rows - start, self._weights[rows]
 
 
-class WeightVectors:
+class SampleWeightVectors:
     """K weight vectors over a stream whose length is known only at its end.
 
     Args:
-        weights: K vectors (n,), "class" for the indicator of every class, or None for one vector of ones.
+        sample_weights: K vectors (n,), "class" for the indicator of every class, or None for one vector of ones.
 
     Raises:
         InputError: Another word, vectors of different lengths, values that are not finite.
     """
 
-    def __init__(self, weights: Weights | None) -> None:
-        if isinstance(weights, str) and weights != "class":
-            raise InputError(f"weights={weights!r}: allowed are 'class', vectors of one number per sample, or None.")
-        self._per_class = isinstance(weights, str)
+    def __init__(self, sample_weights: SampleWeights | None) -> None:
+        if isinstance(sample_weights, str) and sample_weights != "class":
+            raise InputError(
+                f"sample_weights={sample_weights!r}: allowed are 'class', vectors of one number per sample, or None."
+            )
+        self._per_class = isinstance(sample_weights, str)
         self._vectors: list[Tensor] | None = None
-        if weights is not None and not isinstance(weights, str):
-            given = [weights] if isinstance(weights, Tensor) and weights.ndim == 1 else weights
+        if sample_weights is not None and not isinstance(sample_weights, str):
+            one = isinstance(sample_weights, Tensor) and sample_weights.ndim == 1
+            given = [sample_weights] if one else sample_weights
             self._vectors = [torch.as_tensor(w).detach().to("cpu", torch.float64) for w in given]
             shapes = sorted({tuple(w.shape) for w in self._vectors})
             if len(shapes) != 1 or len(shapes[0]) != 1 or not all(bool(w.isfinite().all()) for w in self._vectors):

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -21,13 +19,12 @@ from efface.errors import InputError
 from efface.running.run import Run
 
 __all__ = [
-    "Contrast",
     "Denominator",
+    "FisherContrast",
     "Order",
     "batches",
     "contrast",
     "fisher_key",
-    "load_fisher",
     "order_for",
     "recall",
     "recall_full",
@@ -35,19 +32,18 @@ __all__ = [
     "remember",
     "remember_full",
     "require_reachable",
-    "save_fisher",
 ]
 
 _PREFIX = "fisher"
 
 
 def fisher_key(
-    weights: str, data: str, indices: Iterable[int] | np.ndarray, estimator: Estimator, *, note: str = ""
+    weights_sha256: str, data: str, indices: Iterable[int] | np.ndarray, estimator: Estimator, *, note: str = ""
 ) -> str:
     """Return the name under which importances are kept: 32 hexadecimal digits.
 
     Args:
-        weights: SHA-256 of the model's weights and buffers, see `efface.artifact.weights_sha256`.
+        weights_sha256: SHA-256 of the model's weights and buffers, see `efface.artifact.weights_sha256`.
         data: Fingerprint of the data set, which covers its transform.
         indices: Which samples were summed, in any order.
         estimator: Which Fisher.
@@ -60,7 +56,7 @@ def fisher_key(
         raise InputError("batch_squared depends on batches and order, so it is not cached. Compute it anew.")
     order = np.sort(np.asarray(indices if isinstance(indices, np.ndarray) else list(indices), dtype="<i8"))
     digest = hashlib.sha256()
-    for part in (weights, data, hashlib.sha256(order.tobytes()).hexdigest(), estimator, note):
+    for part in (weights_sha256, data, hashlib.sha256(order.tobytes()).hexdigest(), estimator, note):
         digest.update(f"{part}\n".encode())
     return digest.hexdigest()[:32]
 
@@ -69,7 +65,7 @@ def remember(fisher: FisherDiagonal, key: str) -> dict[str, Tensor]:
     """Return the sums as tensors for an artifact's memory, named fisher/key/..., float64.
 
     Args:
-        fisher: With one sum (weights=None).
+        fisher: With one sum (sample_weights=None).
         key: See `fisher_key`.
 
     Raises:
@@ -108,22 +104,6 @@ def recall(memory: Mapping[str, Tensor], key: str, estimator: Estimator, model: 
     return FisherDiagonal((sums,), (total,), int(samples), estimator, saturated)
 
 
-def save_fisher(path: str | Path, fisher: FisherDiagonal, key: str) -> None:
-    """Write one cached sum to a safetensors file, through a temporary one beside it."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.part")
-    safetensors.torch.save_file(remember(fisher, key), temporary)
-    temporary.replace(target)
-
-
-def load_fisher(path: str | Path, key: str, estimator: Estimator, model: nn.Module) -> FisherDiagonal | None:
-    """Read a file written by `save_fisher`; None if it is absent or holds another key."""
-    target = Path(path)
-    if not target.exists():
-        return None
-    return recall(safetensors.torch.load_file(target), key, estimator, model)
-
-
 Denominator = Literal["retain", "full"]
 
 Order = Literal["published", "shuffled", "class_sorted"]
@@ -136,7 +116,7 @@ _READ = 1024  # samples per batch handed to estimators whose result does not dep
 
 
 @dataclass(frozen=True)
-class Contrast:
+class FisherContrast:
     """Two diagonals by parameter name, each a mean over its set.
 
     Attributes:
@@ -158,7 +138,7 @@ def contrast(
     batch_size: int,
     order: Order,
     full: FisherDiagonal | None = None,
-) -> Contrast:
+) -> FisherContrast:
     """Return mean squared gradients over the data to forget and over the reference.
 
     The sums of per-sample estimators add up, so D is D_f plus D_r; `batch_squared` reads the reference on its own.
@@ -195,15 +175,17 @@ def contrast(
     if forget.saturated > 0.5:
         run.note(f"{name}: {forget.saturated:.0%} of the samples to forget have probability exactly 1 and do not count")
     if estimator == "batch_squared":
-        return Contrast(forget.mean(), measure(reference_part(split, denominator), "reference").mean())
+        return FisherContrast(forget.mean(), measure(reference_part(split, denominator), "reference").mean())
     if full is not None and set(full.sum()) == set(forget.sum()):
         kept = full - forget
     else:
         kept = measure(split.retain, "retain")
-    return Contrast(forget.mean(), (kept + forget if denominator == "full" else kept).mean())
+    return FisherContrast(forget.mean(), (kept + forget if denominator == "full" else kept).mean())
 
 
-def remember_full(model: nn.Module, split: Split, run: Run, estimator: Estimator, weights: str) -> dict[str, Tensor]:
+def remember_full(
+    model: nn.Module, split: Split, run: Run, estimator: Estimator, weights_sha256: str
+) -> dict[str, Tensor]:
     """Return importances over all data for an artifact's memory, under names that begin with `cache/`.
 
     Nothing is computed for estimators whose sums cannot be subtracted: `batch_squared`, and `mc` with its own draws.
@@ -213,17 +195,17 @@ def remember_full(model: nn.Module, split: Split, run: Run, estimator: Estimator
         split: The data; everything that the model was trained on is summed.
         run: Device.
         estimator: Which Fisher.
-        weights: SHA-256 of the model's weights.
+        weights_sha256: SHA-256 of the model's weights.
     """
     if estimator not in _ADDITIVE:
         return {}
     found = fisher_diagonal(model, split.train.batches(_READ, device=run.device), estimator=estimator)
-    kept = remember(found, fisher_key(weights, split.data.fingerprint, split.train.indices, estimator))
+    kept = remember(found, fisher_key(weights_sha256, split.data.fingerprint, split.train.indices, estimator))
     return {_CACHE + name: value for name, value in kept.items()}
 
 
 def recall_full(
-    memory: Mapping[str, Tensor], model: nn.Module, split: Split, estimator: Estimator, weights: str
+    memory: Mapping[str, Tensor], model: nn.Module, split: Split, estimator: Estimator, weights_sha256: str
 ) -> FisherDiagonal | None:
     """Return what `remember_full` kept for the same weights, data and estimator, or None.
 
@@ -232,12 +214,12 @@ def recall_full(
         model: Gives names and devices.
         split: The data under a request.
         estimator: Which Fisher.
-        weights: SHA-256 of the model's weights.
+        weights_sha256: SHA-256 of the model's weights.
     """
     if estimator not in _ADDITIVE or not any(name.startswith(_CACHE) for name in memory):
         return None
     kept = {name.removeprefix(_CACHE): value for name, value in memory.items() if name.startswith(_CACHE)}
-    key = fisher_key(weights, split.data.fingerprint, split.train.indices, estimator)
+    key = fisher_key(weights_sha256, split.data.fingerprint, split.train.indices, estimator)
     return recall(kept, key, estimator, model)
 
 

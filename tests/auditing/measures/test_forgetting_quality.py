@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from efface.auditing.measures.forgetting_quality import epsilon, final_score, forgetting_quality
+from efface.auditing.measures.forgetting_quality import epsilon, forgetting_quality
 from efface.errors import InputError
 
 
@@ -70,10 +70,7 @@ def test_score_by_bins():
     assert forgetting_quality(eps) == pytest.approx(expected)
 
 
-def test_final_score_by_hand_and_bad_input():
-    assert final_score(0.5, retain=(0.9, 1.0), test=(0.8, 0.9)) == pytest.approx(0.5 * 0.9 * 0.8 / 0.9)
-    with pytest.raises(InputError, match="is 0"):
-        final_score(0.5, retain=(0.9, 0.0), test=(0.8, 0.9))
+def test_bad_input_is_refused():
     with pytest.raises(InputError, match="delta"):
         epsilon(torch.zeros(4, 1), torch.zeros(4, 1), delta=1)
     with pytest.raises(InputError, match="NaN"):
@@ -137,10 +134,3 @@ def test_delta_may_be_zero_and_the_least_are_two_models_a_side():
     assert forgetting_quality(torch.tensor([0.7])) == 0.5
     with pytest.raises(InputError, match=r"^F averages over records: give at least one, without NaN\.$"):
         forgetting_quality(torch.tensor([]))
-
-
-def test_final_score_is_relative_to_both_accuracies_of_the_retrained_model():
-    assert final_score(0.5, retain=(0.6, 0.8), test=(0.9, 0.5)) == pytest.approx(0.5 * 0.75 * 1.8)
-    for retain, test in (((0.9, 0.0), (0.9, 0.9)), ((0.9, 0.9), (0.9, 0.0))):
-        with pytest.raises(InputError, match="The retrained model's accuracy is 0"):
-            final_score(0.5, retain=retain, test=test)

@@ -21,7 +21,7 @@ from efface.mechanisms.codes import CodedPart, draw_codes
 from efface.methods.applying import apply, prepare
 from efface.methods.catalogue import make
 from efface.methods.mnemonic.mnemonic import Mnemonic, chosen_parameters
-from efface.methods.mnemonic.step import Codes, Standing, best_cell, fisher_ratio, standing, step_size
+from efface.methods.mnemonic.step import Codes, CodeScores, best_cell, code_scores, fisher_ratio, step_size
 from efface.models.spec import ModelSpec, build
 from efface.request import Request
 from efface.running.run import Run
@@ -71,7 +71,7 @@ def test_check_1_eta_equals_one_code_at_a_time(network: str, forget: list[int], 
     model = copy.deepcopy(coded[network].model).eval()
     codes = codes_of(coded[network], forget)
     fast, known = fisher_ratio(model, codes, [n for n, _ in model.named_parameters()])
-    again = standing(model, codes)
+    again = code_scores(model, codes)
     assert (known.score, known.retained_accuracy) == (again.score, again.retained_accuracy)
     assert known.forget_margin == pytest.approx(again.forget_margin, rel=1e-5)
     # Of the largest entry: where a gradient nearly cancels, float32 has lost its square in either way of computing it.
@@ -204,7 +204,7 @@ def test_check_6_full_mixing_never_reads_an_image(digits_data: Data) -> None:
     closed = dataclasses.replace(digits_data, train=Closed(digits_data.train), test=Closed(digits_data.test))
     made = prepare(Mnemonic(t_mix=1.0), small_mlp(), Split.of(closed), RECIPE.but(epochs=3), run())
     model, codes = made.model, codes_of(made, [])
-    assert standing(model, codes).retained_accuracy == 1
+    assert code_scores(model, codes).retained_accuracy == 1
 
 
 def test_codes_take_the_place_of_finished_inputs(digits_data: Data) -> None:
@@ -307,11 +307,15 @@ def test_the_search_result_is_the_published_step_with_its_pair(coded: dict[str, 
 
 
 def test_the_choice_among_pairs() -> None:
-    before = Standing(1.0, 0.0, 8.0, 6.0)
-    weak, deep, deepest = Standing(1.0, 1.0, -3.9, 6.0), Standing(1.0, 1.0, -4.0, 5.0), Standing(1.0, 1.0, -9.0, 4.5)
-    broken, up = Standing(0.9, 1.0, -50.0, -1.0), Standing(1.0, 0.0, 8.5, 6.0)
+    before = CodeScores(1.0, 0.0, 8.0, 6.0)
+    weak, deep, deepest = (
+        CodeScores(1.0, 1.0, -3.9, 6.0),
+        CodeScores(1.0, 1.0, -4.0, 5.0),
+        CodeScores(1.0, 1.0, -9.0, 4.5),
+    )
+    broken, up = CodeScores(0.9, 1.0, -50.0, -1.0), CodeScores(1.0, 0.0, 8.5, 6.0)
 
-    def choose(*cells: Standing, slack: float = 0.1, rising: Sequence[Standing] = ()) -> Standing:
+    def choose(*cells: CodeScores, slack: float = 0.1, rising: Sequence[CodeScores] = ()) -> CodeScores:
         found = {(float(i), 0.0): (1 if s in rising else -1, s) for i, s in enumerate(cells)}
         return found[best_cell(found, before, slack)[0]][1]
 
@@ -386,7 +390,7 @@ def test_other_codes_are_learned_and_forgotten(settings: dict[str, Any], digits_
     codes = artifact.memory["codes"]
     assert len(codes) == 10 * settings.get("codes_per_class", 1)
     assert (float(codes.min()) < 0) == ("codes" in settings)
-    assert standing(artifact.model, codes_of(artifact, [])).retained_accuracy == 1
+    assert code_scores(artifact.model, codes_of(artifact, [])).retained_accuracy == 1
     work = run()
     apply(Mnemonic(search=True, **settings), artifact, class_split, work)
     assert work.history.of("mnemonic")[-1]["score"] == 2

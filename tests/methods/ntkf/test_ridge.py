@@ -59,6 +59,14 @@ def logistic_minimum(x: Tensor, y: Tensor, ridge: float, centre: Tensor) -> Tens
     return w.detach()
 
 
+class SquaredError(RidgeProblem):
+    """The squared error: e = f - y for targets y (b, K)."""
+
+    def residual(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        f = self.at.logits(x)
+        return f - y, f.softmax(1)
+
+
 def pairs(x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
     return list(zip(x.split(7), y.split(7), strict=True))
 
@@ -76,7 +84,7 @@ def test_1_linear_squares_reproduce_the_retrained_weights(solver: Any) -> None:
     forget, retain = pairs(x[:FORGET], y[:FORGET]), pairs(x[FORGET:], y[FORGET:])
 
     def shift(model: nn.Linear, offset: Tensor) -> Tensor:
-        problem = RidgeProblem(Linearisation(model), ridge, offset.flatten(), hessian=False, targets="values")
+        problem = SquaredError(Linearisation(model), ridge, offset.flatten(), hessian=False)
         found = displacements(problem, retain, forget, solver, tolerance=1e-12)
         return (found.retain - found.full).view_as(w)
 
@@ -104,7 +112,7 @@ def test_2_two_at_once_equal_one_after_the_other() -> None:
 
     def step(weights: Tensor, forget: slice, retain: slice) -> Tensor:
         offset = (weights - centre).flatten()
-        problem = RidgeProblem(Linearisation(linear(weights)), ridge, offset, hessian=False, targets="values")
+        problem = SquaredError(Linearisation(linear(weights)), ridge, offset, hessian=False)
         found = displacements(problem, pairs(x[retain], y[retain]), pairs(x[forget], y[forget]), "dual")
         return weights + (found.retain - found.full).view_as(weights)
 
@@ -166,7 +174,7 @@ def test_5_logistic_regression_needs_the_hessian() -> None:
 
 def test_without_a_ridge_the_systems_stay_solvable() -> None:
     x, y = data("values", 100)
-    problem = RidgeProblem(Linearisation(linear(start())), 0.0, start().flatten(), hessian=False, targets="values")
+    problem = SquaredError(Linearisation(linear(start())), 0.0, start().flatten(), hessian=False)
     for solver in ("primal", "dual"):
         found = displacements(problem, pairs(x[6:], y[6:]), pairs(x[:6], y[:6]), solver)  # type: ignore[arg-type]
         expected = squares_minimum(x, y, 0.0, start())
@@ -175,6 +183,6 @@ def test_without_a_ridge_the_systems_stay_solvable() -> None:
 
 def test_a_hopeless_system_is_refused() -> None:
     x, y = data("values")
-    problem = RidgeProblem(Linearisation(linear(start())), 1.0, start().flatten(), hessian=False, targets="values")
+    problem = SquaredError(Linearisation(linear(start())), 1.0, start().flatten(), hessian=False)
     with pytest.raises(InputError, match="not positive definite"):
         displacements(replace(problem, ridge=-100.0), pairs(x[6:], y[6:]), pairs(x[:6], y[:6]), "primal")

@@ -8,7 +8,7 @@ from torch import Tensor
 from efface.auditing.measures.klom import CLIP, check_ensembles
 from efface.errors import InputError
 
-__all__ = ["epsilon", "final_score", "forgetting_quality"]
+__all__ = ["epsilon", "forgetting_quality"]
 
 
 def epsilon(unlearned: Tensor, retrained: Tensor, *, delta: float = 0.01, two_sided: bool = False) -> Tensor:
@@ -107,19 +107,3 @@ def forgetting_quality(epsilons: Tensor) -> float:
         raise InputError("F averages over records: give at least one, without NaN.")
     n = (epsilons.double() / 0.5).floor().clamp(0, 12) + 1
     return float((2.0 / 2.0**n).mean())
-
-
-def final_score(quality: float, *, retain: tuple[float, float], test: tuple[float, float]) -> float:
-    """Return the challenge's score F x RA_u / RA_r x TA_u / TA_r.
-
-    Args:
-        quality: F.
-        retain: Accuracy on the retained data of (unlearned, retrained) models.
-        test: Accuracy on test data of (unlearned, retrained) models.
-
-    Raises:
-        InputError: If a retrained accuracy is 0.
-    """
-    if retain[1] <= 0 or test[1] <= 0:
-        raise InputError("The retrained model's accuracy is 0, so no ratio to it exists; look at how it was trained.")
-    return quality * retain[0] / retain[1] * test[0] / test[1]

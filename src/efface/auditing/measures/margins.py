@@ -7,7 +7,7 @@ from torch import Tensor
 
 from efface.errors import InputError
 
-__all__ = ["check_logits", "margins", "true_class_probability"]
+__all__ = ["check_logits", "margins"]
 
 
 def check_logits(logits: Tensor, labels: Tensor, *, where: str = "the logits") -> None:
@@ -68,8 +68,3 @@ def margins(logits: Tensor, labels: Tensor) -> Tensor:
     own = wide.gather(1, column).squeeze(1)
     others = wide.scatter(1, column, -torch.inf)
     return own - torch.logsumexp(others, dim=1)
-
-
-def true_class_probability(margin: Tensor) -> Tensor:
-    """Return p_y = 1 / (1 + exp(-m)), of the margins' shape."""
-    return torch.sigmoid(margin.double())

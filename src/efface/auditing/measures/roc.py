@@ -11,7 +11,7 @@ from torch import Tensor
 from efface.auditing.measures.intervals import Interval, bootstrap_counts, percentiles
 from efface.errors import InputError
 
-__all__ = ["attack_gap", "auc", "auc_bootstrap", "auc_draws", "least_supported_fpr", "tpr_at_fpr"]
+__all__ = ["attack_gap", "auc", "auc_draws", "least_supported_fpr", "tpr_at_fpr"]
 
 
 def two_groups(members: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,26 +71,6 @@ def auc_draws(members: Tensor, others: Tensor, generator: torch.Generator, resam
     first, second = two_groups(members, others)
     counts = _double_counts(len(first), len(second), resamples, generator)
     return torch.cat([_bootstrap_auc(first, second, c) for c in counts])
-
-
-def auc_bootstrap(
-    members: Tensor,
-    others: Tensor,
-    generator: torch.Generator,
-    *,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-) -> Interval:
-    """Return the AUC with a percentile bootstrap interval, both groups resampled.
-
-    Args:
-        members: Scores of the forget records, shape (members,).
-        others: Scores of held-out records, shape (others,).
-        generator: Where the resamples come from.
-        resamples: How many.
-        confidence: Share of such intervals that hold the true AUC.
-    """
-    return percentiles(auc(members, others), auc_draws(members, others, generator, resamples), confidence)
 
 
 def attack_gap(

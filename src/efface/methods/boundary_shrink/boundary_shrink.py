@@ -105,12 +105,12 @@ class BoundaryShrink(Method):
         """Return a copy whose decision boundaries were drawn through the forgotten classes."""
         original, model, part = run.copied(artifact.model).eval(), run.copied(artifact.model), split.forget
         truth = part.labels.to(run.device)
-        targets, weights = self.neighbours(original, split, run)
+        targets, sample_weights = self.neighbours(original, split, run)
         before = None if self.curvature_weight == 0 else self._curvatures(original, split, run)
 
         def loss(net: nn.Module, x: Tensor, positions: Tensor) -> Tensor:
             error = F.cross_entropy(net(x), targets[positions], reduction="none")
-            total = (weights[positions] * error).mean()
+            total = (sample_weights[positions] * error).mean()
             if before is None:
                 return total
             now = curvature(net, x, truth[positions], self.curvature_distance, differentiable=True)
@@ -142,7 +142,9 @@ class BoundaryShrink(Method):
             low, high = space.low.min(), (space.low + space.unit).max()
             run.note(f"{self.name}: pixel range taken from the forget data, {low:g} to {high:g}; bound is a share")
         steps, step = (5, 8 / 255) if self.attack == "pgd" else (1, None)
-        targets, weights, hits = [], [], 0
+        targets: list[Tensor] = []
+        sample_weights: list[Tensor] = []
+        hits = 0
         for x, y in part.batches(self.batch_size, device=run.device):
             moved = attacked(original, x, y, space, self.bound, steps=steps, step=step)
             with torch.no_grad():
@@ -152,9 +154,10 @@ class BoundaryShrink(Method):
             if self.avoid_true:
                 choice[:, list(split.forget_classes)] = -torch.inf
             targets.append(choice.argmax(1))
-            weights.append(self.weight(answer, targets[-1]) if self.weighted else torch.ones(len(y), device=run.device))
+            even = torch.ones(len(y), device=run.device)
+            sample_weights.append(self.weight(answer, targets[-1]) if self.weighted else even)
         run.history.add(f"{self.name}/attack", success=hits / len(part))
-        return torch.cat(targets), torch.cat(weights)
+        return torch.cat(targets), torch.cat(sample_weights)
 
     def weight(self, answer: Tensor, target: Tensor) -> Tensor:
         """Return 3 sigmoid(slope (PM - 0.5)) for logits (B, K) on x' and the target classes (B,)."""

@@ -17,7 +17,7 @@ from efface.data import Split
 from efface.errors import InputError, NotPreparedError, nearest
 from efface.mechanisms.codes import CodedPart, CodeValues, draw_codes
 from efface.methods.method import Axis, Expense, Method, Needs, need_memory
-from efface.methods.mnemonic.step import Codes, Standing, best_cell, fisher_ratio, move, standing, step_size
+from efface.methods.mnemonic.step import Codes, CodeScores, best_cell, fisher_ratio, move, code_scores, step_size
 from efface.running.run import Run
 from efface.training.loop import fit
 from efface.training.recipe import Recipe
@@ -114,7 +114,7 @@ class Mnemonic(Method):
         )
         part = CodedPart(split.train, x, y, self.t_mix, run.generator("mnemonic/mixing"), self.code_noise)
         model = fit(model, part, recipe, run)
-        known = standing(model, Codes(x.to(run.device), y.to(run.device), torch.zeros(len(y), dtype=torch.bool)))
+        known = code_scores(model, Codes(x.to(run.device), y.to(run.device), torch.zeros(len(y), dtype=torch.bool)))
         run.history.add("mnemonic/codes", accuracy=known.retained_accuracy, margin=known.retain_margin)
         run.note(f"mnemonic: {known.retained_accuracy:.0%} of {len(y)} codes recognised after training")
         return model, {"codes": x, "code_classes": y}
@@ -150,7 +150,7 @@ class Mnemonic(Method):
             )
         pair = (self.lambda_1, self.lambda_2)
         if self.search:
-            found: dict[tuple[float, float], tuple[int, Standing]] = {}
+            found: dict[tuple[float, float], tuple[int, CodeScores]] = {}
             grid = dict.fromkeys([pair, *itertools.product(self.lambda_1_grid, self.lambda_2_grid)])
             for cell in run.track(grid, "mnemonic search", len(grid)):
                 *_, (sign, end) = self._walk(model, weights, before, eta, codes, cell)
@@ -184,8 +184,8 @@ class Mnemonic(Method):
         eta: dict[str, Tensor],
         codes: Codes,
         pair: tuple[float, float],
-    ) -> Iterator[tuple[int, Standing]]:
-        """Move the model's weights from `start` in place, step by step; yield each step's sign and standing."""
+    ) -> Iterator[tuple[int, CodeScores]]:
+        """Move the model's weights from `start` in place, step by step; yield each step's sign and scores."""
         lambda_1, lambda_2 = (value / self.steps for value in pair)
         here = start
         for step in range(self.steps):
@@ -194,12 +194,12 @@ class Mnemonic(Method):
                 eta, _ = fisher_ratio(model, codes, list(weights))
             alpha = {name: step_size(e, lambda_1, lambda_2) for name, e in eta.items()}
             move(weights, here, eta, alpha, -1)
-            minus = standing(model, codes)
+            minus = code_scores(model, codes)
             if minus.score == BEST:  # nothing can be strictly larger
                 yield -1, minus
                 continue
             move(weights, here, eta, alpha, 1)
-            plus = standing(model, codes)
+            plus = code_scores(model, codes)
             if plus.score > minus.score:
                 yield 1, plus
             else:

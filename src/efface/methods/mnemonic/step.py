@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from efface.curvature import fisher_diagonal
 
-__all__ = ["Codes", "Standing", "best_cell", "fisher_ratio", "move", "standing", "step_size"]
+__all__ = ["CodeScores", "Codes", "best_cell", "code_scores", "fisher_ratio", "move", "step_size"]
 
 _FLOOR = 1e-16  # added to both sums of squares, as in the official code
 
@@ -33,7 +33,7 @@ class Codes(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Standing:
+class CodeScores:
     """What a model makes of the codes.
 
     Attributes:
@@ -59,8 +59,8 @@ class Standing:
         return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
-def fisher_ratio(model: nn.Module, codes: Codes, names: list[str]) -> tuple[dict[str, Tensor], Standing]:
-    """Return η = f_F / f_R element-wise, by parameter name, and the codes' standing: one batched pass over all codes.
+def fisher_ratio(model: nn.Module, codes: Codes, names: list[str]) -> tuple[dict[str, Tensor], CodeScores]:
+    """Return η = f_F / f_R element-wise, by parameter name, and the codes' scores: one batched pass over all codes.
 
     f_F and f_R are means over codes of each code's own squared gradient (empirical Fisher diagonals).
 
@@ -72,7 +72,7 @@ def fisher_ratio(model: nn.Module, codes: Codes, names: list[str]) -> tuple[dict
     forget = codes.forget.double()
     dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
     fisher = fisher_diagonal(
-        model, codes.x, codes.y, weights=[forget, 1 - forget], parameters=names, dtype=dtype, keep_logits=True
+        model, codes.x, codes.y, sample_weights=[forget, 1 - forget], parameters=names, dtype=dtype, keep_logits=True
     )
     (ours, theirs), (n_f, n_r) = fisher.sums, fisher.totals
     ratio = {}
@@ -80,7 +80,7 @@ def fisher_ratio(model: nn.Module, codes: Codes, names: list[str]) -> tuple[dict
         top, bottom = ours[name].add_(_FLOOR), theirs[name].add_(_FLOOR)
         ratio[name] = top.div_(bottom).mul_(n_r / n_f).nan_to_num_(nan=0.0)
     assert fisher.logits is not None
-    return ratio, _standing(fisher.logits, codes)
+    return ratio, _code_scores(fisher.logits, codes)
 
 
 def step_size(eta: Tensor, lambda_1: float, lambda_2: float) -> float:
@@ -89,21 +89,21 @@ def step_size(eta: Tensor, lambda_1: float, lambda_2: float) -> float:
     return min(lambda_1, lambda_2 / largest) if largest > 0 else lambda_1
 
 
-def standing(model: nn.Module, codes: Codes) -> Standing:
+def code_scores(model: nn.Module, codes: Codes) -> CodeScores:
     """Return what a model in eval mode makes of the codes; NaN and infinite logits count as the worst."""
     with torch.no_grad():
-        return _standing(torch.cat([model(x) for x in codes.x.split(_CHUNK)]), codes)
+        return _code_scores(torch.cat([model(x) for x in codes.x.split(_CHUNK)]), codes)
 
 
-def _standing(logits: Tensor, codes: Codes) -> Standing:
+def _code_scores(logits: Tensor, codes: Codes) -> CodeScores:
     z = logits.double()
     forget = codes.forget.to(z.device)
     if not bool(z.isfinite().all()):
-        return Standing(0.0, 0.0, torch.inf, -torch.inf)
+        return CodeScores(0.0, 0.0, torch.inf, -torch.inf)
     y = codes.y.to(z.device).unsqueeze(1)
     margins = z.gather(1, y)[:, 0] - z.scatter(1, y, -torch.inf).logsumexp(1)
     right = z.argmax(1) == y[:, 0]
-    return Standing(
+    return CodeScores(
         float(right[~forget].double().mean()),
         float((~right[forget]).double().mean()) if bool(forget.any()) else 0.0,
         float(margins[forget].max()) if bool(forget.any()) else -torch.inf,
@@ -112,7 +112,7 @@ def _standing(logits: Tensor, codes: Codes) -> Standing:
 
 
 def best_cell(
-    found: dict[tuple[float, float], tuple[int, Standing]], before: Standing, slack: float = 0.1
+    found: dict[tuple[float, float], tuple[int, CodeScores]], before: CodeScores, slack: float = 0.1
 ) -> tuple[tuple[float, float], str]:
     """Return the pair (λ1, λ2) that forgets the codes deepest at the least cost to the others, and why.
 
@@ -124,8 +124,8 @@ def best_cell(
     that, the highest score, then the lowest forget margin.
 
     Args:
-        found: Sign of the step and standing after it, by pair.
-        before: Standing of the model before.
+        found: Sign of the step and scores after it, by pair.
+        before: Scores of the model before.
         slack: Retained margin given up for depth, as a fraction of the one before.
     """
     t = max(before.forget_margin, 0.0) / 2

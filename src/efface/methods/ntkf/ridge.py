@@ -45,21 +45,17 @@ class RidgeProblem:
         ridge: μ, counted once per sample.
         offset: o (P,): the weights minus the ridge's centre.
         hessian: Use the cross-entropy's Hessian in the logits; otherwise the identity.
-        targets: `classes`: y are labels, e = softmax(f) - onehot; `values`: y are (b, K) targets, e = f - y.
     """
 
     at: Linearisation
     ridge: float
     offset: Tensor
     hessian: bool
-    targets: Literal["classes", "values"] = "classes"
 
     def residual(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return e and p, both (b, K)."""
+        """Return e = softmax(f) - onehot(y) and p = softmax(f), both (b, K)."""
         f = self.at.logits(x)
         p = f.softmax(1)
-        if self.targets == "values":
-            return f - y.double(), p
         return p - torch.nn.functional.one_hot(y, f.shape[1]).double(), p
 
     def curved(self, p: Tensor, v: Tensor) -> Tensor:
@@ -226,14 +222,6 @@ def _iterated(
             e, p = problem.residual(x, y)
             probabilities.append(p)
             rhs = rhs - at.transposed(x, e)
-
-        def apply(
-            v: Tensor, pairs: Pairs = pairs, kept: Sequence[Tensor] = probabilities, count: int = count
-        ) -> Tensor:
-            out = count * problem.ridge * v
-            for (x, _), p in zip(pairs, kept, strict=True):
-                out = out + at.transposed(x, problem.curved(p, at.times(x, v)))
-            return out
 
         # The second minimiser is close to the first: start there.
         solution = found[0].clone() if found else torch.zeros_like(rhs)
