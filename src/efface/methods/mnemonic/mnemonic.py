@@ -17,7 +17,7 @@ from efface.data import Split
 from efface.errors import InputError, NotPreparedError, nearest
 from efface.mechanisms.codes import CodedPart, CodeValues, draw_codes
 from efface.methods.method import Axis, Expense, Method, Needs, need_memory
-from efface.methods.mnemonic.step import Codes, CodeScores, best_cell, fisher_ratio, move, code_scores, step_size
+from efface.methods.mnemonic.step import Codes, CodeScores, best_cell, code_scores, fisher_ratio, move, step_size
 from efface.running.run import Run
 from efface.training.loop import fit
 from efface.training.recipe import Recipe
