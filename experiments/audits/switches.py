@@ -22,6 +22,7 @@ from efface.artifact.artifact import Artifact
 from efface.artifact.case import split_of
 from efface.auditing.scores.relearning import relearn
 from efface.data import Part, Split, load
+from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.models.head import head, penultimate
 from efface.models.predictions import accuracy, logits
@@ -55,7 +56,7 @@ def recall(model: nn.Module, split: Split, per_class: int, draws: int) -> float:
     """Recall of held-out records of the class by logistic regression on standardised inputs of the head."""
     generator = torch.Generator().manual_seed(0)
     found = []
-    unseen = penultimate(model, split.validation_forget.batches(512))
+    unseen = penultimate(model, split.validation_forget.batches(Epoch(512)))
     whole = split.forget.joined(split.retain)
     for _ in range(draws):
         chosen = torch.cat(
@@ -64,7 +65,7 @@ def recall(model: nn.Module, split: Split, per_class: int, draws: int) -> float:
                 for c in (*split.forget_classes, *split.retain_classes)
             ]
         )
-        seen = penultimate(model, Part("probe", split.data.train, chosen.numpy()).batches(512))
+        seen = penultimate(model, Part("probe", split.data.train, chosen.numpy()).batches(Epoch(512)))
         scale = StandardScaler().fit(seen.features.numpy())
         probe = LogisticRegression(max_iter=300).fit(scale.transform(seen.features.numpy()), seen.labels.numpy())
         answers = probe.predict(scale.transform(unseen.features.numpy()))

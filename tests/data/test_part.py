@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efface.data import ArraySamples, Augment, Part
+from efface.data.epoch import Epoch
 from efface.errors import InputError
 
 N = 40
@@ -27,7 +28,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 @settings(max_examples=50, deadline=None)
 def test_an_epoch_holds_every_sample_once_with_its_label(indices: list[int], size: int, seed: int | None) -> None:
     some = part(*indices)
-    batches = list(some.batches(size, generator=None if seed is None else seeded(seed)))
+    batches = list(some.batches(Epoch(size, generator=None if seed is None else seeded(seed))))
     assert [len(y) for _, y in batches[:-1]] == [size] * (len(batches) - 1)
     x, y = (torch.cat(column) for column in zip(*batches, strict=True))
     assert x.shape == (len(indices), 1)
@@ -36,12 +37,12 @@ def test_an_epoch_holds_every_sample_once_with_its_label(indices: list[int], siz
         assert x[:, 0].tolist() == indices
     else:
         assert sorted(x[:, 0].tolist()) == sorted(indices)
-    assert torch.equal(torch.cat([x for x, _ in some.batches(size)]), some.tensors()[0])
+    assert torch.equal(torch.cat([x for x, _ in some.batches(Epoch(size))]), some.tensors()[0])
 
 
 def test_order_depends_on_the_generator_alone() -> None:
     def first(seed: int) -> list[int]:
-        return next(iter(part(*range(N)).batches(N, generator=seeded(seed))))[1].tolist()
+        return next(iter(part(*range(N)).batches(Epoch(N, generator=seeded(seed)))))[1].tolist()
 
     assert first(1) == first(1) != first(2)
 
@@ -50,8 +51,8 @@ def test_order_depends_on_the_generator_alone() -> None:
 @settings(max_examples=30, deadline=None)
 def test_ranks_share_each_batch_between_them(n: int, size: int, world: int) -> None:
     some = part(*(i % N for i in range(n)))
-    whole = [x for x, _ in some.batches(size, generator=seeded())]
-    shares = [[x for x, _ in some.batches(size, generator=seeded(), rank=r, world=world)] for r in range(world)]
+    whole = [x for x, _ in some.batches(Epoch(size, generator=seeded()))]
+    shares = [[x for x, _ in some.batches(Epoch(size, generator=seeded(), rank=r, world=world))] for r in range(world)]
     for i, batch in enumerate(whole):
         for r in range(world):
             assert torch.equal(shares[r][i], batch[r::world])
@@ -59,7 +60,7 @@ def test_ranks_share_each_batch_between_them(n: int, size: int, world: int) -> N
 
 def test_drop_last_leaves_out_an_incomplete_batch_unless_it_is_the_only_one() -> None:
     def sizes(n: int) -> list[int]:
-        return [len(y) for _, y in part(*range(n)).batches(8, drop_last=True)]
+        return [len(y) for _, y in part(*range(n)).batches(Epoch(8, drop_last=True))]
 
     assert sizes(20) == [8, 8]
     assert sizes(16) == [8, 8]
@@ -84,7 +85,7 @@ def test_relabelled_keeps_samples_and_changes_labels_everywhere() -> None:
     assert part(5, 9, 20, 33).labels.tolist() == [1, 1, 0, 1]
     assert some.take([2, 0]).labels.tolist() == [9, 7]
     assert some.of_class(7).indices.tolist() == [5, 33]
-    for x, y in some.batches(3, generator=seeded()):
+    for x, y in some.batches(Epoch(3, generator=seeded())):
         assert [dict(zip([5, 9, 20, 33], [7, 8, 9, 7], strict=True))[int(v)] for v in x] == y.tolist()
     with pytest.raises(InputError, match=r"needed: \(4,\)"):
         some.relabelled(torch.zeros(3))
@@ -101,18 +102,19 @@ def test_joined_keeps_both_labels() -> None:
 
 def test_empty_parts_and_bad_sizes_are_refused_with_the_parts_name() -> None:
     with pytest.raises(InputError, match="the some part is empty"):
-        list(part().batches(4))
+        list(part().batches(Epoch(4)))
     with pytest.raises(InputError, match="batch size 0"):
-        list(part(1).batches(0))
+        list(part(1).batches(Epoch(0)))
 
 
 def test_augmented_batches_differ_by_epoch_and_agree_by_seed() -> None:
     images = Part("images", ArraySamples(torch.rand(30, 1, 6, 6), [0] * 30), np.arange(30))
 
     def epoch(seed: int) -> torch.Tensor:
-        return torch.cat([x for x, _ in images.batches(8, generator=seeded(seed), augment=Augment(crop=2, flip=True))])
+        augmented = Epoch(8, generator=seeded(seed), augment=Augment(crop=2, flip=True))
+        return torch.cat([x for x, _ in images.batches(augmented)])
 
     assert torch.equal(epoch(1), epoch(1))
     assert not torch.equal(epoch(1), epoch(2))
     with pytest.raises(ValueError, match="generator"):
-        list(images.batches(8, augment=Augment(crop=2)))
+        list(images.batches(Epoch(8, augment=Augment(crop=2))))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from efface.data import ArraySamples, Augment, DatasetSamples
 from efface.errors import InputError
@@ -169,3 +169,25 @@ def test_nan_in_a_dataset_is_found_when_it_is_read_and_named() -> None:
     assert torch.equal(first(samples, 0), torch.zeros(1, 2))
     with pytest.raises(InputError, match=r"mine \(train\): sample 1 holds NaN"):
         first(samples, 0, 1)
+
+
+@pytest.mark.parametrize("kind", [ArraySamples, lambda x, y: DatasetSamples(TensorDataset(x, y))])
+def test_samples_are_a_map_style_dataset(kind: Any) -> None:
+    x = torch.randn(12, 3, 4, 4)
+    samples = kind(x, LABELS)
+    image, label = samples[4]
+    assert torch.equal(image, x[4])
+    assert label == 1
+    assert type(label) is int
+    assert torch.equal(samples[-1][0], x[11])
+    with pytest.raises(IndexError):
+        samples[12]
+    batches = list(DataLoader(samples, batch_size=5))
+    assert torch.equal(torch.cat([b for b, _ in batches]), x)
+    assert torch.equal(torch.cat([y for _, y in batches]), LABELS)
+
+
+def test_a_sample_is_what_a_pass_yields() -> None:
+    samples = ArraySamples(PIXELS, LABELS, (0.1, 0.2, 0.3), (0.5, 0.4, 0.3))
+    assert torch.equal(samples[7][0], first(samples, 7)[0])
+    assert [y for _, y in samples] == LABELS.tolist()

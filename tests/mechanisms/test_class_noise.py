@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efface.data import Split, load
+from efface.data.epoch import Epoch
 from efface.mechanisms.class_noise import NoiseMix, class_noise, noise_objective
 from efface.running.run import Run
 from efface.running.seeding import seeded
@@ -104,7 +105,7 @@ def test_mix_holds_every_image_so_many_times_and_every_real_sample_once() -> Non
     part = Split.of(load("digits")).retain.take(range(30))
     noise = torch.randn(2, 3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     mix = NoiseMix(noise, [4, 7], copies=5, part=part)
-    batches = list(mix.batches(8, generator=torch.Generator().manual_seed(1)))
+    batches = list(mix.batches(Epoch(8, generator=torch.Generator().manual_seed(1))))
     x, y = torch.cat([b[0] for b in batches]), torch.cat([b[1] for b in batches])
     assert len(x) == len(mix) == 2 * 3 * 5 + 30
     assert mix.noise_samples == 30
@@ -125,7 +126,7 @@ def test_mix_holds_every_image_so_many_times_and_every_real_sample_once() -> Non
 def test_mix_shares_a_batch_among_ranks_and_drops_the_last() -> None:
     noise = torch.arange(10.0).reshape(1, 10, 1)
     mix = NoiseMix(noise, [0])
-    halves = [list(mix.batches(4, rank=r, world=2)) for r in (0, 1)]
+    halves = [list(mix.batches(Epoch(4, rank=r, world=2))) for r in (0, 1)]
     joined = torch.cat([torch.cat([a[0], b[0]]) for a, b in zip(*halves, strict=True)])
     assert sorted(joined.flatten().tolist()) == list(range(10))
-    assert sum(len(x) for x, _ in mix.batches(4, drop_last=True)) == 8
+    assert sum(len(x) for x, _ in mix.batches(Epoch(4, drop_last=True))) == 8

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efface.data import ArraySamples, Augment, Part
+from efface.data.epoch import Epoch
 from efface.mechanisms.relabelling import LabelSet, Order, Relabelled, random_labels
 
 LABELS = torch.arange(20_000) % 10
@@ -63,7 +64,8 @@ def test_check_7_fixed_labels_are_identical_over_epochs_and_fresh_ones_are_not(f
     part = epochs(*parts(100, 50), fresh=fresh)
     seen = []
     for epoch in range(3):
-        x, y = map(torch.cat, zip(*part.batches(32, generator=torch.Generator().manual_seed(epoch)), strict=True))
+        shuffled = Epoch(32, generator=torch.Generator().manual_seed(epoch))
+        x, y = map(torch.cat, zip(*part.batches(shuffled), strict=True))
         order = x[:, 0, 0, 0].argsort()
         seen.append(y[order][:100])
         assert (y[order][100:] == 1).all(), "retained samples keep their labels"
@@ -75,7 +77,7 @@ def test_check_7_fixed_labels_are_identical_over_epochs_and_fresh_ones_are_not(f
 @pytest.mark.parametrize("size", [32, 150])
 def test_an_epoch_holds_every_sample_once_and_forget_first_means_first(order: Order, size: int) -> None:
     part = epochs(*parts(70, 75), order=order)
-    batches = list(part.batches(size, generator=torch.Generator().manual_seed(1)))
+    batches = list(part.batches(Epoch(size, generator=torch.Generator().manual_seed(1))))
     x = torch.cat([x for x, _ in batches])[:, 0, 0, 0]
     assert len(batches) == -(-145 // size)
     assert x.sort().values.tolist() == list(range(145))
@@ -84,15 +86,15 @@ def test_an_epoch_holds_every_sample_once_and_forget_first_means_first(order: Or
 
 
 def test_ranks_share_each_batch_and_augmentation_is_applied() -> None:
-    whole = [x for x, _ in epochs(*parts(40, 24), order="forget-first").batches(16, generator=seeded())]
+    whole = [x for x, _ in epochs(*parts(40, 24), order="forget-first").batches(Epoch(16, generator=seeded()))]
     shares = [
-        [x for x, _ in epochs(*parts(40, 24), order="forget-first").batches(16, generator=seeded(), rank=r, world=2)]
-        for r in range(2)
+        [x for x, _ in epochs(*parts(40, 24), order="forget-first").batches(share)]
+        for share in (Epoch(16, generator=seeded(), rank=r, world=2) for r in range(2))
     ]
     for i, batch in enumerate(whole):
         assert torch.equal(batch[::2], shares[0][i])
         assert torch.equal(batch[1::2], shares[1][i])
-    cropped = [x for x, _ in epochs(*parts(40, 24)).batches(16, generator=seeded(), augment=Augment(crop=1))]
+    cropped = [x for x, _ in epochs(*parts(40, 24)).batches(Epoch(16, generator=seeded(), augment=Augment(crop=1)))]
     assert any((x == 0).any() for x in cropped[1:])
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from efface.artifact.artifact import Artifact
 from efface.data import Data, Split
+from efface.data.epoch import Epoch
 from efface.errors import DataAccessError, InputError, NotPreparedError
 from efface.mechanisms.class_directions import LayerMeans, class_means
 from efface.methods.applying import apply, prepare
@@ -159,5 +160,5 @@ def test_batch_norm_moves_only_where_data_is_read(trained: dict[str, Artifact], 
     before = given.model.state_dict()["5.running_mean"]
     assert torch.equal(blind.state_dict()["5.running_mean"], before)
     assert not torch.equal(seen.state_dict()["5.running_mean"], before)
-    means = class_means(seen, split.retain.batches(256), split.retain_classes)
+    means = class_means(seen, split.retain.batches(Epoch(256)), split.retain_classes)
     assert set(means.classes) == set(split.retain_classes)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
 from efface.data import Augment, Data, Split
+from efface.data.epoch import Epoch
 from efface.methods.applying import apply, prepare
 from efface.methods.delete import DELETE, masked_softmax
 from efface.methods.logit_mask import LogitMask
@@ -38,7 +39,7 @@ def test_loss_starts_at_minus_log_of_one_minus_p(augment: Augment, digits_data: 
     apply(DELETE(epochs=1, lr=0, batch_norm="eval"), artifact, class_split, run)
     losses = []
     batches = class_split.forget.batches(
-        recipe.batch_size, generator=Run().generator("delete/epoch 0"), augment=augment
+        Epoch(recipe.batch_size, generator=Run().generator("delete/epoch 0"), augment=augment)
     )
     with torch.no_grad():
         for x, _ in batches:

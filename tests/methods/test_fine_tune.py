@@ -7,6 +7,7 @@ import torch
 
 from efface.artifact.artifact import Artifact
 from efface.data import Split
+from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.methods.applying import apply
 from efface.methods.catalogue import make
@@ -29,7 +30,7 @@ def test_equals_a_bare_loop_from_the_original_weights(trained: dict[str, Artifac
     bare = run.copied(trained["mlp"].model).train()
     recipe = trained["mlp"].record.recipe
     optimiser = torch.optim.SGD(bare.parameters(), lr=0.05, momentum=0.9, weight_decay=recipe.weight_decay, fused=True)
-    for x, y in class_split.retain.batches(recipe.batch_size, generator=run.generator("fine-tune/epoch 0")):
+    for x, y in class_split.retain.batches(Epoch(recipe.batch_size, generator=run.generator("fine-tune/epoch 0"))):
         optimiser.zero_grad()
         torch.nn.functional.cross_entropy(bare(x), y).backward()
         optimiser.step()

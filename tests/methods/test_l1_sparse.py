@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
 from efface.data import ArraySamples, Split
+from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.methods.applying import apply
 from efface.methods.catalogue import make
@@ -44,7 +45,7 @@ def test_check_2_in_place_form_equals_autograd(trained: dict[str, Artifact], cla
     run, recipe = Run(device="cpu"), artifact.record.recipe
     bare = run.copied(artifact.model).train()
     optimiser = torch.optim.SGD(bare.parameters(), lr=0.01, momentum=0.9, weight_decay=recipe.weight_decay)
-    for x, y in class_split.retain.batches(recipe.batch_size, generator=run.generator("l1-sparse/epoch 0")):
+    for x, y in class_split.retain.batches(Epoch(recipe.batch_size, generator=run.generator("l1-sparse/epoch 0"))):
         optimiser.zero_grad()
         (F.cross_entropy(bare(x), y) + 1e-3 * sum(p.abs().sum() for p in bare.parameters())).backward()
         optimiser.step()

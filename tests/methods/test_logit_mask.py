@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
 from efface.data import Data, Split
+from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.methods.applying import apply
 from efface.methods.catalogue import make
@@ -38,7 +39,7 @@ def test_check_3_nothing_but_the_forgotten_logit(network: str, trained: dict[str
     old, new = logits(original, split.test), logits(masked, split.test)
     changed = old.argmax(1) != new.argmax(1)
     assert torch.equal(changed, torch.isin(old.argmax(1), torch.tensor(forgotten)))
-    pairs = [penultimate(m, split.test.batches(500)).features for m in (original, masked)]
+    pairs = [penultimate(m, split.test.batches(Epoch(500))).features for m in (original, masked)]
     assert torch.equal(*pairs)
     kept = F.softmax(old, 1)
     kept[:, forgotten] = 0
@@ -61,9 +62,9 @@ def test_check_5_a_head_learned_anew_finds_everything(trained: dict[str, Artifac
     masked = apply(LogitMask(), trained["cnn"], class_split, Run(device="cpu")).model
 
     def recall(model: nn.Module) -> float:
-        known = penultimate(model, class_split.train.batches(500))
+        known = penultimate(model, class_split.train.batches(Epoch(500)))
         means = torch.stack([known.features[known.labels == c].mean(0) for c in range(10)])
-        asked = penultimate(model, class_split.test_forget.batches(500))
+        asked = penultimate(model, class_split.test_forget.batches(Epoch(500)))
         return float((torch.cdist(asked.features, means).argmin(1) == asked.labels).float().mean())
 
     assert recall(masked) == recall(trained["cnn"].model) > 0.9

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
 from efface.data import Split
+from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.methods.applying import apply
 from efface.methods.msg import MSG
@@ -68,7 +69,7 @@ def test_share_zero_is_fine_tuning_with_damped_convolutions(trained: dict[str, A
     run = Run(seed=2, device="cpu")
     bare = run.copied(trained["cnn"].model).train()
     optimiser = torch.optim.SGD(bare.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-    for x, y in item_split.retain.batches(64, generator=run.generator("msg/epoch 0")):
+    for x, y in item_split.retain.batches(Epoch(64, generator=run.generator("msg/epoch 0"))):
         optimiser.zero_grad()
         F.cross_entropy(bare(x), y).backward()
         for module in bare.modules():

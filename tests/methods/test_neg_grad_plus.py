@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
 from efface.data import Split
+from efface.data.epoch import Epoch
 from efface.methods.applying import apply
 from efface.methods.neg_grad_plus import NegGradPlus
 from efface.running.run import Run
@@ -22,7 +23,7 @@ def bare(artifact: Artifact, split: Split, seed: int, beta: float) -> nn.Module:
     model = run.copied(artifact.model).train()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=recipe.weight_decay)
     against = endless(split.forget, recipe, run, "neg-grad-plus")
-    for x, y in split.retain.batches(recipe.batch_size, generator=run.generator("neg-grad-plus/epoch 0")):
+    for x, y in split.retain.batches(Epoch(recipe.batch_size, generator=run.generator("neg-grad-plus/epoch 0"))):
         x_f, y_f = next(against)
         optimiser.zero_grad()
         loss = torch.zeros(())

@@ -7,6 +7,7 @@ import torch
 
 from efface.artifact.artifact import Artifact
 from efface.data import Data, Split
+from efface.data.epoch import Epoch
 from efface.errors import DataAccessError, InputError
 from efface.methods.applying import apply, prepare
 from efface.methods.class_means import ClassMeans
@@ -109,7 +110,7 @@ def test_fisher_contrast_shrinks_what_the_forget_data_needs_more(
     squares = []
     for part in (forget, retain):
         total = torch.zeros_like(model.get_parameter("fc1.weight"))
-        for x, y in part.batches(1):
+        for x, y in part.batches(Epoch(1)):
             (gradient,) = torch.autograd.grad(
                 torch.nn.functional.cross_entropy(model(x), y), model.get_parameter("fc1.weight")
             )

@@ -9,6 +9,7 @@ from torch import nn
 
 from efface.artifact.artifact import Artifact
 from efface.data import Part, Split
+from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.methods.applying import apply
 from efface.methods.catalogue import make
@@ -127,9 +128,9 @@ def test_check_8_features_still_know_the_class(trained: dict[str, Artifact], cla
     def recall(method: SalUn | LogitMask | RandomLabels) -> float:
         model = apply(method, trained["mlp"], class_split, Run(seed=1, device="cpu")).model
         assert accuracy(model, class_split.test_forget) < 0.05
-        known = penultimate(model, class_split.train.batches(500))
+        known = penultimate(model, class_split.train.batches(Epoch(500)))
         means = torch.stack([known.features[known.labels == c].mean(0) for c in range(10)])
-        asked = penultimate(model, class_split.test_forget.batches(500))
+        asked = penultimate(model, class_split.test_forget.batches(Epoch(500)))
         return float((torch.cdist(asked.features, means).argmin(1) == asked.labels).float().mean())
 
     assert abs(recall(SalUn()) - recall(LogitMask())) < 0.1

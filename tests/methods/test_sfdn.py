@@ -13,6 +13,7 @@ from efface.artifact.artifact import Artifact
 from efface.artifact.case import given
 from efface.curvature.fisher import fisher_diagonal
 from efface.data import Data, Split
+from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.mechanisms.fisher_noise import NoiseRule, add_noise
 from efface.methods.applying import apply, prepare
@@ -94,8 +95,11 @@ def test_8_more_noise_more_error_less_information(trained: dict[str, Artifact], 
     artifact = trained["mlp"]
     recipe = artifact.record.recipe
     retrained = prepare(make("retrain"), small_mlp(), class_split, recipe, Run(device="cpu")).model
-    parts = [(m, fisher_diagonal(m, class_split.retain.batches(1024), estimator="mc", generator=Run().generator("x")))
-             for m in (copy.deepcopy(artifact.model), retrained)]  # fmt: skip
+    kept = class_split.retain
+    parts = [
+        (m, fisher_diagonal(m, kept.batches(Epoch(1024)), estimator="mc", generator=Run().generator("x")))
+        for m in (copy.deepcopy(artifact.model), retrained)
+    ]
     errors, bounds = [], []
     for alpha in (1e-7, 1e-5, 1e-4, 1e-3):
         runs = (served(artifact, class_split, seed=s, alpha=alpha, hide=False, estimator="mc") for s in range(5))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from efface.artifact.artifact import Artifact
 from efface.auditing.measures.probe import few_record_probe
 from efface.data import ArraySamples, Data, Split
+from efface.data.epoch import Epoch
 from efface.errors import DataAccessError, InputError
 from efface.methods.applying import apply
 from efface.methods.retrain import Retrain
@@ -81,7 +82,7 @@ def test_check_4_reads_retained_data_alone_and_no_labels_unless_asked(
 
 def recall(model: nn.Module, split: Split) -> float:
     """Share of unseen records of the class that the nearest mean of one record a class recognises."""
-    parts = [penultimate(model, part.batches(512)) for part in (split.train, split.test_forget)]
+    parts = [penultimate(model, part.batches(Epoch(512))) for part in (split.train, split.test_forget)]
     train, test = parts
     shares: Tensor = few_record_probe(
         train.features, train.labels, test.features, torch.Generator().manual_seed(0), draws=100

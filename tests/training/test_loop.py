@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efface.data import ArraySamples, Augment, Data, Part, Split
+from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.running.run import Run
 from efface.running.seeding import seeded
@@ -54,7 +55,7 @@ def bare(model: nn.Module, part: Part, recipe: Recipe, run: Run) -> nn.Module:
     step = 0
     for epoch in range(int(recipe.epochs)):
         g = run.generator(f"train/epoch {epoch}")
-        for x, y in part.batches(recipe.batch_size, generator=g, augment=recipe.augment):
+        for x, y in part.batches(Epoch(recipe.batch_size, generator=g, augment=recipe.augment)):
             if recipe.schedule == "cosine":
                 lr = recipe.lr * (1 + math.cos(math.pi * step / total)) / 2
             elif recipe.schedule == "step":
@@ -145,7 +146,7 @@ def test_history_has_the_mean_loss_of_each_epoch() -> None:
     fit(network(), part, Recipe(lr=0.0, epochs=2, batch_size=16), run, stage="still")
     model = network().train()
     expected = []
-    for x, y in part.batches(16, generator=run.generator("still/epoch 0")):
+    for x, y in part.batches(Epoch(16, generator=run.generator("still/epoch 0"))):
         expected.append(float(F.cross_entropy(model(x), y).detach()))
     rows = run.history.of("still")
     assert [row["epoch"] for row in rows] == [1, 2]

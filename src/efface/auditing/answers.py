@@ -17,6 +17,7 @@ from efface.artifact.record import weights_sha256
 from efface.auditing.measures.accuracy import correct
 from efface.auditing.measures.margins import check_logits, margins
 from efface.auditing.records import Scene
+from efface.data.epoch import Epoch
 from efface.data.part import Part
 from efface.errors import InputError
 from efface.files import write_file
@@ -117,7 +118,7 @@ class Subject:
         known = self.scene.layer.get("name")
         if known is not None and known in dict(self.model.named_modules()):
             return known
-        x, _ = next(self.scene.parts["forget"].take([0]).batches(1, device=self.scene.run.device))
+        x, _ = next(self.scene.parts["forget"].take([0]).batches(Epoch(1, device=self.scene.run.device)))
         with evaluating(self.model):
             name, _ = head(self.model, x)
         self.scene.layer.setdefault("name", name)

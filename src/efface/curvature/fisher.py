@@ -128,7 +128,7 @@ def fisher_diagonal(
 
     Args:
         model: Any module from inputs to logits (b, K), in eval mode.
-        data: Inputs (n, ...), or an iterable of (inputs, labels) batches such as `part.batches(256)`.
+        data: Inputs (n, ...), or an iterable of (inputs, labels) batches such as `part.batches(Epoch(256))`.
         labels: Labels (n,), when `data` is a tensor.
         estimator: Which quantity, see above.
         sample_weights: Several weighted sums in one pass: K vectors (n,) in the order of the samples (zeros leave

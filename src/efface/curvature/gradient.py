@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from efface.data.epoch import Epoch
 from efface.data.part import Part
 from efface.models.mode import evaluating
 
@@ -34,7 +35,7 @@ def summed_gradient(
     """
     total = [torch.zeros_like(p) for p in parameters]
     with evaluating(model), torch.enable_grad():
-        for x, y in part.batches(size, device=device):
+        for x, y in part.batches(Epoch(size, device=device)):
             loss = F.cross_entropy(model(x).float(), y)
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
             torch._foreach_add_(total, gradients)

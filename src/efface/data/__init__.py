@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from efface.data.augment import Augment
 from efface.data.data import Data
+from efface.data.epoch import Epoch
 from efface.data.part import Part
 from efface.data.samples import ArraySamples, DatasetSamples, Samples
 from efface.data.sources import SOURCES, load
 from efface.data.split import Split
 
-__all__ = ["SOURCES", "ArraySamples", "Augment", "Data", "DatasetSamples", "Part", "Samples", "Split", "load"]
+__all__ = ["SOURCES", "ArraySamples", "Augment", "Data", "DatasetSamples", "Epoch", "Part", "Samples", "Split", "load"]

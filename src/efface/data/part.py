@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from efface.data.augment import Augment
+from efface.data.epoch import Epoch
 from efface.data.samples import Samples
 from efface.errors import InputError
 
@@ -74,64 +74,38 @@ class Part:
             f"{self.name} and {other.name}", self.samples, np.concatenate([self.indices, other.indices]), labels
         )
 
-    def order(self, size: int, generator: torch.Generator | None = None, drop_last: bool = False) -> list[Tensor]:
-        """Return one epoch's batches as positions within the part, shuffled if a generator is given.
+    def order(self, epoch: Epoch) -> list[Tensor]:
+        """Return one epoch's whole batches as positions within the part.
 
         Raises:
-            InputError: The part is empty, or `size` is not positive.
+            InputError: The part is empty.
         """
         if len(self) == 0:
             raise InputError(f"the {self.name} part is empty; there is nothing to read")
-        if size < 1:
-            raise InputError(f"batch size {size}; needed: at least 1")
-        positions = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
-        batches = list(positions.split(size))
-        if drop_last and len(batches) > 1 and len(batches[-1]) < size:
-            batches.pop()
-        return batches
+        return epoch.order(len(self))
 
-    def batches(
-        self,
-        size: int,
-        *,
-        device: torch.device | str = "cpu",
-        generator: torch.Generator | None = None,
-        augment: Augment | None = None,
-        drop_last: bool = False,
-        rank: int = 0,
-        world: int = 1,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (inputs, labels) of one epoch.
-
-        Args:
-            size: Samples per batch, over all ranks together.
-            device: Where both tensors are wanted.
-            generator: Shuffles, and drives the augmentation; without it batches come in order.
-            augment: Random crop and flip.
-            drop_last: Leave out an incomplete last batch (unless it is the only one).
-            rank: This process among `world`; it gets every `world`-th sample of each batch.
-            world: Number of processes that share each batch.
 
         Yields:
             Inputs (B, *input_shape) as float32, labels (B,) as int64.
+
+        Raises:
+            InputError: The part is empty.
         """
-        order = [b[rank::world] for b in self.order(size, generator, drop_last)]
-        labels = self.labels.to(device)
-        for positions, x in zip(order, self.read(order, device, augment, generator), strict=True):
+        order = [epoch.share(b) for b in self.order(epoch)]
+        labels = self.labels.to(epoch.device)
+        for positions, x in zip(order, self.read(order, epoch), strict=True):
             yield x, labels[positions.to(labels.device)]
 
-    def read(
-        self,
-        order: Sequence[Tensor],
-        device: torch.device | str = "cpu",
-        augment: Augment | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Iterator[Tensor]:
-        """Yield the inputs of batches of positions within the part; see `Samples.read`."""
+    def read(self, order: Sequence[Tensor], epoch: Epoch) -> Iterator[Tensor]:
+        """Yield the inputs of these batches of positions within the part, on the epoch's device and augmented by it."""
         indices = torch.from_numpy(self.indices)
-        return self.samples.read([indices[b] for b in order], device=device, augment=augment, generator=generator)
+        return self.samples.read(
+            [indices[b] for b in order], device=epoch.device, augment=epoch.augment, generator=epoch.generator
+        )
 
     def tensors(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Return all inputs and labels at once: for parts that are known to be small."""
-        (x,) = self.read([torch.arange(len(self))], device)
+        (x,) = self.samples.read([torch.from_numpy(self.indices)], device=device)
         return x, self.labels.to(device)

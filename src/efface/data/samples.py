@@ -19,8 +19,10 @@ from efface.errors import InputError
 __all__ = ["ArraySamples", "DatasetSamples", "Samples"]
 
 
-class Samples(ABC):
+class Samples(Dataset[tuple[Tensor, int]], ABC):
     """A training or test set: labels known at once, inputs read in batches of positions.
+
+    A map-style dataset as well: `samples[i]` is the network input (*input_shape) as float32, and its class number.
 
     Attributes:
         labels: Class numbers, int64 on the CPU, shape (N,).
@@ -30,6 +32,16 @@ class Samples(ABC):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Return one sample as a network sees it; a negative index counts from the end.
+
+        Raises:
+            IndexError: There is no such sample.
+        """
+        position = range(len(self))[index]
+        (x,) = self.read([torch.tensor([position])])
+        return x[0], int(self.labels[position])
 
     @property
     @abstractmethod

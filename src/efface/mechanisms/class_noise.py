@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efface.data import Part
-from efface.data.augment import Augment
+from efface.data.epoch import Epoch
 from efface.models.mode import evaluating
 from efface.running.run import Run
 from efface.running.seeding import seeded
@@ -131,24 +131,10 @@ class NoiseMix:
     def __len__(self) -> int:
         return self.noise_samples + (0 if self.part is None else len(self.part))
 
-    def batches(
-        self,
-        size: int,
-        *,
-        device: torch.device | str = "cpu",
-        generator: torch.Generator | None = None,
-        augment: Augment | None = None,
-        drop_last: bool = False,
-        rank: int = 0,
-        world: int = 1,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield one epoch; see `Part.batches`."""
-        total = len(self)
-        positions = torch.arange(total) if generator is None else torch.randperm(total, generator=generator)
-        batches = list(positions.split(size))
-        if drop_last and len(batches) > 1 and len(batches[-1]) < size:
-            batches.pop()
-        order = [b[rank::world] for b in batches]
+        device = epoch.device
+        order = [epoch.share(b) for b in epoch.order(len(self))]
         chosen = [b[b < self.noise_samples] % max(1, len(self.images)) for b in order]
         others = [b[b >= self.noise_samples] - self.noise_samples for b in order]
         if self.part is None:
@@ -156,7 +142,7 @@ class NoiseMix:
                 yield self._noise(picked, device)
             return
         labels = self.part.labels.to(device)
-        real = self.part.read(others, device, augment, generator)
+        real = self.part.read(others, epoch)
         for picked, positions, x in zip(chosen, others, real, strict=True):
             images, own = self._noise(picked, device)
             yield torch.cat([images, x]), torch.cat([own, labels[positions.to(labels.device)]])

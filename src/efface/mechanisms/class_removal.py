@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
 from efface.curvature.fisher import fisher_diagonal
+from efface.data.epoch import Epoch
 from efface.data.part import Part
 from efface.data.split import Split
 from efface.errors import InputError, NotPreparedError
@@ -51,7 +52,7 @@ def keep_class_means(model: nn.Module, split: Split, run: Run, weights: str) -> 
         run: Device; gets a note that says what was kept.
         weights: SHA-256 of the model's weights.
     """
-    batches = split.train.batches(_READ, device=run.device)
+    batches = split.train.batches(Epoch(_READ, device=run.device))
     means = class_means(model, batches, split.retain_classes, weights)
     memory = means.memory()
     size = sum(t.numel() * t.element_size() for t in memory.values())
@@ -167,7 +168,7 @@ def known_means(
     parts = (split.forget, split.retain) if forget else (split.retain,)
     chosen = [of_each_class(part, samples, draw) for part in parts]
     model = run.copied(artifact.model)
-    batches = (batch for part in chosen for batch in part.batches(_READ, device=run.device))
+    batches = (batch for part in chosen for batch in part.batches(Epoch(_READ, device=run.device)))
     means = class_means(model, batches, (*split.forget_classes, *split.retain_classes))
     missing = [split.data.classes[c] for c in split.forget_classes if c not in means.classes]
     if forget and missing:
@@ -258,7 +259,8 @@ def dampen_by_contrast(model: nn.Module, forget: Part, retain: Part, strength: f
         strength: s.
         run: Device.
     """
-    gone, kept = (fisher_diagonal(model, part.batches(1024, device=run.device)).mean() for part in (forget, retain))
+    epoch = Epoch(1024, device=run.device)
+    gone, kept = (fisher_diagonal(model, part.batches(epoch)).mean() for part in (forget, retain))
     with torch.no_grad():
         for name, p in model.named_parameters():
             if name in gone and p.requires_grad:

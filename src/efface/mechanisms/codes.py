@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from efface.data.augment import Augment
+from efface.data.epoch import Epoch
 from efface.data.part import Part
 from efface.errors import InputError
 
@@ -91,28 +91,19 @@ class CodedPart:
     def __len__(self) -> int:
         return len(self.part)
 
-    def batches(
-        self,
-        size: int,
-        *,
-        device: torch.device | str = "cpu",
-        generator: torch.Generator | None = None,
-        augment: Augment | None = None,
-        drop_last: bool = False,
-        rank: int = 0,
-        world: int = 1,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield one epoch with codes mixed in; see `Part.batches` for the arguments."""
-        order = self.part.order(size, generator, drop_last)
+    def batches(self, epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield one epoch with codes mixed in; see `Part.batches`."""
+        device = epoch.device
+        order = self.part.order(epoch)
         coded = [torch.rand(len(b), generator=self.generator) < self.share for b in order]
-        own = slice(rank, None, world)
+        own = slice(epoch.rank, None, epoch.world)
         wanted = [b[own][~m[own]] for b, m in zip(order, coded, strict=True) if not m[own].all()]
-        images = self.part.read(wanted, device, augment, generator) if wanted else iter(())
+        images = self.part.read(wanted, epoch) if wanted else iter(())
         labels = self.part.labels
         for b, m in zip(order, coded, strict=True):
             y = labels[b]
             # Drawn for the whole batch, so that every process's generator stays in step.
-            stand_ins = self._stand_ins(y[m])[m.nonzero()[:, 0] % world == rank].to(device)
+            stand_ins = self._stand_ins(y[m])[m.nonzero()[:, 0] % epoch.world == epoch.rank].to(device)
             y, mask = y[own].to(device), m[own].to(device)
             x = stand_ins if m[own].all() else next(images)
             if len(stand_ins) and len(x) < len(y):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from efface.curvature.chunks import Batches
 from efface.curvature.fisher import Estimator, FisherDiagonal, fisher_diagonal
+from efface.data.epoch import Epoch
 from efface.data.part import Part
 from efface.data.split import Split
 from efface.errors import InputError
@@ -163,7 +164,7 @@ def contrast(
         if estimator == "batch_squared":
             read = batches(part, batch_size, order_for(order, split), run, f"{name}/{purpose}")
         else:
-            read = part.batches(_READ, device=run.device)
+            read = part.batches(Epoch(_READ, device=run.device))
         return fisher_diagonal(model, read, estimator=estimator, generator=generator)
 
     forget = measure(split.forget, "forget")
@@ -199,7 +200,7 @@ def remember_full(
     """
     if estimator not in _ADDITIVE:
         return {}
-    found = fisher_diagonal(model, split.train.batches(_READ, device=run.device), estimator=estimator)
+    found = fisher_diagonal(model, split.train.batches(Epoch(_READ, device=run.device)), estimator=estimator)
     kept = remember(found, fisher_key(weights_sha256, split.data.fingerprint, split.train.indices, estimator))
     return {_CACHE + name: value for name, value in kept.items()}
 
@@ -248,7 +249,7 @@ def batches(part: Part, batch_size: int, order: Literal["shuffled", "class_sorte
     if order == "class_sorted":
         part = part.take(np.argsort(part.labels.numpy(), kind="stable"))
     generator = run.generator(f"{purpose}/order") if order == "shuffled" else None
-    return part.batches(batch_size, device=run.device, generator=generator)
+    return part.batches(Epoch(batch_size, device=run.device, generator=generator))
 
 
 def require_reachable(name: str, alpha: float, split: Split) -> None:

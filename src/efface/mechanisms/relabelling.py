@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from efface.data.augment import Augment
+from efface.data.epoch import Epoch
 from efface.data.part import Part
 from efface.data.split import Split
 from efface.running.run import Run
@@ -84,38 +85,21 @@ class Relabelled:
             self._fixed = random_labels(self.forget.labels, self.classes, self.generator, self.over, self.forgotten)
         return self._fixed
 
-    def batches(
-        self,
-        size: int,
-        *,
-        device: torch.device | str = "cpu",
-        generator: torch.Generator | None = None,
-        augment: Augment | None = None,
-        drop_last: bool = False,
-        rank: int = 0,
-        world: int = 1,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield one epoch; see `Part.batches`."""
         part = self.forget.relabelled(self.draw()).joined(self.retain)
+        generator = epoch.generator
         if self.order == "mixed" or generator is None:
-            yield from part.batches(
-                size,
-                device=device,
-                generator=generator,
-                augment=augment,
-                drop_last=drop_last,
-                rank=rank,
-                world=world,
-            )
+            yield from part.batches(epoch)
             return
         first, rest = len(self.forget), len(self.retain)
         positions = torch.cat(
             [torch.randperm(first, generator=generator), first + torch.randperm(rest, generator=generator)]
         )
         ordered = part.take(positions)
-        order = [b[rank::world] for b in ordered.order(size, None, drop_last)]
-        labels = ordered.labels.to(device)
-        for chosen, x in zip(order, ordered.read(order, device, augment, generator), strict=True):
+        order = [epoch.share(b) for b in ordered.order(dataclasses.replace(epoch, generator=None))]
+        labels = ordered.labels.to(epoch.device)
+        for chosen, x in zip(order, ordered.read(order, epoch), strict=True):
             yield x, labels[chosen.to(labels.device)]
 
 

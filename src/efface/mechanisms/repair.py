@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
+from efface.data.epoch import Epoch
 from efface.data.part import Part
 from efface.mechanisms.distillation import kl
 from efface.mechanisms.weight_distance import rms_distance
@@ -165,4 +166,4 @@ def statistics_anew(model: nn.Module, part: Part, recipe: Recipe, run: Run, purp
     """
     if batch_norms(model):
         chosen = part.sample(_BATCHES * recipe.batch_size, run.generator(f"{purpose}/statistics"))
-        recompute_statistics(model, chosen.batches(recipe.batch_size, device=run.device))
+        recompute_statistics(model, chosen.batches(Epoch(recipe.batch_size, device=run.device)))

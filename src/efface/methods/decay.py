@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
 from efface.data import Part, Split
+from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.importance import Granularity, Unit, ablation_importance, screened_importance, unit_list
 from efface.methods.method import Axis, Expense, Method, Needs
@@ -153,7 +154,7 @@ class Decay(Method):
         count = max(1, int(self.top * len(units) + 1e-9))
         part = split.forget if self.importance_from == "forget" else split.train
         part = _of_each_class(part, self.importance_fraction, run.generator("decay/importance set"))
-        batches, wanted = part.batches(_BATCH, device=run.device), split.forget_classes
+        batches, wanted = part.batches(Epoch(_BATCH, device=run.device)), split.forget_classes
         if self.screen is None:
             found = ablation_importance(model, batches, units=units, classes=wanted)
         else:

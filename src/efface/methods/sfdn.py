@@ -13,6 +13,7 @@ from torch import nn
 from efface.artifact.artifact import Artifact
 from efface.curvature.fisher import fisher_diagonal
 from efface.data import Split
+from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.mechanisms.fisher_noise import NoiseRule, add_noise, head_parameters
 from efface.methods.method import Axis, Expense, Method, Needs
@@ -93,7 +94,7 @@ class SFDN(Method):
         own = head_parameters(model, split.data.input_shape)
         fisher = fisher_diagonal(
             model,
-            split.retain.batches(1024, device=run.device),
+            split.retain.batches(Epoch(1024, device=run.device)),
             estimator=self.estimator,
             generator=run.generator("sfdn/labels"),
         )
@@ -111,5 +112,5 @@ class SFDN(Method):
         count = sum(v.numel() for v in variances.values())
         run.history.add("sfdn", alpha=self.alpha, mean_deviation=(total / count) ** 0.5)
         if self.refresh:
-            recompute_statistics(model, split.retain.batches(256, device=run.device))
+            recompute_statistics(model, split.retain.batches(Epoch(256, device=run.device)))
         return model

@@ -13,6 +13,7 @@ from torch import nn
 from efface.artifact.artifact import Artifact
 from efface.data import Part, Split
 from efface.data.augment import Augment
+from efface.data.epoch import Epoch
 from efface.mechanisms.batch_size import fitting_batch
 from efface.mechanisms.class_noise import NoiseMix, class_noise
 from efface.methods.method import Axis, Expense, Method, Needs
@@ -139,7 +140,7 @@ class UNSIR(Method):
             self.restore_statistics == "always" or (self.restore_statistics == "auto" and short)
         ):
             order = run.generator("unsir/statistics")
-            recompute_statistics(model, subset.batches(self.batch_size, device=run.device, generator=order))
+            recompute_statistics(model, subset.batches(Epoch(self.batch_size, device=run.device, generator=order)))
             run.note("unsir: BatchNorm's running statistics were computed anew on the retained samples read")
         return model
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from efface.data.epoch import Epoch
 from efface.data.part import Part
 from efface.errors import InputError
 from efface.models.mode import evaluating
@@ -37,7 +38,7 @@ def logits_of(model: nn.Module, part: Part, *, name: str = "the model", batch_si
     device = _device(model)
     answers: list[Tensor] = []
     with evaluating(model), torch.no_grad():
-        for x, _ in part.batches(batch_size or pass_size(device), device=device) if len(part) else ():
+        for x, _ in part.batches(Epoch(batch_size or pass_size(device), device=device)) if len(part) else ():
             z = model(x)
             if not isinstance(z, Tensor):
                 raise InputError(f"{name} returned {type(z).__name__}; an audit needs one tensor of logits.")
@@ -71,7 +72,7 @@ def features_of(model: nn.Module, part: Part, layer: str, *, batch_size: int | N
     found: list[Tensor] = []
     try:
         with evaluating(model), torch.no_grad():
-            for x, _ in part.batches(batch_size or pass_size(device), device=device):
+            for x, _ in part.batches(Epoch(batch_size or pass_size(device), device=device)):
                 caught.clear()
                 model(x)
                 if len(caught) != 1:
@@ -103,7 +104,7 @@ def logits(model: nn.Module, part: Part, device: torch.device | str = "cpu", siz
         InputError: The part is empty.
     """
     with evaluating(model), torch.no_grad():
-        return torch.cat([model(x).float() for x, _ in part.batches(size or pass_size(device), device=device)])
+        return torch.cat([model(x).float() for x, _ in part.batches(Epoch(size or pass_size(device), device=device))])
 
 
 def accuracy(model: nn.Module, part: Part, device: torch.device | str = "cpu", size: int | None = None) -> float:
@@ -122,6 +123,6 @@ def accuracy(model: nn.Module, part: Part, device: torch.device | str = "cpu", s
         raise InputError(f"the {part.name} part is empty; it has no accuracy")
     right = torch.zeros((), dtype=torch.int64, device=device)
     with evaluating(model), torch.no_grad():
-        for x, y in part.batches(size or pass_size(device), device=device):
+        for x, y in part.batches(Epoch(size or pass_size(device), device=device)):
             right += (model(x).argmax(1) == y).sum()
     return int(right) / len(part)

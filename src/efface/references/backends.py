@@ -20,6 +20,7 @@ from torch import nn
 
 from efface.artifact.artifact import Artifact
 from efface.data import Split
+from efface.data.epoch import Epoch
 from efface.data.mapped import mapped
 from efface.data.samples import DatasetSamples
 from efface.errors import InputError, nearest
@@ -207,7 +208,7 @@ def _beside(artifact: Artifact, how: str) -> Artifact:
 def _not_together(jobs: Sequence[Job], original: Artifact, split: Split, run: Run) -> str:
     if any(type(job) is not Retraining for job in jobs):
         return "only plain retraining is done so, no unlearning method"
-    example, _ = next(split.retain.take(range(min(2, len(split.retain)))).batches(2, device=run.device))
+    example, _ = next(split.retain.take(range(min(2, len(split.retain)))).batches(Epoch(2, device=run.device)))
     return stackable(Retrain.fresh(original.model, run), example)
 
 

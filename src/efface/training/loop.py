@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
 
-from efface.data.augment import Augment
+from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.running.run import Run
 from efface.running.seeding import seeded
@@ -30,17 +30,7 @@ class Batched(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(
-        self,
-        size: int,
-        *,
-        device: torch.device | str = ...,
-        generator: torch.Generator | None = ...,
-        augment: Augment | None = ...,
-        drop_last: bool = ...,
-        rank: int = ...,
-        world: int = ...,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield one epoch; see `Part.batches`."""
 
 
@@ -93,9 +83,8 @@ class Trainer:
         self.loss = loss or _smoothed(recipe.label_smoothing)
         self.freeze_batch_norm = freeze_batch_norm or len(part) == 1
         self.on_gradients, self.on_step = on_gradients, on_step
-        self.drop_last = len(part) > recipe.batch_size and len(part) % recipe.batch_size == 1
         whole, rest = divmod(len(part), recipe.batch_size)
-        self.steps_per_epoch = whole + (rest > 0 and not self.drop_last)
+        self.steps_per_epoch = whole + (rest > 0 and not _drops_last(part, recipe))
         self.total_steps = round(recipe.epochs * self.steps_per_epoch) if total_steps is None else total_steps
         self.model = model.to(run.device)
         trained = [p for p in model.parameters() if p.requires_grad] if parameters is None else parameters
@@ -160,15 +149,7 @@ class Trainer:
 
     def _start_epoch(self) -> None:
         epoch = self.step // self.steps_per_epoch
-        self._batches = self.part.batches(
-            self.recipe.batch_size,
-            device=self.run.device,
-            generator=self.run.generator(f"{self.stage}/epoch {epoch}"),
-            augment=self.recipe.augment,
-            drop_last=self.drop_last,
-            rank=self.run.fabric.global_rank,
-            world=self.run.fabric.world_size,
-        )
+        self._batches = self.part.batches(_epoch(self.part, self.recipe, self.run, f"{self.stage}/epoch {epoch}"))
         self._left = self.steps_per_epoch
         self._epoch_loss.zero_()
         self._epoch_started = time.perf_counter()
@@ -199,17 +180,25 @@ def endless(part: Batched, recipe: Recipe, run: Run, stage: str) -> Iterator[tup
         run: Gives device and randomness.
         stage: Name that the randomness derives from.
     """
-    drop_last = len(part) > recipe.batch_size and len(part) % recipe.batch_size == 1
     for epoch in itertools.count():
-        yield from part.batches(
-            recipe.batch_size,
-            device=run.device,
-            generator=run.generator(f"{stage}/endless {epoch}"),
-            augment=recipe.augment,
-            drop_last=drop_last,
-            rank=run.fabric.global_rank,
-            world=run.fabric.world_size,
-        )
+        yield from part.batches(_epoch(part, recipe, run, f"{stage}/endless {epoch}"))
+
+
+def _epoch(part: Batched, recipe: Recipe, run: Run, purpose: str) -> Epoch:
+    """Return a shuffled, augmented epoch of training; a last batch of one sample is dropped if there are others."""
+    return Epoch(
+        recipe.batch_size,
+        device=run.device,
+        generator=run.generator(purpose),
+        augment=recipe.augment,
+        drop_last=_drops_last(part, recipe),
+        rank=run.fabric.global_rank,
+        world=run.fabric.world_size,
+    )
+
+
+def _drops_last(part: Batched, recipe: Recipe) -> bool:
+    return len(part) > recipe.batch_size and len(part) % recipe.batch_size == 1
 
 
 def fit(

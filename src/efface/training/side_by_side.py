@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.func import stack_module_state, vmap
 from torch.nn import functional as F
 
 from efface.data.augment import Augment
+from efface.data.epoch import Epoch
 from efface.data.part import Part
 from efface.errors import InputError
 from efface.models.functional import call_with
@@ -87,32 +89,20 @@ class _Lockstep:
     def __len__(self) -> int:
         return len(self.part)
 
-    def batches(
-        self,
-        size: int,
-        *,
-        device: torch.device | str = "cpu",
-        generator: torch.Generator | None = None,
-        augment: Augment | None = None,
-        drop_last: bool = False,
-        rank: int = 0,
-        world: int = 1,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield each run's own batches, as `Part.batches` would give them to a model trained alone."""
         generators = [run.generator(f"{self.stage}/epoch {self.epoch}") for run in self.runs]
+        own = [dataclasses.replace(epoch, generator=g) for g in generators]
         self.epoch += 1
-        if augment is not None and augment != Augment():
+        if epoch.augment is not None and epoch.augment != Augment():
             # Each sample's crop and flip are drawn batch by batch from its run's own generator.
-            several = [
-                self.part.batches(size, device=device, generator=g, augment=augment, drop_last=drop_last)
-                for g in generators
-            ]
-            for pairs in zip(*several, strict=True):
+            for pairs in zip(*(self.part.batches(e) for e in own), strict=True):
                 yield torch.stack([x for x, _ in pairs]), torch.stack([y for _, y in pairs])
             return
-        orders = [torch.stack(b) for b in zip(*(self.part.order(size, g, drop_last) for g in generators), strict=True)]
-        labels = self.part.labels.to(device)
-        for positions, x in zip(orders, self.part.read([o.flatten() for o in orders], device), strict=True):
+        orders = [torch.stack(b) for b in zip(*(self.part.order(e) for e in own), strict=True)]
+        labels = self.part.labels.to(epoch.device)
+        plain = dataclasses.replace(epoch, augment=None)
+        for positions, x in zip(orders, self.part.read([o.flatten() for o in orders], plain), strict=True):
             yield x.unflatten(0, positions.shape), labels[positions.to(labels.device)]
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
 from efface.data import Data, Split
+from efface.data.epoch import Epoch
 from efface.errors import InputError, NotPreparedError
 from efface.methods.amnesiac.amnesiac import Amnesiac
 from efface.methods.applying import apply, prepare
@@ -45,10 +46,8 @@ def steps_by_hand(model: Model, data: Data) -> list[tuple[set[int], dict[str, Te
     model.train()
     steps = []
     for epoch in range(2):
-        order = part.order(RECIPE.batch_size, run.generator(f"train/epoch {epoch}"))
-        for positions, (x, y) in zip(
-            order, part.batches(RECIPE.batch_size, generator=run.generator(f"train/epoch {epoch}")), strict=True
-        ):
+        ordered, read = (Epoch(RECIPE.batch_size, generator=run.generator(f"train/epoch {epoch}")) for _ in range(2))
+        for positions, (x, y) in zip(part.order(ordered), part.batches(read), strict=True):
             before = copy.deepcopy(dict(model.named_parameters()))
             optimiser.zero_grad()
             F.cross_entropy(model(x), y).backward()

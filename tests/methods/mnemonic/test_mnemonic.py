@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
 from efface.data import ArraySamples, Augment, Data, Split, load
+from efface.data.epoch import Epoch
 from efface.errors import InputError, NotPreparedError
 from efface.mechanisms.codes import CodedPart, draw_codes
 from efface.methods.applying import apply, prepare
@@ -215,7 +216,8 @@ def test_codes_take_the_place_of_finished_inputs(digits_data: Data) -> None:
     augment = Augment(crop=1)
     used, replaced, total = set(), 0, 0
     for epoch in range(8):
-        for inputs, labels in mixing.batches(64, generator=torch.Generator().manual_seed(epoch), augment=augment):
+        shuffled = Epoch(64, generator=torch.Generator().manual_seed(epoch), augment=augment)
+        for inputs, labels in mixing.batches(shuffled):
             same = (inputs[:, None] == x[None]).flatten(2).all(2)  # (batch, codes)
             rows, which = same.nonzero(as_tuple=True)
             assert torch.equal(labels[rows], y[which])
@@ -226,10 +228,11 @@ def test_codes_take_the_place_of_finished_inputs(digits_data: Data) -> None:
     assert replaced / total == pytest.approx(0.25, abs=0.022)
     assert used == set(range(30))
     again = CodedPart(part, x, y, 0.25, torch.Generator().manual_seed(1))
-    masks = [torch.rand(len(b), generator=torch.Generator().manual_seed(9)) for b in part.order(64)]
-    assert len(masks) == len(list(again.batches(64)))
-    untouched = dict(enumerate(part.batches(64)))
-    for i, (inputs, labels) in enumerate(CodedPart(part, x, y, 0.25, torch.Generator().manual_seed(1)).batches(64)):
+    masks = [torch.rand(len(b), generator=torch.Generator().manual_seed(9)) for b in part.order(Epoch(64))]
+    assert len(masks) == len(list(again.batches(Epoch(64))))
+    untouched = dict(enumerate(part.batches(Epoch(64))))
+    third = CodedPart(part, x, y, 0.25, torch.Generator().manual_seed(1))
+    for i, (inputs, labels) in enumerate(third.batches(Epoch(64))):
         own, own_labels = untouched[i]
         assert torch.equal(labels, own_labels)
         kept = ~(inputs[:, None] == x[None]).flatten(2).all(2).any(1)
@@ -242,7 +245,7 @@ def test_processes_share_a_batch_with_codes(digits_data: Data) -> None:
 
     def epoch(**where: int) -> list[tuple[Tensor, Tensor]]:
         mixing = CodedPart(part, x, y, 0.5, torch.Generator().manual_seed(1), noise=0.1)
-        return list(mixing.batches(64, generator=torch.Generator().manual_seed(2), **where))
+        return list(mixing.batches(Epoch(64, generator=torch.Generator().manual_seed(2), **where)))
 
     whole, halves = epoch(), [epoch(rank=r, world=2) for r in (0, 1)]
     for i, (inputs, labels) in enumerate(whole):

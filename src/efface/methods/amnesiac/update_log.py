@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from efface.data.augment import Augment
+from efface.data.epoch import Epoch
 from efface.data.part import Part
 
 __all__ = ["LoggedPart"]
@@ -50,25 +50,15 @@ class LoggedPart:
         batches = -(-len(self.part) // batch_size)
         return min(int(np.ceil(epochs)) * min(batches, records), 2**self.units - 1)
 
-    def batches(
-        self,
-        size: int,
-        *,
-        device: torch.device | str = "cpu",
-        generator: torch.Generator | None = None,
-        augment: Augment | None = None,
-        drop_last: bool = False,
-        rank: int = 0,
-        world: int = 1,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield exactly what `Part.batches` does, and keep in mind which units the whole batch holds."""
-        order = self.part.order(size, generator, drop_last)
-        own = [b[rank::world] for b in order]
+        order = self.part.order(epoch)
+        own = [epoch.share(b) for b in order]
         labels = self.part.labels
-        for whole, mine, x in zip(order, own, self.part.read(own, device, augment, generator), strict=True):
+        for whole, mine, x in zip(order, own, self.part.read(own, epoch), strict=True):
             indices = self.part.indices[whole.numpy()].tolist()
             self._held = frozenset(u for i in indices for u in self._units_of.get(i, ()))
-            yield x, labels[mine].to(device)
+            yield x, labels[mine].to(epoch.device)
 
     def before_step(self, model: nn.Module) -> None:
         """Remember the trained parameters if the batch at hand counts; for `on_gradients`."""

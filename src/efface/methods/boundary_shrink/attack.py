@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efface.data import ArraySamples, Part
+from efface.data.epoch import Epoch
 from efface.models.mode import evaluating
 
 __all__ = ["PixelSpace", "attacked", "curvature"]
@@ -46,7 +47,7 @@ class PixelSpace:
             shape = (-1, *[1] * (samples.inputs.ndim - 2)) if samples.inputs.ndim > 2 else (-1,)
             return cls((-mean / std).reshape(shape), (1 / std).reshape(shape), True)
         lows, highs = [], []
-        for x, _ in part.batches(size, device=device):
+        for x, _ in part.batches(Epoch(size, device=device)):
             each = x.transpose(0, 1).flatten(1) if x.ndim == 4 else x.flatten()[None]
             lows.append(each.amin(1))
             highs.append(each.amax(1))

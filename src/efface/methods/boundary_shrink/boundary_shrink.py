@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.data.augment import Augment
+from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.mechanisms.batch_size import fitting_batch
 from efface.methods.boundary_shrink.attack import PixelSpace, attacked, curvature
@@ -145,7 +146,7 @@ class BoundaryShrink(Method):
         targets: list[Tensor] = []
         sample_weights: list[Tensor] = []
         hits = 0
-        for x, y in part.batches(self.batch_size, device=run.device):
+        for x, y in part.batches(Epoch(self.batch_size, device=run.device)):
             moved = attacked(original, x, y, space, self.bound, steps=steps, step=step)
             with torch.no_grad():
                 answer = original(moved).float()
@@ -167,5 +168,5 @@ class BoundaryShrink(Method):
         return 3 * torch.sigmoid(self.slope * (runner_up - own - 0.5))
 
     def _curvatures(self, original: nn.Module, split: Split, run: Run) -> Tensor:
-        batches = split.forget.batches(self.batch_size, device=run.device)
+        batches = split.forget.batches(Epoch(self.batch_size, device=run.device))
         return torch.cat([curvature(original, x, y, self.curvature_distance).detach() for x, y in batches])

@@ -14,6 +14,7 @@ from torch import nn
 
 from efface.artifact.artifact import Artifact
 from efface.data import Part, Split
+from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.methods.class_projection.input_space import input_directions, project, projection
 from efface.methods.method import Axis, Expense, Method, Needs
@@ -87,7 +88,7 @@ class ClassProjection(Method):
         retain = balanced(split.retain, split.retain_classes, self.samples, draw)
         forget = balanced(split.forget, split.forget_classes, len(retain), draw)
         kept, gone = (
-            input_directions(model, part.batches(256, device=run.device), self.columns, len(part), draw)
+            input_directions(model, part.batches(Epoch(256, device=run.device)), self.columns, len(part), draw)
             for part in (retain, forget)
         )
         if not kept:
@@ -116,7 +117,7 @@ class ClassProjection(Method):
             )
             edit(best)
         if self.refresh:
-            recompute_statistics(model, retain.batches(256, device=run.device))
+            recompute_statistics(model, retain.batches(Epoch(256, device=run.device)))
         return model
 
 

@@ -16,6 +16,7 @@ from efface.artifact.artifact import Artifact
 from efface.curvature.fisher import fisher_diagonal
 from efface.curvature.jacobian import Linearisation
 from efface.data import Part, Split
+from efface.data.epoch import Epoch
 from efface.errors import InputError, NotPreparedError
 from efface.mechanisms.fisher_noise import NoiseRule, add_noise, head_parameters
 from efface.methods.method import Axis, Expense, Method, Needs
@@ -188,7 +189,7 @@ class NTKF(Method):
 def _inputs(model: nn.Module, prefix: str, part: Part, run: Run) -> list[tuple[Tensor, Tensor]]:
     """Return a part's (inputs, labels) in batches, or (float64 features, labels) of the head of that name."""
     if not prefix:
-        return list(part.batches(256, device=run.device))
-    found = [(features(model, x, prefix).detach().double(), y) for x, y in part.batches(1024, device=run.device)]
+        return list(part.batches(Epoch(256, device=run.device)))
+    found = [(features(model, x, prefix).detach().double(), y) for x, y in part.batches(Epoch(1024, device=run.device))]
     x, y = (torch.cat(column) for column in zip(*found, strict=True))
     return list(zip(x.split(4096), y.split(4096), strict=True))
