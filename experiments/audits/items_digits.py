@@ -21,7 +21,7 @@ from efface.artifact.artifact import Artifact
 from efface.artifact.case import split_of
 from efface.data import ArraySamples, Data, Part, Split, load
 from efface.mechanisms.repair import lesson_loss, masked_teacher, repair
-from efface.models.predictions import accuracy, logits
+from efface.models.predictions import accuracy_of, logits_of
 from efface.models.spec import ModelSpec
 from efface.request import Request
 from efface.running.run import Run
@@ -85,14 +85,14 @@ def without_directions(model: nn.Module, split: Split, k: int, strength: float) 
 
 def scores(model: nn.Module, split: Split, canaries: np.ndarray) -> list[float]:
     """Return accuracy and mean margin of canaries, then of the other records; accuracy on held-out and kept data."""
-    z, y = logits(model, split.forget), split.forget.labels
+    z, y = logits_of(model, split.forget), split.forget.labels
     margin = z.gather(1, y[:, None])[:, 0] - z.scatter(1, y[:, None], -torch.inf).logsumexp(1)
     odd = torch.from_numpy(np.isin(split.forget.indices, canaries))
     right = (z.argmax(1) == y).double()
     return [
         *(float(v) for which in (odd, ~odd) for v in (100 * right[which].mean(), margin[which].mean())),
-        100 * accuracy(model, split.validation),
-        100 * accuracy(model, split.retain),
+        100 * accuracy_of(model, split.validation),
+        100 * accuracy_of(model, split.retain),
     ]
 
 

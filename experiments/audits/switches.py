@@ -25,7 +25,7 @@ from efface.data import Part, Split, load
 from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.models.head import head, penultimate
-from efface.models.predictions import accuracy, logits
+from efface.models.predictions import accuracy_of, logits_of
 from efface.models.spec import ModelSpec
 from efface.references import load_references
 from efface.request import Request
@@ -75,7 +75,7 @@ def recall(model: nn.Module, split: Split, per_class: int, draws: int) -> float:
 
 def mass(model: nn.Module, part: Part, kept: list[int]) -> Tensor:
     """Return softmax over the kept classes (N, kept)."""
-    return logits(model, part)[:, kept].double().softmax(1)
+    return logits_of(model, part)[:, kept].double().softmax(1)
 
 
 def js(p: Tensor, q: Tensor) -> float:
@@ -92,13 +92,13 @@ def measured(model: nn.Module, original: nn.Module, references: list[nn.Module],
     forget = split.forget.sample(1000, run.generator("switches/forget"))
     _, layer = head(model, torch.zeros(2, *split.data.input_shape))
     bias, norm = layer.bias.detach(), layer.weight.detach().norm(dim=1)
-    target = accuracy(original, forget) - 0.05
+    target = accuracy_of(original, forget) - 0.05
     others = [mass(r, forget, kept) for r in references if r is not model]
     steps = relearn(model, split.forget, target, run.twin(), cap=CAP, watched=forget)
     return {
-        "kept held-out": 100 * accuracy(model, split.validation_retain),
-        "kept training": 100 * accuracy(model, split.retain.sample(10_000, run.generator("switches/retain"))),
-        "forgotten held-out": 100 * accuracy(model, split.validation_forget),
+        "kept held-out": 100 * accuracy_of(model, split.validation_retain),
+        "kept training": 100 * accuracy_of(model, split.retain.sample(10_000, run.generator("switches/retain"))),
+        "forgotten held-out": 100 * accuracy_of(model, split.validation_forget),
         "recall from 10": 100 * recall(model, split, 10, 10),
         "recall from 200": 100 * recall(model, split, 200, 1),
         "JS of mass": js(mass(model, forget, kept), torch.stack(others).mean(0)),

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from efface.data import ArraySamples, Data, Part, Split
 from efface.data.augment import Augment
+from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.mechanisms.codes import CodedPart, draw_codes
 
@@ -41,7 +42,7 @@ def test_codes_are_drawn_by_class_from_the_generator() -> None:
 
 
 def test_every_sample_becomes_the_code_of_its_class(part: Part) -> None:
-    seen = list(CodedPart(part, CODES, CLASSES, 1.0, generator()).batches(5, generator=generator(1)))
+    seen = list(CodedPart(part, CODES, CLASSES, 1.0, generator()).batches(Epoch(5, generator=generator(1))))
     assert [len(x) for x, _ in seen] == [5, 5, 2]
     for x, y in seen:
         assert torch.equal(x[:, 0], y + 0.25)
@@ -50,8 +51,8 @@ def test_every_sample_becomes_the_code_of_its_class(part: Part) -> None:
 
 def test_without_a_share_the_batches_are_the_parts_own(part: Part) -> None:
     for settings in ({"drop_last": True}, {"rank": 1, "world": 2}, {"augment": Augment()}, {}):
-        ours = CodedPart(part, CODES, CLASSES, 0.0, generator()).batches(5, generator=generator(1), **settings)
-        own = part.batches(5, generator=generator(1), **settings)
+        ours = CodedPart(part, CODES, CLASSES, 0.0, generator()).batches(Epoch(5, generator=generator(1), **settings))
+        own = part.batches(Epoch(5, generator=generator(1), **settings))
         for (x, y), (z, w) in zip(ours, own, strict=True):
             assert torch.equal(x, z)
             assert torch.equal(y, w)
@@ -59,11 +60,11 @@ def test_without_a_share_the_batches_are_the_parts_own(part: Part) -> None:
 
 def test_half_and_half_keeps_order_and_labels(part: Part) -> None:
     """Which samples are replaced follows from the generator of the mixing alone."""
-    order = part.order(5, generator(1))
+    order = part.order(Epoch(5, generator=generator(1)))
     coin = generator()
     masks = [torch.rand(len(b), generator=coin) < 0.5 for b in order]
     assert any(m.any() and not m.all() for m in masks)
-    found = CodedPart(part, CODES, CLASSES, 0.5, generator()).batches(5, generator=generator(1))
+    found = CodedPart(part, CODES, CLASSES, 0.5, generator()).batches(Epoch(5, generator=generator(1)))
     for (x, y), positions, mask in zip(found, order, masks, strict=True):
         labels = positions % 3
         assert torch.equal(y, labels)
@@ -75,14 +76,14 @@ def test_several_codes_of_a_class_are_used_equally_often_and_noise_is_fresh(part
     mixing = CodedPart(part, codes, classes, 1.0, generator())
     counts = torch.zeros(12)
     for _ in range(200):
-        for x, y in mixing.batches(12):
+        for x, y in mixing.batches(Epoch(12)):
             which = (x == codes.T).float().argmax(1)
             assert torch.equal(classes[which], y)
             counts += torch.bincount(which, minlength=12)
     # 2,400 draws over 12 codes: 200 each, standard deviation 12; four of them.
     assert ((counts - 200).abs() < 50).all()
     noisy = CodedPart(part, CODES, CLASSES, 1.0, generator(), noise=0.1)
-    off = torch.cat([x[:, 0] - y - 0.25 for _ in range(100) for x, y in noisy.batches(12)])
+    off = torch.cat([x[:, 0] - y - 0.25 for _ in range(100) for x, y in noisy.batches(Epoch(12))])
     # 1,200 draws: the standard deviation is known to 2 %, the mean to 0.003.
     assert float(off.std()) == pytest.approx(0.1, rel=0.1)
     assert abs(float(off.mean())) < 0.012
@@ -92,7 +93,7 @@ def test_several_codes_of_a_class_are_used_equally_often_and_noise_is_fresh(part
 def test_processes_share_the_batches_of_one(part: Part) -> None:
     def epoch(**where: int) -> list[tuple[Tensor, Tensor]]:
         mixing = CodedPart(part, CODES, CLASSES, 0.5, generator(), noise=0.01)
-        return list(mixing.batches(5, generator=generator(1), **where))
+        return list(mixing.batches(Epoch(5, generator=generator(1), **where)))
 
     whole = epoch()
     for world in (2, 3):

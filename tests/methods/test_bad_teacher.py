@@ -17,7 +17,7 @@ from efface.errors import InputError
 from efface.mechanisms.distillation import kl
 from efface.methods.applying import apply
 from efface.methods.bad_teacher import BadTeacher
-from efface.models.predictions import accuracy, logits
+from efface.models.predictions import accuracy_of, logits_of
 from efface.models.reset import reset
 from efface.request import Request
 from efface.running.run import Run
@@ -43,7 +43,7 @@ def test_checks_1_and_2_one_teacher_per_sample_equals_the_two_teacher_formula(
     found = made.record.history[-1]["loss"]
     part = method.lesson(class_split, run())
     bad_teacher = reset(trained["mlp"].model, run().generator("bad-teacher/incompetent teacher"))
-    good, bad = logits(trained["mlp"].model, part), logits(bad_teacher, part)
+    good, bad = logits_of(trained["mlp"].model, part), logits_of(bad_teacher, part)
     n = len(class_split.forget)
     flags = (torch.arange(len(part)) < n).float()
     assert found == pytest.approx(two_teacher_loss(flags, bad, good, good, t), abs=1e-6)
@@ -110,10 +110,10 @@ def test_check_7_forgets_the_class_keeps_the_rest_and_is_as_ignorant_as_its_teac
 ) -> None:
     method = BadTeacher(lr=1e-2, uniform=uniform, epochs=5)  # the notebook's rate suits a pretrained ResNet
     made = apply(method, trained["cnn"], class_split, run())
-    assert accuracy(made.model, class_split.test_forget) < 0.1 + 0.10
-    kept = accuracy(made.model, class_split.test_retain)
-    assert kept > accuracy(trained["cnn"].model, class_split.test_retain) - 0.05
-    p = logits(made.model, class_split.forget).softmax(1)
+    assert accuracy_of(made.model, class_split.test_forget) < 0.1 + 0.10
+    kept = accuracy_of(made.model, class_split.test_retain)
+    assert kept > accuracy_of(trained["cnn"].model, class_split.test_retain) - 0.05
+    p = logits_of(made.model, class_split.forget).softmax(1)
     row = next((r for r in made.record.history if "entropy" in r), {"entropy": math.log(10)})
     assert float(torch.special.entr(p).sum(1).mean()) == pytest.approx(row["entropy"], rel=0.1)
 
@@ -128,7 +128,9 @@ def test_check_8_without_a_learning_rate_only_statistics_move(trained: dict[str,
 
 def test_items_lose_the_original_answers(trained: dict[str, Artifact], item_split: Split) -> None:
     made = apply(BadTeacher(lr=1e-2, epochs=5), trained["cnn"], item_split, run())
-    before, after = (logits(m, item_split.forget).softmax(1).amax(1).mean() for m in (trained["cnn"].model, made.model))
+    before, after = (
+        logits_of(m, item_split.forget).softmax(1).amax(1).mean() for m in (trained["cnn"].model, made.model)
+    )
     assert after < before - 0.1
 
 

@@ -14,7 +14,7 @@ from efface.data import Split
 from efface.errors import InputError
 from efface.methods.applying import apply
 from efface.methods.boundary_expand import BoundaryExpand
-from efface.models.predictions import accuracy
+from efface.models.predictions import accuracy_of
 from efface.running.run import Run
 from tests.methods.conftest import small_mlp
 
@@ -51,9 +51,9 @@ def test_check_8_forgets_the_class_and_keeps_the_rest(
     trained: dict[str, Artifact], class_split: Split, name: str
 ) -> None:
     made = apply(BoundaryExpand(lr=1e-3), trained[name], class_split, run())
-    assert accuracy(made.model, class_split.test_forget) < 0.15
-    kept = accuracy(made.model, class_split.test_retain)
-    assert kept > accuracy(trained[name].model, class_split.test_retain) - 0.15
+    assert accuracy_of(made.model, class_split.test_forget) < 0.15
+    kept = accuracy_of(made.model, class_split.test_retain)
+    assert kept > accuracy_of(trained[name].model, class_split.test_retain) - 0.15
 
 
 def test_one_step_by_hand(trained: dict[str, Artifact], class_split: Split) -> None:

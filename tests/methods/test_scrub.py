@@ -17,7 +17,7 @@ from efface.errors import InputError
 from efface.mechanisms.distillation import kl
 from efface.methods.applying import apply
 from efface.methods.scrub import SCRUB, rewound
-from efface.models.predictions import accuracy
+from efface.models.predictions import accuracy_of
 from efface.request import Request
 from efface.running.run import Run
 
@@ -93,9 +93,9 @@ def test_check_5_the_rewound_model_is_the_one_whose_error_was_chosen(
     row = next(r for r in made.record.history if r["stage"] == "scrub/rewind")
     errors = [row[f"error {e}"] for e in range(5)]
     assert row["epoch"] == rewound(errors, row["reference"])
-    assert 1 - accuracy(made.model, item_split.forget) == pytest.approx(errors[row["epoch"]])
+    assert 1 - accuracy_of(made.model, item_split.forget) == pytest.approx(errors[row["epoch"]])
     if lr == 0:  # nothing but BatchNorm moves, and the original, epoch 0, can be returned
-        assert errors[0] == 1 - accuracy(trained["cnn"].model, item_split.forget)
+        assert errors[0] == 1 - accuracy_of(trained["cnn"].model, item_split.forget)
 
 
 def test_rewind_reads_validation_and_nothing_else_does(trained: dict[str, Artifact]) -> None:
@@ -108,15 +108,18 @@ def test_check_8_forgets_the_class_and_keeps_the_rest(
     trained: dict[str, Artifact], class_split: Split, name: str, lr: float
 ) -> None:
     made = apply(SCRUB(lr=lr), trained[name], class_split, run())
-    assert accuracy(made.model, class_split.test_forget) < 0.10
-    kept = accuracy(made.model, class_split.test_retain)
-    assert kept > accuracy(trained[name].model, class_split.test_retain) - 0.03
+    assert accuracy_of(made.model, class_split.test_forget) < 0.10
+    kept = accuracy_of(made.model, class_split.test_retain)
+    assert kept > accuracy_of(trained[name].model, class_split.test_retain) - 0.03
 
 
 def test_check_8_more_max_steps_without_repair_ruin_the_model(trained: dict[str, Artifact], class_split: Split) -> None:
     alone = SCRUB(lr=5e-3, gamma=0, alpha=0, weight_decay=0, forget_epochs=2, epochs=3, retain_steps=0)
     made = apply(alone, trained["cnn"], class_split, run())
-    assert accuracy(made.model, class_split.test_retain) < accuracy(trained["cnn"].model, class_split.test_retain) - 0.3
+    assert (
+        accuracy_of(made.model, class_split.test_retain)
+        < accuracy_of(trained["cnn"].model, class_split.test_retain) - 0.3
+    )
 
 
 def test_both_kinds_of_steps_share_momentum(trained: dict[str, Artifact], class_split: Split) -> None:

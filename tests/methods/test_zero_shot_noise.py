@@ -12,7 +12,7 @@ from efface.mechanisms.class_noise import class_noise
 from efface.methods.applying import apply
 from efface.methods.zero_shot_noise import ZeroShotNoise
 from efface.models.batch_norm import batch_norms
-from efface.models.predictions import accuracy
+from efface.models.predictions import accuracy_of
 from efface.request import Request
 from efface.running.run import Run
 
@@ -42,13 +42,13 @@ def test_check_6_no_data_is_declared_or_read(trained: dict[str, Artifact], class
 def test_forgets_the_class_and_keeps_most_of_the_rest(trained: dict[str, Artifact], class_split: Split) -> None:
     # Settings for this model: the defaults, UNSIR's, are too weak here, as the docstring says.
     made = apply(ZeroShotNoise(repair_epochs=3, repair_lr=0.05), trained["mlp"], class_split, run())
-    assert accuracy(made.model, class_split.test_forget) < 0.1
-    assert accuracy(made.model, class_split.test_retain) > 0.8
+    assert accuracy_of(made.model, class_split.test_forget) < 0.1
+    assert accuracy_of(made.model, class_split.test_retain) > 0.8
 
 
 def test_repair_is_what_brings_the_kept_classes_back(trained: dict[str, Artifact], class_split: Split) -> None:
     kept = [
-        accuracy(
+        accuracy_of(
             apply(ZeroShotNoise(repair_epochs=e, repair_lr=0.05), trained["mlp"], class_split, run()).model,
             class_split.test_retain,
         )

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from efface.errors import InputError
-from efface.models.predictions import features_of, logits_of
+from efface.models.predictions import accuracy_of, features_of, logits_of
 
 
 def test_logits_equal_one_forward_pass_in_eval_mode(world):
@@ -53,3 +53,12 @@ def test_a_model_that_returns_a_pair_is_refused(world):
 
     with pytest.raises(InputError, match="returned tuple"):
         logits_of(Pair(), world.split.test_forget)
+
+
+def test_accuracy_is_the_share_of_records_whose_largest_logit_is_the_labels(world):
+    model, part = world.models["original"], world.split.test_forget
+    x, y = part.tensors()
+    right = sum(int(model(x[i : i + 1]).argmax()) == int(y[i]) for i in range(len(y)))
+    assert accuracy_of(model, part, batch_size=7) == right / len(y)
+    with pytest.raises(InputError, match="part is empty; it has no accuracy"):
+        accuracy_of(model, part.take([]))

@@ -19,7 +19,7 @@ from efface.errors import InputError
 from efface.mechanisms.batch_size import fitting_batch
 from efface.mechanisms.distillation import kl
 from efface.methods.method import Axis, Expense, Method, Needs
-from efface.models.predictions import logits
+from efface.models.predictions import logits_of
 from efface.models.reset import reset
 from efface.running.run import Run
 from efface.training.loop import fit
@@ -99,7 +99,7 @@ class BadTeacher(Method):
         """Return the student of both teachers."""
         student, forget = run.copied(artifact.model), split.forget
         part = self.lesson(split, run)
-        kept = logits(student, part.take(range(len(forget), len(part))), run.device)
+        kept = logits_of(student, part.take(range(len(forget), len(part)))).to(run.device)
         classes = kept.shape[1]
         if self.uniform:
             gone = torch.zeros(len(forget), classes, device=run.device)
@@ -125,7 +125,9 @@ class BadTeacher(Method):
         )
         fit(student, part, recipe, run, stage=self.name, loss=loss, freeze_batch_norm=self.freeze_batch_norm)
         if split.forget_classes:
-            now, before = (logits(m, part.take(range(len(forget))), run.device) for m in (student, artifact.model))
+            now, before = (
+                logits_of(m, part.take(range(len(forget)))).to(run.device) for m in (student, artifact.model)
+            )
             same = float((now.argmax(1) == before.argmax(1)).float().mean())
             if same > 0.5:
                 run.note(f"{self.name}: {same:.0%} of the forget data still gets the original's answer; raise lr")
@@ -149,7 +151,7 @@ class BadTeacher(Method):
     def _incompetent(self, model: nn.Module, forget: Part, run: Run) -> Tensor:
         """Return T_d's logits on the forget data, (N_f, K)."""
         teacher = reset(model, run.generator("bad-teacher/incompetent teacher")).to(run.device)
-        answers = logits(teacher, forget, run.device)
+        answers = logits_of(teacher, forget).to(run.device)
         p = (answers / self.temperature).softmax(1)
         entropy, most = float(torch.special.entr(p).sum(1).mean()), math.log(answers.shape[1])
         run.history.add(f"{self.name}/incompetent teacher", entropy=entropy, most=most)

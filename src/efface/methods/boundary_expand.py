@@ -19,7 +19,7 @@ from efface.mechanisms.batch_size import fitting_batch
 from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.batch_norm import batch_norms
 from efface.models.head import head
-from efface.models.predictions import accuracy
+from efface.models.predictions import accuracy_of
 from efface.running.run import Run
 from efface.training.loop import cross_entropy, fit
 
@@ -165,7 +165,7 @@ class BoundaryExpand(Method):
             freeze_batch_norm=self.freeze_batch_norm,
         )
         narrow(model, name)
-        left = accuracy(model, part, run.device)
+        left = accuracy_of(model, part)
         if left > 0.1:
             run.note(f"{self.name}: {left:.0%} of the forget data is still recognised; raise lr ({self.lr:g})")
         return model

@@ -18,7 +18,7 @@ from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.importance import Granularity, Unit, ablation_importance, screened_importance, unit_list
 from efface.methods.method import Axis, Expense, Method, Needs
-from efface.models.predictions import accuracy
+from efface.models.predictions import accuracy_of
 from efface.running.run import Run
 from efface.training.loop import Trainer
 from efface.training.recipe import Recipe
@@ -198,9 +198,9 @@ class Decay(Method):
 
     def _measure(self, model: nn.Module, watch: Watch, run: Run, stage: str, **numbers: float) -> float:
         """Add a row to the history; return the forget accuracy."""
-        forget = accuracy(model, watch.forget, run.device)
+        forget = accuracy_of(model, watch.forget)
         if watch.retain is not None:
-            numbers["retain_accuracy"] = accuracy(model, watch.retain, run.device)
+            numbers["retain_accuracy"] = accuracy_of(model, watch.retain)
         run.history.add(stage, **numbers, forget_accuracy=forget)
         return forget
 

@@ -15,7 +15,7 @@ from efface.artifact.artifact import Artifact
 from efface.data import Augment, Split
 from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.head import head
-from efface.models.predictions import logits
+from efface.models.predictions import logits_of
 from efface.running.run import Run
 from efface.training.loop import fit
 
@@ -88,7 +88,7 @@ class DELETE(Method):
         masked = masked.to(run.device)
         cached = None
         if recipe.augment == Augment():
-            cached = masked_softmax(logits(teacher, part, run.device, recipe.batch_size), masked)
+            cached = masked_softmax(logits_of(teacher, part, batch_size=recipe.batch_size).to(run.device), masked)
 
         def loss(network: nn.Module, x: Tensor, position: Tensor) -> Tensor:
             if cached is not None:

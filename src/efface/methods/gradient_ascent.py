@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.methods.method import Axis, Expense, Method, Needs
-from efface.models.predictions import accuracy
+from efface.models.predictions import accuracy_of
 from efface.running.run import Run
 from efface.training.loop import Trainer
 
@@ -88,7 +88,7 @@ class GradientAscent(Method):
         watched = part.sample(1000, run.generator("gradient-ascent/watched"))
         for start in run.track(range(0, total, every), "gradient-ascent", -(-total // every)):
             trainer.advance(min(every, total - start))
-            forget_accuracy = accuracy(model, watched, run.device)
+            forget_accuracy = accuracy_of(model, watched)
             run.history.add("gradient-ascent/accuracy", step=trainer.step, forget=forget_accuracy)
             if self.stop and forget_accuracy <= chance:
                 run.note(f"gradient-ascent stopped after {trainer.step} steps: forget accuracy {forget_accuracy:.3f}")

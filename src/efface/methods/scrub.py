@@ -19,7 +19,7 @@ from efface.mechanisms.batch_size import fitting_batch
 from efface.mechanisms.distillation import kl
 from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.batch_norm import batch_norms
-from efface.models.predictions import accuracy, logits
+from efface.models.predictions import accuracy_of, logits_of
 from efface.running.run import Run
 from efface.training.loop import Trainer
 
@@ -133,7 +133,7 @@ class SCRUB(Method):
         """Return the student after the last epoch, or the rewound one."""
         teacher, student = run.copied(artifact.model).eval(), run.copied(artifact.model)
         forget, retain = split.forget, split.retain
-        answers = logits(teacher, forget, run.device)
+        answers = logits_of(teacher, forget).to(run.device)
         warm = int(self.warm_up == "always" or (self.warm_up == "auto" and not _stochastic(teacher)))
 
         def minimum(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -177,14 +177,14 @@ class SCRUB(Method):
             freeze_batch_norm=self.freeze_batch_norm,
         )
         maximise.share_optimiser(minimise)
-        kept, errors = [_state(teacher)], [1 - accuracy(teacher, forget, run.device)] if self.rewind else []
+        kept, errors = [_state(teacher)], [1 - accuracy_of(teacher, forget)] if self.rewind else []
         for epoch in run.track(range(1 - warm, self.epochs + 1), "scrub", self.epochs + warm):
             if 1 <= epoch <= self.forget_epochs:
                 maximise.advance(maximise.steps_per_epoch)
             minimise.advance(minimise.steps_per_epoch)
             if self.rewind and epoch >= 1:
                 kept.append(_state(student))
-                errors.append(1 - accuracy(student, forget, run.device))
+                errors.append(1 - accuracy_of(student, forget))
         if self.rewind:
             reference = self._reference(student, split, run)
             chosen = rewound(errors, reference)
@@ -209,7 +209,7 @@ class SCRUB(Method):
         for c, count in enumerate(torch.bincount(split.forget.labels).tolist()):
             part = held_out.of_class(c)
             if count and len(part):
-                total += count * (1 - accuracy(student, part, run.device))
+                total += count * (1 - accuracy_of(student, part))
                 weight += count
                 read += len(part)
         if read < 100:

@@ -15,7 +15,7 @@ from efface.errors import InputError
 from efface.mechanisms.repair import Lesson, lesson_loss, masked_teacher, pushed, repair, statistics_anew
 from efface.mechanisms.shrink_and_perturb import Noise, fresh_weights, redraw_rows, require_reset, shrink_and_perturb
 from efface.methods.method import Axis, Expense, Method, Needs
-from efface.models.predictions import accuracy
+from efface.models.predictions import accuracy_of
 from efface.running.run import Run
 
 __all__ = ["Undo"]
@@ -151,10 +151,10 @@ class Undo(Method):
     def _enough(self, split: Split, run: Run, suppressed: nn.Module) -> Callable[[nn.Module], bool]:
         """Return whether a student's held-out accuracy is within the tolerance of the teacher's."""
         held_out = split.validation_retain if split.forget_classes else split.validation
-        wanted = accuracy(suppressed, held_out, run.device)
+        wanted = accuracy_of(suppressed, held_out)
 
         def enough(student: nn.Module) -> bool:
-            reached = accuracy(student, held_out, run.device)
+            reached = accuracy_of(student, held_out)
             run.history.add("undo/held out", accuracy=reached, teacher=wanted)
             assert self.within is not None
             return reached >= wanted - self.within

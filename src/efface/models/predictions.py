@@ -1,6 +1,8 @@
-"""What a model answers on a part: logits in float32, in eval mode, without augmentation."""
+"""What a model answers on a part: the one place that asks it, in eval mode and without augmentation."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +12,7 @@ from efface.data.part import Part
 from efface.errors import InputError
 from efface.models.mode import evaluating
 
-__all__ = ["accuracy", "features_of", "logits", "logits_of", "pass_size"]
-
-
-def _device(model: nn.Module) -> torch.device:
-    first = next(model.parameters(), None)
-    return first.device if first is not None else torch.device("cpu")
+__all__ = ["accuracy_of", "features_of", "logits_of", "pass_size"]
 
 
 def logits_of(model: nn.Module, part: Part, *, name: str = "the model", batch_size: int | None = None) -> Tensor:
@@ -35,17 +32,38 @@ def logits_of(model: nn.Module, part: Part, *, name: str = "the model", batch_si
     Raises:
         InputError: If the model returns anything else than one tensor.
     """
+    if len(part) == 0:
+        return torch.empty(0, 0)
+    passes = _passes(model, part, name, batch_size)
+    return torch.cat([z.cpu() if z.dtype == torch.float64 else z.float().cpu() for z, _ in passes])
+
+
+def accuracy_of(model: nn.Module, part: Part, *, name: str = "the model", batch_size: int | None = None) -> float:
+    """Return the share of a part whose largest logit is its label's; the arguments are those of `logits_of`.
+
+    Raises:
+        InputError: The part is empty, or the model returns anything else than one tensor.
+    """
+    if len(part) == 0:
+        raise InputError(f"the {part.name} part is empty; it has no accuracy")
+    right = [(z.argmax(1) == y).sum() for z, y in _passes(model, part, name, batch_size)]
+    return int(torch.stack(right).sum()) / len(part)
+
+
+def _passes(model: nn.Module, part: Part, name: str, batch_size: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (outputs, labels) of one pass, on the model's device."""
     device = _device(model)
-    answers: list[Tensor] = []
     with evaluating(model), torch.no_grad():
-        for x, _ in part.batches(Epoch(batch_size or pass_size(device), device=device)) if len(part) else ():
+        for x, y in part.batches(Epoch(batch_size or pass_size(device), device=device)):
             z = model(x)
             if not isinstance(z, Tensor):
                 raise InputError(f"{name} returned {type(z).__name__}; an audit needs one tensor of logits.")
-            answers.append(z.cpu() if z.dtype == torch.float64 else z.float().cpu())
-    if not answers:
-        return torch.empty(0, 0)
-    return torch.cat(answers)
+            yield z, y
+
+
+def _device(model: nn.Module) -> torch.device:
+    first = next(model.parameters(), None)
+    return first.device if first is not None else torch.device("cpu")
 
 
 def features_of(model: nn.Module, part: Part, layer: str, *, batch_size: int | None = None) -> Tensor:
@@ -86,43 +104,3 @@ def features_of(model: nn.Module, part: Part, layer: str, *, batch_size: int | N
 def pass_size(device: torch.device | str) -> int:
     """Return how many samples a forward pass takes: on a CPU few enough that activations stay near the caches."""
     return 128 if torch.device(device).type == "cpu" else 1000
-
-
-def logits(model: nn.Module, part: Part, device: torch.device | str = "cpu", size: int | None = None) -> Tensor:
-    """Return the logits of every sample of a part, in its order and in eval mode; modes are restored afterwards.
-
-    Args:
-        model: From inputs to logits, on `device`.
-        part: The samples.
-        device: Where model and result live.
-        size: Samples per forward pass; by default `pass_size`.
-
-    Returns:
-        (N, K) float32.
-
-    Raises:
-        InputError: The part is empty.
-    """
-    with evaluating(model), torch.no_grad():
-        return torch.cat([model(x).float() for x, _ in part.batches(Epoch(size or pass_size(device), device=device))])
-
-
-def accuracy(model: nn.Module, part: Part, device: torch.device | str = "cpu", size: int | None = None) -> float:
-    """Return the share of a part whose largest logit is its label's, in eval mode.
-
-    Args:
-        model: From inputs to logits, on `device`.
-        part: The samples.
-        device: Where the model lives.
-        size: Samples per forward pass; by default `pass_size`.
-
-    Raises:
-        InputError: The part is empty.
-    """
-    if len(part) == 0:
-        raise InputError(f"the {part.name} part is empty; it has no accuracy")
-    right = torch.zeros((), dtype=torch.int64, device=device)
-    with evaluating(model), torch.no_grad():
-        for x, y in part.batches(Epoch(size or pass_size(device), device=device)):
-            right += (model(x).argmax(1) == y).sum()
-    return int(right) / len(part)

@@ -13,7 +13,7 @@ from efface.artifact.artifact import Artifact
 from efface.auditing.measures.probe import few_record_probe
 from efface.data import Split
 from efface.models.head import head
-from efface.models.predictions import accuracy, features_of
+from efface.models.predictions import accuracy_of, features_of
 from efface.running.run import Run
 
 __all__ = ["Standards", "Trial"]
@@ -82,15 +82,15 @@ class Judge:
         self.split, self.run, self.standards = split, run, standards
         self.kept = split.validation_retain
         self.gone = split.validation_forget if split.forget_classes else split.forget
-        self.kept_before = accuracy(run.copied(artifact.model), self.kept, run.device)
+        self.kept_before = accuracy_of(run.copied(artifact.model), self.kept)
         twin = None if reference is None else run.copied(reference)
-        self.gone_expected = None if twin is None else accuracy(twin, self.gone, run.device)
+        self.gone_expected = None if twin is None else accuracy_of(twin, self.gone)
         self.probe_expected = None if twin is None or not split.forget_classes else self._probe(twin)
 
     def __call__(self, made: Artifact) -> Trial:
         """Return what the candidate reached and by how much it misses the standards."""
         model = self.run.copied(made.model)
-        kept, gone = (accuracy(model, part, self.run.device) for part in (self.kept, self.gone))
+        kept, gone = (accuracy_of(model, part) for part in (self.kept, self.gone))
         probe = None if self.probe_expected is None else self._probe(model)
         allowed = self.standards
         if self.split.forget_classes:

@@ -11,7 +11,7 @@ from efface.errors import InputError
 from efface.methods.applying import apply
 from efface.methods.boundary_shrink.boundary_shrink import BoundaryShrink
 from efface.models.batch_norm import batch_norms
-from efface.models.predictions import accuracy
+from efface.models.predictions import accuracy_of
 from efface.request import Request
 from efface.running.run import Run
 
@@ -59,7 +59,7 @@ def test_check_5_without_a_learning_rate_only_statistics_move_and_not_if_frozen(
     assert all(torch.equal(v, old[k]) for k, v in moved.named_parameters())
     assert all(not torch.equal(v, old[k]) for k, v in buffers.items())
     # Trap 7: the drift alone forgets a little (0.975 to 0.95 here), and must not be taken for the method.
-    assert accuracy(moved, class_split.forget) < accuracy(trained["cnn"].model, class_split.forget)
+    assert accuracy_of(moved, class_split.forget) < accuracy_of(trained["cnn"].model, class_split.forget)
 
 
 def test_check_6_no_retained_data_is_read(trained: dict[str, Artifact], class_split: Split) -> None:
@@ -81,9 +81,9 @@ def test_check_8_forgets_the_class_and_keeps_the_rest(
     trained: dict[str, Artifact], class_split: Split, name: str
 ) -> None:
     made = apply(BoundaryShrink(), trained[name], class_split, run())
-    assert accuracy(made.model, class_split.test_forget) < 0.15
-    kept = accuracy(made.model, class_split.test_retain)
-    assert kept > accuracy(trained[name].model, class_split.test_retain) - 0.15
+    assert accuracy_of(made.model, class_split.test_forget) < 0.15
+    kept = accuracy_of(made.model, class_split.test_retain)
+    assert kept > accuracy_of(trained[name].model, class_split.test_retain) - 0.15
 
 
 def test_check_8_both_attacks_mostly_name_the_same_neighbour(trained: dict[str, Artifact], class_split: Split) -> None:
@@ -99,7 +99,7 @@ def test_the_options_change_the_result_and_still_forget(
     plain = apply(BoundaryShrink(lr=1e-3), trained["mlp"], class_split, run()).model
     made = apply(BoundaryShrink(lr=1e-3, **settings), trained["mlp"], class_split, run()).model
     assert not torch.equal(next(plain.parameters()), next(made.parameters()))
-    assert accuracy(made, class_split.test_forget) < 0.15
+    assert accuracy_of(made, class_split.test_forget) < 0.15
 
 
 def test_says_when_the_class_was_left_in_place_and_where_pixels_lie(

@@ -15,7 +15,7 @@ from efface.errors import InputError
 from efface.methods.applying import apply
 from efface.methods.zero_shot_gkt.generator import attention_gap, gate, stages
 from efface.methods.zero_shot_gkt.zero_shot_gkt import Players, ZeroShotGKT
-from efface.models.predictions import accuracy
+from efface.models.predictions import accuracy_of
 from efface.models.spec import ModelSpec, build
 from efface.request import Request
 from efface.running.run import Run
@@ -131,8 +131,8 @@ def outcome(trained: dict[str, Artifact], class_split: Split) -> Artifact:
 
 def test_checks_6_and_8_forgets_and_keeps_without_any_data(outcome: Artifact, class_split: Split) -> None:
     assert ZeroShotGKT.needs.reads == ()
-    assert accuracy(outcome.model, class_split.test_forget) == 0
-    assert accuracy(outcome.model, class_split.test_retain) > 0.85
+    assert accuracy_of(outcome.model, class_split.test_forget) == 0
+    assert accuracy_of(outcome.model, class_split.test_retain) > 0.85
 
 
 def test_check_5_the_teacher_is_bit_identical_after_rounds(trained: dict[str, Artifact], class_split: Split) -> None:
@@ -149,14 +149,14 @@ def test_check_5_the_teacher_is_bit_identical_after_rounds(trained: dict[str, Ar
 def test_the_student_starts_from_fresh_weights(trained: dict[str, Artifact], class_split: Split) -> None:
     made = apply(ZeroShotGKT(pseudo_batches=0, **SMALL), trained["mlp"], class_split, run())
     assert not torch.equal(next(made.model.parameters()), next(trained["mlp"].model.parameters()))
-    assert accuracy(made.model, class_split.test) < 0.4
+    assert accuracy_of(made.model, class_split.test) < 0.4
 
 
 def test_several_classes_at_once(trained: dict[str, Artifact], digits_data: Data) -> None:
     split = Split.of(digits_data, Request.of(classes=[3, 8]))
     made = apply(ZeroShotGKT(pseudo_batches=40, **SMALL), trained["mlp"], split, run())
-    assert accuracy(made.model, split.test_forget) < 0.1
-    assert accuracy(made.model, split.test_retain) > 0.6
+    assert accuracy_of(made.model, split.test_forget) < 0.1
+    assert accuracy_of(made.model, split.test_retain) > 0.6
 
 
 @pytest.mark.slow
@@ -168,8 +168,8 @@ def test_check_8_forgetting_is_transient_and_the_leak_stops_it(
     for name, settings in {"none": {"leak": 1.0}, "leak": {}, "masked": {"leak": 1.0, "mask_targets": True}}.items():
         here = run()
         made = apply(ZeroShotGKT(pseudo_batches=500, **SMALL, **settings), trained["mlp"], class_split, here)
-        forgotten[name] = accuracy(made.model, class_split.test_forget)
-        assert accuracy(made.model, class_split.test_retain) > 0.9
+        forgotten[name] = accuracy_of(made.model, class_split.test_forget)
+        assert accuracy_of(made.model, class_split.test_retain) > 0.9
         assert any("come back" in note for note in here.notes) == (name == "leak")
     assert forgotten["none"] > 0.5
     assert forgotten["leak"] < 0.3

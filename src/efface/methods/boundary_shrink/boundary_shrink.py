@@ -20,7 +20,7 @@ from efface.mechanisms.batch_size import fitting_batch
 from efface.methods.boundary_shrink.attack import PixelSpace, attacked, curvature
 from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.batch_norm import batch_norms
-from efface.models.predictions import accuracy
+from efface.models.predictions import accuracy_of
 from efface.running.run import Run
 from efface.training.loop import fit
 
@@ -131,7 +131,7 @@ class BoundaryShrink(Method):
         )
         numbered = part.relabelled(torch.arange(len(part)))  # the "label" finds target, weight and curvature
         fit(model, numbered, recipe, run, stage=self.name, loss=loss, freeze_batch_norm=self.freeze_batch_norm)
-        left = accuracy(model, part, run.device)
+        left = accuracy_of(model, part)
         if left > 0.1:
             run.note(f"{self.name}: {left:.0%} of the forget data is still recognised; raise lr ({self.lr:g})")
         return model

@@ -19,7 +19,7 @@ from efface.errors import InputError
 from efface.methods.class_projection.input_space import input_directions, project, projection
 from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.batch_norm import recompute_statistics
-from efface.models.predictions import accuracy
+from efface.models.predictions import accuracy_of
 from efface.running.run import Run
 
 __all__ = ["ClassProjection"]
@@ -107,7 +107,7 @@ class ClassProjection(Method):
             scores: dict[tuple[float, float], float] = {}
             for alphas in run.track(list(itertools.product(_RETAIN_GRID, _FORGET_GRID)), "class-projection", 25):
                 edit(alphas)
-                scores[alphas] = accuracy(model, retain, run.device) * (1 - accuracy(model, forget, run.device))
+                scores[alphas] = accuracy_of(model, retain) * (1 - accuracy_of(model, forget))
                 run.history.add(
                     "class-projection", alpha_retain=alphas[0], alpha_forget=alphas[1], score=scores[alphas]
                 )
