@@ -29,7 +29,8 @@ def test_probe_finds_separable_classes_and_not_noise():
 def test_probe_does_not_depend_on_the_scale_of_the_features():
     x, y = _clusters(200, 4, 6, 2.0)
     z, _ = _clusters(80, 4, 6, 2.0, seed=1)
-    assert torch.equal(linear_probe(x, y, z), linear_probe(1000 * x, y, 1000 * z))
+    for factor in (1000, 0.001):
+        assert torch.equal(linear_probe(x, y, z), linear_probe(factor * x, y, factor * z))
 
 
 def test_few_record_probe_votes_over_draws_and_is_reproducible():
