@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from efface.methods.mnemonic.step import CodeScores, Codes, best_cell, code_scores, fisher_ratio, move, step_size
+from efface.methods.mnemonic.step import Codes, CodeScores, best_cell, code_scores, fisher_ratio, move, step_size
 
 LOGITS = torch.tensor([[3.0, 1, 0], [0, 2, 1], [5, 0, 4], [0, 0, 1]])
 """Logits of four codes of the classes 0, 1, 2, 2: right, right, wrong, right."""
