@@ -80,7 +80,7 @@ def main(plan_file: str, root: str, folder: str) -> None:
             artifact = Artifact.load(made, trust=True, rebuild=rebuilt)
             found = efface.audit(artifact, data, request, original=original, retrained=references, device="cpu")
             seconds = artifact.record.seconds["forget"]
-            share = seconds / references[0].record.seconds["forget"]
+            share = seconds / next(iter(references)).record.seconds["forget"]
             cell = {"seed": seed, "class": c, "row": row["label"], "seconds": seconds, "share": share, "refused": ""}
             rows.append(cell | concluded(found))
             pd.DataFrame(rows).to_csv(file, index=False, float_format="%.4f")

@@ -142,7 +142,8 @@ def main(plan_file: str, root: str, folder: str) -> None:
         for row in plan["rows"]:
             if row["label"] in done:
                 continue
-            start, settings = shortened(original, row.get("epochs")), row.get("settings")
+            start = shortened(original, row.get("epochs"))
+            settings = plan.get("base", {}).get(row["method"], {}) | row.get("settings", {})
             try:
                 made = efface.forget(start, data, request, method=row["method"], settings=settings, device="cpu")
             except InputError as error:

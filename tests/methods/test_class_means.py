@@ -79,6 +79,22 @@ def test_check_6_the_new_row_looks_like_the_others_and_is_never_chosen(kept: Art
     assert (z[:, 0] < z[:, 1:].max(1).values).all()
 
 
+def test_the_new_row_lies_where_a_never_trained_one_would(kept: Artifact, class_split: Split) -> None:
+    """Top less 1.6 times the distance from top to off, from logits of the mean features one by one."""
+    means = LayerMeans.recalled(kept.memory)
+    assert means is not None
+    layer = kept.model.get_submodule("fc2")
+    z = layer(means.of["fc2"][1:, 0])[:, 1:].detach()
+    top = [float(z[c, c]) for c in range(9)]
+    off = [float(z[a, b]) for a in range(9) for b in range(9) if a != b]
+    wanted = sum(top) / 9 - 1.6 * (sum(top) / 9 - sum(off) / 72)
+    assert wanted < min(top)
+    for method, logit in ((ClassMeans(), wanted), (ClassMeans(logit=-3.0), -3.0)):
+        made = apply(method, kept, class_split, Run(device="cpu")).model
+        new = made.get_submodule("fc2")(means.of["fc2"][1:, 0].mean(0))[0]
+        assert float(new) == pytest.approx(logit, rel=1e-4)
+
+
 def test_check_3_two_classes_in_either_order(kept: Artifact, digits_data: Data) -> None:
     made = [
         apply(ClassMeans(), kept, Split.of(digits_data, Request.of(classes=c)), Run(device="cpu")).model

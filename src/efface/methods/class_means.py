@@ -19,6 +19,7 @@ from efface.mechanisms.class_removal import (
     keep_class_means,
     known_means,
     project_out,
+    untrained_logit,
 )
 from efface.mechanisms.repair import statistics_anew
 from efface.mechanisms.shrink_and_perturb import fresh_weights
@@ -50,7 +51,7 @@ class ClassMeans(Method):
         means: `kept` at training (`train --keep class-means`; no data is read), or from `data` in one forward pass;
             BatchNorm's statistics are then averaged anew over retained data.
         samples: Most samples per class of that pass.
-        logit: Logit of the new row at the mean feature of the retained classes.
+        logit: Of the new row at the retained classes' mean feature; None: as low as a never trained row comes to lie.
     """
 
     strength: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -58,7 +59,7 @@ class ClassMeans(Method):
     convolutions: Convolutions = "patch"
     means: Literal["kept", "data"] = "kept"
     samples: Annotated[int, Field(ge=1)] = 500
-    logit: Annotated[float, Field(allow_inf_nan=False)] = -15.0
+    logit: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
     name: ClassVar[str] = "class-means"
     needs: ClassVar[Needs] = Needs(
@@ -91,6 +92,7 @@ class ClassMeans(Method):
         model = run.copied(artifact.model).eval()
         means = known_means(artifact, split, run, self.means, self.name, self.samples)
         fresh = fresh_weights(model, run, "class-means/rows")
+        logit = untrained_logit(model, means, split, run) if self.logit is None else self.logit
         project_out(
             model,
             means,
@@ -101,7 +103,7 @@ class ClassMeans(Method):
             strength_last=self.strength_last,
             convolutions=self.convolutions,
         )
-        head_rows_anew(model, fresh, means, split, self.logit, run.device)
+        head_rows_anew(model, fresh, means, split, run, logit)
         if self.means == "data":
             statistics_anew(model, split.retain, artifact.record.recipe, run, self.name)
         return model

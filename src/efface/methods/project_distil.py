@@ -22,6 +22,7 @@ from efface.mechanisms.class_removal import (
     known_means,
     of_each_class,
     project_out,
+    untrained_logit,
 )
 from efface.mechanisms.repair import Lesson, lesson_loss, masked_teacher, pushed, repair, statistics_anew
 from efface.mechanisms.shrink_and_perturb import fresh_weights, shrink_and_perturb
@@ -51,7 +52,7 @@ class ProjectDistil(Method):
         means: `kept` at training, from `data` in one forward pass, or `auto`: kept if taken of these weights.
         samples: Most samples per class of that pass (and of the Fisher contrast's).
         alpha: Share of noise at the first module; alpha_last: at the last (None: the same).
-        logit: Logit of the new row at the retained classes' mean feature; kappa follows.
+        logit: Of the new row at the retained classes' mean feature m; None: as low as a never trained row comes to lie.
         lesson: `labels`, `teacher`, `both`, or `logits` (squared error).
         epochs: Passes over D_r; None: a twentieth of the original's.
         optimiser: Of the repair; lr: at its start, with a cosine to zero and no weight decay.
@@ -67,7 +68,7 @@ class ProjectDistil(Method):
     samples: Annotated[int, Field(ge=1)] = 500
     alpha: Share = 0.2
     alpha_last: Share | None = None
-    logit: Annotated[float, Field(allow_inf_nan=False)] = -15.0
+    logit: Annotated[float, Field(allow_inf_nan=False)] | None = None
     lesson: Lesson = "both"
     epochs: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
@@ -109,6 +110,7 @@ class ProjectDistil(Method):
         model = run.copied(artifact.model).eval()
         fresh = fresh_weights(model, run, "project-distil/noise")
         means = known_means(artifact, split, run, self.means, self.name, self.samples, self.directions == "means")
+        logit = untrained_logit(model, means, split, run) if self.logit is None else self.logit
         if self.directions == "fisher":
             draw = run.generator("project-distil/fisher")
             gone, kept = (of_each_class(part, self.samples, draw) for part in (split.forget, split.retain))
@@ -125,7 +127,7 @@ class ProjectDistil(Method):
                 convolutions=self.convolutions,
             )
         shrink_and_perturb(model, fresh, self.alpha, self.alpha_last)
-        head_rows_anew(model, fresh, means, split, self.logit, run.device)
+        head_rows_anew(model, fresh, means, split, run, logit)
         recipe = artifact.record.recipe
         recipe = recipe.but(
             optimiser=self.optimiser,
