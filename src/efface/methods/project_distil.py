@@ -55,7 +55,8 @@ class ProjectDistil(Method):
         logit: Of the new row at the retained classes' mean feature m; None: as low as a never trained row comes to lie.
         lesson: `labels`, `teacher`, `both`, or `logits` (squared error).
         epochs: Passes over D_r; None: a twentieth of the original's.
-        optimiser: Of the repair; lr: at its start, with a cosine to zero and no weight decay.
+        optimiser: Of the repair, with a cosine to zero and no weight decay.
+        lr: At its start; None: the original's if that was trained with the same optimiser, else 1e-3.
         push: Weight of the distance to the original's weights in the loss, rms.
         average: Share of the last steps whose weights are averaged.
     """
@@ -66,13 +67,13 @@ class ProjectDistil(Method):
     convolutions: Convolutions = "patch"
     means: Source = "auto"
     samples: Annotated[int, Field(ge=1)] = 500
-    alpha: Share = 0.2
+    alpha: Share = 0.1
     alpha_last: Share | None = None
     logit: Annotated[float, Field(allow_inf_nan=False)] | None = None
     lesson: Lesson = "both"
     epochs: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2e-3
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     push: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
@@ -131,7 +132,7 @@ class ProjectDistil(Method):
         recipe = artifact.record.recipe
         recipe = recipe.but(
             optimiser=self.optimiser,
-            lr=self.lr,
+            lr=self.lr or (recipe.lr if recipe.optimiser == self.optimiser else 1e-3),
             weight_decay=0.0,
             schedule="cosine",
             epochs=recipe.epochs / 20 if self.epochs is None else self.epochs,
