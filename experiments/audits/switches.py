@@ -155,22 +155,26 @@ def main(plan_file: str, root: str, folder: str) -> None:
 
 def write_table(frame: pd.DataFrame, path: Path, plan: dict) -> None:
     """Write one line per row of the plan, with the classes side by side."""
-    columns = [c for c in frame.columns if c not in {"row", "class", "refused"}]
+    columns = [c for c in frame.columns if c not in {"row", "class", "refused", "seconds"}]
     lines = [
-        f"Classes {' and '.join(map(str, plan['classes']))} of one original (seed {plan['seed']}), side by side;",
-        "of the retrained models, the range over both. Training and held-out training data only.",
+        f"Classes {', '.join(map(str, plan['classes']))} of one original (seed {plan['seed']}), in this order (- where",
+        "not run); of the retrained models, their range. Training and held-out training data only.",
         "Written by experiments/audits/switches.py.",
         "",
         "| row | " + " | ".join(columns) + " |",
         "|---" * (len(columns) + 1) + "|",
     ]
-    frame["row"] = frame["row"].str.replace(r"^retrained \d+$", "retrained", regex=True)
-    for label in dict.fromkeys(frame["row"]):
-        part = frame[frame["row"] == label]
-        if label == "retrained":
-            cells = [f"{part[c].min():.3g} to {part[c].max():.3g}" for c in columns]
-        else:
-            cells = [" / ".join(f"{v:.4g}" for v in part[c]) for c in columns]
+    frame = frame.assign(row=frame["row"].str.replace(r"^retrained \d+$", "retrained", regex=True))
+    known = ["original", "retrained", *(row["label"] for row in plan["rows"])]
+    for label in (k for k in known if k in set(frame["row"])):
+        cells = []
+        for column in columns:
+            each = []
+            for c in plan["classes"]:
+                values = frame[(frame["row"] == label) & (frame["class"] == c)][column].dropna()
+                low, high = (f"{v:.4g}" for v in (values.min(), values.max())) if len(values) else ("-", "-")
+                each.append(low if low == high else f"{low} to {high}")
+            cells.append(" / ".join(each))
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
