@@ -92,7 +92,7 @@ def test_the_new_row_lies_where_a_never_trained_one_would(kept: Artifact, class_
     for method, logit in ((ClassMeans(), wanted), (ClassMeans(logit=-3.0), -3.0)):
         made = apply(method, kept, class_split, Run(device="cpu")).model
         new = made.get_submodule("fc2")(means.of["fc2"][1:, 0].mean(0))[0]
-        assert float(new) == pytest.approx(logit, rel=1e-4)
+        assert new.item() == pytest.approx(logit, rel=1e-4)
 
 
 def test_check_3_two_classes_in_either_order(kept: Artifact, digits_data: Data) -> None:
