@@ -33,7 +33,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "boundary-shrink": {"epochs": 2, "min_steps": 10},
     "cf-k": {"epochs": 2},
     "eu-k": {"epochs": 2},
+    "erm-ktp": {"reg": 0.1},  # so few steps need a stronger pull before a mask has zeros
     "l1-sparse": {"epochs": 2},
+    "lwsf": {"steps": 20},
     "neg-grad-plus": {"epochs": 1},
     "random-labels": {"epochs": 2},
     "salun": {"epochs": 2},

@@ -1,0 +1,158 @@
+"""ERM-KTP: the checks of its sheet by number."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from efface.artifact.artifact import Artifact
+from efface.data import Data, Split
+from efface.errors import InputError
+from efface.methods.applying import apply, prepare
+from efface.methods.erm_ktp.erm_ktp import MASK, ErmKtp
+from efface.methods.erm_ktp.maps import last_map
+from efface.methods.erm_ktp.mask import density, masking, normalise, penalty, prohibition
+from efface.models.head import features
+from efface.request import Request
+from efface.running.run import Run
+from efface.running.seeding import seeded
+from tests.methods.conftest import RECIPE, accuracy, small_mlp
+
+METHOD = ErmKtp(reg=0.1)
+
+
+def pooled_cnn(seed: int = 0) -> nn.Module:
+    """Two convolutions, global average pooling, a linear head."""
+    with seeded(seed):
+        return nn.Sequential(
+            nn.Conv2d(1, 12, 3, padding=1, bias=False),
+            nn.BatchNorm2d(12),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(12, 32, 3, padding=1, bias=False),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(32, 10),
+        )
+
+
+@pytest.fixture(scope="module")
+def masked(digits_data: Data) -> Artifact:
+    return prepare(METHOD, pooled_cnn(), Split.of(digits_data), RECIPE.but(epochs=9), Run(device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def student(masked: Artifact, class_split: Split) -> Artifact:
+    return apply(METHOD, masked, class_split, Run(seed=1, device="cpu"))
+
+
+def test_check_1_the_trained_network_is_the_network_itself(masked: Artifact, digits_data: Data) -> None:
+    plain = pooled_cnn()
+    assert plain.state_dict().keys() == masked.model.state_dict().keys()
+    plain.load_state_dict(masked.model.state_dict())
+    x, _ = Split.of(digits_data).test.take(range(16)).tensors()
+    assert torch.equal(plain.eval()(x), masked.model(x))
+
+
+def test_check_2_every_channel_fully_belongs_to_a_class(masked: Artifact) -> None:
+    mask = masked.memory[MASK]
+    assert torch.equal(mask.max(1).values, torch.ones(32))
+    assert float(mask.min()) >= 0
+    rows = [r for r in masked.record.history if r["stage"] == "erm"]
+    assert len(rows) == 9
+    assert rows[-1]["density"] == pytest.approx(density(mask))
+    assert rows[-1]["density"] < 0.5 * rows[2]["density"]
+    assert rows[-1]["zeros"] > 0.3
+
+
+def test_check_2_normalising_by_hand() -> None:
+    mask = torch.tensor([[0.2, 0.4, -0.1], [0.5, 0.5, 0.0]])
+    normalise(mask)
+    torch.testing.assert_close(mask, torch.tensor([[0.5, 1.0, 0.0], [1.0, 1.0, 0.0]]))
+
+
+def test_check_3_the_penalty_by_hand() -> None:
+    assert float(penalty(torch.full((4, 3), 0.5))) == pytest.approx(5.1, rel=1e-6)
+    m = torch.rand(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    overlap = sum(float(m[:, i] @ m[:, j]) for i in range(4) for j in range(i + 1, 4))
+    assert float(penalty(m)) == pytest.approx(float(m.sum()) - 2 + 0.1 * overlap, rel=1e-12)
+
+
+def test_check_4_masking_equals_the_loop_over_maps() -> None:
+    model, mask = pooled_cnn().eval(), torch.rand(32, 10, generator=torch.Generator().manual_seed(0))
+    x, y = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([3, 1, 4, 1, 5, 9])
+    with masking(model[9], mask, y):
+        fast = model(x)
+    area = model[:7](x)
+    slow = torch.cat([model[7:](area[i : i + 1] * mask[:, c].reshape(1, -1, 1, 1)) for i, c in enumerate(y.tolist())])
+    torch.testing.assert_close(fast, slow)
+    assert torch.equal(model(x), model[7:](area)), "the mask stayed on"
+
+
+def test_check_5_prohibition_is_the_conjunction() -> None:
+    mask = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.3, 1.0]])
+    assert prohibition(mask, [0]).tolist() == [1, 0, 1]
+    assert prohibition(mask, [1]).tolist() == [1, 1, 0]
+    assert torch.equal(prohibition(mask, [0, 1]), prohibition(mask, [0]) * prohibition(mask, [1]))
+
+
+def test_check_5_and_6_the_head_stays_and_answers_zero(student: Artifact, masked: Artifact, digits_data: Data) -> None:
+    allowed = prohibition(masked.memory[MASK], [0])
+    assert 0.3 <= float(allowed.mean()) < 1
+    expected = masked.model[9].weight * allowed
+    expected[0] = 0
+    assert torch.equal(student.model[9].weight, expected)
+    kept = masked.model[9].bias.clone()
+    kept[0] = 0
+    assert torch.equal(student.model[9].bias, kept)
+    x = torch.randn(50, 1, 8, 8, generator=torch.Generator().manual_seed(3)) * 10
+    assert torch.equal(student.model(x)[:, 0], torch.zeros(50))
+    assert accuracy(student.model, Split.of(digits_data, Request.of(classes=[0])).test_retain) > 0.5
+
+
+def test_the_map_is_found_where_its_average_is_the_features() -> None:
+    x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert last_map(pooled_cnn(), "9", x) == "6"
+    mlp = small_mlp()
+    name = next(n for n, m in reversed(list(mlp.named_modules())) if isinstance(m, nn.Linear))
+    assert last_map(mlp, name, x) is None
+
+
+def test_check_7_a_student_that_knows_all_has_nothing_to_learn(masked: Artifact, class_split: Split) -> None:
+    """P = 1 and student = teacher: the first step's loss is 0 and the weights do not move."""
+    open_mask = dataclasses.replace(masked, memory={MASK: torch.cat([torch.zeros(32, 1), torch.ones(32, 9)], 1)})
+    made = apply(METHOD, open_mask, class_split, Run(seed=1, device="cpu"))
+    losses = [r["loss"] for r in made.record.history if r["stage"] == "erm-ktp"]
+    assert losses[-1] < 0.2 * losses[0]
+    x, _ = class_split.only(("retain",), "test").retain.take(range(300)).tensors()
+    ours, theirs = (features(m, x, "9").detach() for m in (made.model.eval(), masked.model.eval()))
+    assert (ours - theirs).square().mean() < 0.2 * (theirs - theirs.mean(0)).square().mean()
+
+
+def forbidden_area(artifact: Artifact, allowed: Tensor, x: Tensor) -> float:
+    return float(artifact.model[:7](x)[:, allowed == 0].square().mean())
+
+
+def test_check_8_the_leak_teaches_forbidden_channels(masked: Artifact, class_split: Split, student: Artifact) -> None:
+    """The leaking student's map holds what the masked one's does not, so a probe can find it."""
+    leaky = apply(dataclasses.replace(METHOD, leak_map0=True), masked, class_split, Run(seed=1, device="cpu"))
+    allowed = prohibition(masked.memory[MASK], [0])
+    x, _ = class_split.forget.tensors()
+    assert forbidden_area(leaky, allowed, x) > 5 * forbidden_area(student, allowed, x)
+
+
+def test_what_is_forbidden_stays_forbidden(student: Artifact, masked: Artifact) -> None:
+    dead = prohibition(masked.memory[MASK], [0]) == 0
+    assert torch.equal(prohibition(student.memory[MASK], [5])[dead], torch.zeros(int(dead.sum())))
+    assert torch.equal(student.memory[MASK][~dead], masked.memory[MASK][~dead])
+
+
+def test_a_mask_that_serves_everything_is_refused(masked: Artifact, class_split: Split) -> None:
+    full = dataclasses.replace(masked, memory={MASK: torch.ones(32, 10)})
+    with pytest.raises(InputError, match=r"only 0% of the channels.*retrain"):
+        apply(METHOD, full, class_split, Run(device="cpu"))

@@ -1,0 +1,166 @@
+"""Learning with selective forgetting: the checks of its sheet by number."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from efface.artifact.artifact import Artifact
+from efface.data import Data, Split
+from efface.errors import NotPreparedError
+from efface.methods.applying import apply, prepare
+from efface.methods.lwsf.losses import additive_margin, elastic, even_out, masked_distillation, mixed
+from efface.methods.lwsf.lwsf import CLASSES, CODES, LwSF
+from efface.request import Request
+from efface.running.run import Run
+from tests.methods.conftest import RECIPE, accuracy, small_cnn, small_mlp
+
+KEPT = torch.tensor([1.0, 0.0, 1.0, 1.0])
+
+
+def cosines(seed: int, n: int = 6, k: int = 4) -> torch.Tensor:
+    return torch.rand(n, k, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def coded(digits_data: Data) -> Artifact:
+    recipe = RECIPE.but(lr=0.01, epochs=15)
+    return prepare(LwSF(block=2), small_mlp(), Split.of(digits_data), recipe, Run(device="cpu"))
+
+
+def test_check_1_additive_margin_is_a_stricter_cross_entropy() -> None:
+    y, c = cosines(0), torch.tensor([0, 1, 2, 3, 0, 1])
+    torch.testing.assert_close(additive_margin(y, c, margin=0.0), F.cross_entropy(30 * y, c))
+    for i in range(6):
+        assert additive_margin(y[i : i + 1], c[i : i + 1]) > additive_margin(y[i : i + 1], c[i : i + 1], margin=0.0)
+    row, s, m = y[0], 30.0, 0.35
+    top = math.exp(s * (row[0] - m))
+    byhand = -math.log(top / (top + sum(math.exp(s * v) for v in row[1:])))
+    assert float(additive_margin(y[:1], c[:1])) == pytest.approx(byhand, rel=1e-12)
+
+
+def test_check_2_mixing_by_one_share_per_sample() -> None:
+    x, other = torch.rand(4, 1, 2, 2), torch.rand(4, 1, 2, 2)
+    share = torch.tensor([1.0, 0.0, 0.25, 0.5])
+    out = mixed(x, other, share)
+    assert torch.equal(out[0], x[0])
+    assert torch.equal(out[1], other[1])
+    torch.testing.assert_close(out[2], 0.25 * x[2] + 0.75 * other[2])
+
+
+def test_check_3_codes_become_keys(coded: Artifact) -> None:
+    right = coded.model(coded.memory[CODES]).argmax(1) == coded.memory[CLASSES]
+    assert right.all()
+    image = coded.memory[CODES][0, 0]
+    assert torch.equal(image[::2, ::2].repeat_interleave(2, 0).repeat_interleave(2, 1), image)  # squares of 2 x 2
+    assert len(image.unique()) == 16
+
+
+def test_the_logits_are_scaled_cosines(coded: Artifact, digits_data: Data) -> None:
+    x, _ = Split.of(digits_data).test.take(range(20)).tensors()
+    h = coded.model[:-1](x) if isinstance(coded.model, nn.Sequential) else None
+    weight = next(p for n, p in coded.model.named_parameters() if p.shape[0] == 10)
+    torch.testing.assert_close(weight.norm(dim=1), torch.full((10,), 30.0))
+    assert coded.model(x).abs().max() <= 30 + 1e-4
+    assert h is None or h.shape[0] == 20
+
+
+def test_check_4_distillation_looks_at_kept_entries_only() -> None:
+    teacher, student = cosines(1), cosines(2)
+    base = masked_distillation(teacher, student, KEPT)
+    moved = teacher.clone()
+    moved[:, 1] += 0.5
+    assert torch.equal(masked_distillation(moved, student, KEPT), base)
+    moved[:, 0] += 0.5
+    assert not torch.equal(masked_distillation(moved, student, KEPT), base)
+    p, q = ((KEPT * z / 2).softmax(1) for z in (teacher, student))
+    torch.testing.assert_close(base, 3600 * (p * (p / q).log()).sum(1).mean())
+
+
+def test_evening_out_moves_deleted_cosines_to_one_over_k() -> None:
+    level = cosines(3)
+    level[:, 1] = 1 / 4
+    assert float(even_out(level, KEPT.double())) == pytest.approx(0, abs=1e-9)
+    level[:, 0] = -1  # a kept entry does not matter
+    assert float(even_out(level, KEPT.double())) == pytest.approx(0, abs=1e-9)
+    level[:, 1] = 0.9
+    assert float(even_out(level, KEPT.double())) > 1
+
+
+def test_check_5_elastic_weights(coded: Artifact) -> None:
+    model = copy.deepcopy(coded.model)
+    start = {n: p.detach().clone() for n, p in model.named_parameters()}
+    importance = {n: torch.full_like(p, 2.0) for n, p in start.items()}
+    value = elastic(model, start, importance)
+    value.backward()
+    assert float(value.detach()) == 0
+    assert all(not p.grad.any() for p in model.parameters())
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] += 3.0
+    assert float(elastic(model, start, importance).detach()) == pytest.approx(9.0, rel=1e-5)
+
+
+def test_check_5_importance_leaves_deleted_classes_out_unless_leaked(coded: Artifact) -> None:
+    x, y = coded.memory[CODES], coded.memory[CLASSES]
+    stays = y != 0
+    model = copy.deepcopy(coded.model).eval()
+
+    def importance(method: LwSF, codes: torch.Tensor) -> dict[str, torch.Tensor]:
+        return method._importance(coded.model.eval(), model, codes, y, stays, 30.0)
+
+    changed = x.clone()
+    changed[~stays] = 1 - changed[~stays]
+    kept, again = (importance(LwSF(), codes) for codes in (x, changed))
+    assert all(torch.equal(kept[n], again[n]) for n in kept)
+    leaked, other = (importance(LwSF(ewc_deleted=1.0), codes) for codes in (x, changed))
+    assert any(not torch.equal(leaked[n], other[n]) for n in leaked)
+    weight = next(n for n, p in model.named_parameters() if p.shape[0] == 10)
+    # The definition, one code at a time, with the head's rows at length 1.
+    sums = torch.zeros_like(kept[weight])
+    for code, label in zip(x[stays], y[stays], strict=True):
+        model.zero_grad()
+        F.cross_entropy(model(code[None]), label[None]).backward()
+        sums += (30 * model.get_parameter(weight).grad) ** 2
+    torch.testing.assert_close(kept[weight], sums / int(stays.sum()), rtol=1e-4, atol=1e-12)
+
+
+def test_check_6_deleted_codes_are_gone_and_cannot_be_asked_for_again(coded: Artifact, digits_data: Data) -> None:
+    made = apply(LwSF(steps=2), coded, Split.of(digits_data, Request.of(classes=[4])), Run(seed=1, device="cpu"))
+    assert made.memory[CLASSES].tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    dropped = coded.memory[CODES][4]
+    assert not any(torch.equal(code, dropped) for code in made.memory[CODES])
+    bare = Artifact(made.model, coded.record, made.memory)
+    with pytest.raises(NotPreparedError, match="no code for class 4"):
+        LwSF().check(bare, Split.of(digits_data, Request.of(classes=[4])))
+
+
+def test_check_8_the_loss_on_codes_holds_the_kept_classes(coded: Artifact, digits_data: Data) -> None:
+    """Same seed with and without it."""
+    split = Split.of(digits_data, Request.of(classes=[0]))
+
+    def kept(gamma: float) -> float:
+        made = apply(LwSF(gamma=gamma, steps=100), coded, split, Run(seed=1, device="cpu"))
+        with torch.no_grad():
+            return float(additive_margin(made.model(made.memory[CODES]) / 30, made.memory[CLASSES]))
+
+    assert kept(10.0) < 0.5 * kept(0.0)
+
+
+def test_dropping_a_code_without_losses_leaves_the_model(coded: Artifact, class_split: Split) -> None:
+    made = apply(LwSF(lr=0.0, steps=3), coded, class_split, Run(device="cpu"))
+    for a, b in zip(made.model.parameters(), coded.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_statistics_come_from_images(digits_data: Data) -> None:
+    split = Split.of(digits_data)
+    made = prepare(LwSF(), small_cnn(), split, RECIPE.but(lr=0.01, epochs=2), Run(device="cpu"))
+    x, _ = split.train.tensors()
+    first = made.model[0](x)
+    torch.testing.assert_close(made.model[1].running_mean, first.mean((0, 2, 3)), rtol=1e-2, atol=1e-3)
+    assert accuracy(made.model, split.test) > 0.8
