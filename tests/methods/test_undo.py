@@ -30,7 +30,7 @@ def student(artifact: Artifact, split: Split, seed: int = 1, **settings: object)
 def test_check_1_no_damage_and_no_steps_answer_like_the_suppressed_teacher(
     trained: dict[str, Artifact], class_split: Split
 ) -> None:
-    made = student(trained["mlp"], class_split, alpha=0.0, epochs=0.0, fresh_row=False)
+    made = student(trained["mlp"], class_split, alpha=0.0, epochs=0.0, row="kept")
     before = logits(trained["mlp"].model, class_split.test)
     assert torch.equal(logits(made, class_split.test)[:, 1:], before[:, 1:])
 
@@ -42,7 +42,7 @@ def test_check_1_full_damage_is_a_new_network_whatever_the_original(
     fresh = reset(trained["cnn"].model, Run(seed=1, device="cpu").number("undo/noise"))
     for original in (trained["cnn"].model, other.model):
         model = Run(device="cpu").copied(original)
-        Undo(alpha=1.0).damage(model, class_split, Run(seed=1, device="cpu"))
+        Undo(alpha=1.0, row="fresh").damage(model, class_split, Run(seed=1, device="cpu"), original)
         assert all(torch.equal(p, q) for p, q in zip(model.parameters(), fresh.parameters(), strict=True))
 
 
@@ -75,9 +75,22 @@ def test_check_4_reads_retained_data_alone_and_no_labels_unless_asked(
     for given in (samples.labels, labels):
         data = dataclasses.replace(class_split.data, train=ArraySamples(samples.inputs, given))
         split = dataclasses.replace(class_split, data=data)
-        method = Undo(lesson="teacher", epochs=0.5)
+        method = Undo(lesson="teacher", epochs=0.5, row="fresh")
         hashes.append(apply(method, trained["mlp"], split, Run(device="cpu")).record.weights_after)
     assert hashes[0] == hashes[1]
+
+
+def test_a_placed_row_relearns_as_slowly_as_a_never_trained_one(
+    trained: dict[str, Artifact], class_split: Split
+) -> None:
+    """Its logit on retained data before the repair is that of `untrained_logit`, and lower than a fresh row's after."""
+    lowest = [
+        float(logits(student(trained["mlp"], class_split, row=row), class_split.retain)[:, 0].mean())
+        for row in ("placed", "fresh")
+    ]
+    retrained = apply(Retrain(), trained["mlp"], class_split, Run(seed=9, device="cpu")).model
+    goal = float(logits(retrained, class_split.retain)[:, 0].mean())
+    assert abs(lowest[0] - goal) < abs(lowest[1] - goal)
 
 
 def recall(model: nn.Module, split: Split) -> float:

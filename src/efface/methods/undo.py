@@ -12,6 +12,8 @@ from torch import nn
 from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError
+from efface.mechanisms.class_directions import LayerMeans
+from efface.mechanisms.class_removal import check_removable, head_rows_anew, known_means, untrained_logit
 from efface.mechanisms.repair import Lesson, lesson_loss, masked_teacher, pushed, repair, statistics_anew
 from efface.mechanisms.shrink_and_perturb import Noise, fresh_weights, redraw_rows, require_reset, shrink_and_perturb
 from efface.methods.method import Axis, Expense, Method, Needs
@@ -21,6 +23,7 @@ from efface.running.run import Run
 __all__ = ["Undo"]
 
 MASK = "mask"
+_SAMPLES = 500  # per retained class, for the mean feature that a placed row is set against
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,16 @@ class Undo(Method):
     beta = 1 a new network.
 
     Source: Lee et al., "Distillation Robustifies Unlearning", NeurIPS 2025 (arXiv 2506.06278). Like its code:
-    noise=xavier, beta=0.1, alpha .1 to .8, optimiser=adamw, lesson=teacher, distil_on=all, fresh_row=False. Ours, the
+    noise=xavier, beta=0.1, alpha .1 to .8, optimiser=adamw, lesson=teacher, distil_on=all, row=kept. Ours, the
     default: N is the modules' own initialisation, labels too, retained data alone, the forgotten rows of the head drawn
-    anew and their biases not lowered, which would name the class.
+    anew and placed, their biases not lowered, which would name the class.
 
     Attributes:
         suppress: What makes T: `mask` (forgotten classes' logits at -inf; items: the original), `none`, or a method.
         suppress_settings: Hyper-parameters of that method.
         alpha: Share of noise at the first module; alpha_last: at the last one (None: the same).
         beta: Scale of the noise; noise: `initial`, or `xavier` for matrices and 0 for vectors.
-        fresh_row: Draw the forgotten classes' rows of the head anew.
+        row: The forgotten rows: `placed` where never trained ones lie (reads labels), `fresh` as N has them, or `kept`.
         lesson: `teacher`, `labels`, `both`, or `logits` (squared error of the teacher's finite logits).
         distil_on: `retain`, or `all`: the data to forget, too, under T's answers.
         temperature: t.
@@ -56,7 +59,7 @@ class Undo(Method):
     alpha_last: Annotated[float, Field(ge=0, le=1)] | None = None
     beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     noise: Noise = "initial"
-    fresh_row: bool = True
+    row: Literal["placed", "fresh", "kept"] = "placed"
     lesson: Lesson = "both"
     distil_on: Literal["retain", "all"] = "retain"
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
@@ -89,8 +92,10 @@ class Undo(Method):
         """Raise if the noise cannot be drawn, nothing is held out to stop by, or the suppressing method refuses."""
         if self.distil_on == "all" and self.lesson in {"labels", "both"}:
             raise InputError("undo would teach the labels of the data to forget; distil_on=all needs lesson=teacher")
-        if self.noise == "initial" or self.fresh_row:
+        if self.noise == "initial" or (self.row != "kept" and split.forget_classes):
             require_reset(artifact.model, self.name)
+        if self.row == "placed" and split.forget_classes:
+            check_removable(artifact, split, "data", None, self.name)
         if self.within is not None and len(split.validation_retain if split.forget_classes else split.validation) == 0:
             raise InputError("undo stops by held-out accuracy, but nothing was held out; leave `within` at none")
         method = self._suppressor()
@@ -105,7 +110,10 @@ class Undo(Method):
         suppressed = self._suppressed(artifact, split, run)
         teacher = masked_teacher(suppressed, split.forget_classes if self.suppress == MASK else ())
         model = run.copied(suppressed).eval()
-        self.damage(model, split, run)
+        means = None
+        if self.row == "placed" and split.forget_classes:
+            means = known_means(artifact, split, run, "data", self.name, _SAMPLES, forget=False)
+        self.damage(model, split, run, artifact.model, means)
         recipe = artifact.record.recipe
         recipe = recipe.but(
             optimiser=self.optimiser,
@@ -123,13 +131,19 @@ class Undo(Method):
             statistics_anew(model, split.retain, recipe, run, self.name)
         return model
 
-    def damage(self, model: nn.Module, split: Split, run: Run) -> None:
+    def damage(
+        self, model: nn.Module, split: Split, run: Run, original: nn.Module, means: LayerMeans | None = None
+    ) -> None:
         """Mix fresh weights into the student, in place, and draw the forgotten rows anew."""
         fresh = fresh_weights(model, run, "undo/noise", self.noise)
         shrink_and_perturb(model, fresh, self.alpha, self.alpha_last, self.beta)
-        if self.fresh_row and split.forget_classes:
-            rows = fresh if self.noise == "initial" else fresh_weights(model, run, "undo/rows")
+        if self.row == "kept" or not split.forget_classes:
+            return
+        rows = fresh if self.noise == "initial" else fresh_weights(model, run, "undo/rows")
+        if means is None:
             redraw_rows(model, rows, split.forget_classes, split.data.input_shape)
+        else:
+            head_rows_anew(model, rows, means, split, run, untrained_logit(original, means, split, run))
 
     def _suppressor(self) -> Method | None:
         if self.suppress in {MASK, "none"}:
