@@ -136,7 +136,9 @@ def _by_loop(u, r, folds, shared_below=64):
     return accuracies, areas, record, log
 
 
-@pytest.mark.parametrize(("n", "folds", "used"), [(3, 8, 3), (4, 8, 4), (9, 8, 8), (20, 8, 8), (9, 2, 2), (4, 3, 3)])
+@pytest.mark.parametrize(
+    ("n", "folds", "used"), [(3, 8, 3), (3, 2, 3), (4, 8, 4), (9, 8, 8), (20, 8, 8), (9, 2, 2), (4, 3, 3)]
+)
 def test_equals_a_loop_over_folds_models_and_records(n, folds, used):
     u, r = _margins(n, 7, seed=n, mean=1) * torch.linspace(0.5, 3, 7), _margins(n, 7, seed=n + 100)
     found = u_lira(u, r, folds=folds, confidence=0.8)
