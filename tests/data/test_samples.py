@@ -56,9 +56,11 @@ def test_normalisation_follows_augmentation_so_padding_is_black() -> None:
         (np.array([[1.0], [np.nan], [np.inf]]), [0, 1, 0], "2 samples hold NaN or infinity, the first at position 1"),
         (np.ones((2, 1)), [0], r"labels have shape \(1,\); needed: \(2,\)"),
         (np.ones((2, 1)), [0, -1], "reach down to -1"),
-        (np.ones((2, 1)), [0.0, 1.0], "whole class numbers"),
+        (np.ones((2, 1)), [0.5, 1.0], "regression"),
         (np.ones((2, 1)), [True, False], "whole class numbers"),
-        (np.ones((2, 1), dtype=np.int64), [0, 1], "uint8 pixels or floating-point"),
+        (np.ones(2), [0, 1], r"shape \(2,\): single numbers without an axis"),
+        (np.array([["a"], ["b"]]), [0, 1], "cannot be made one tensor of numbers"),
+        (np.ones((2, 1), dtype=bool), [0, 1], "integer token ids"),
     ],
 )
 def test_bad_arrays_are_refused(inputs: np.ndarray, labels: list[Any], said: str) -> None:

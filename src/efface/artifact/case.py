@@ -36,7 +36,7 @@ def given(model: nn.Module, split: Split, recipe: Recipe, run: Run, *, spec: Mod
     Raises:
         InputError: The model does not take the data's inputs, or its output width is not the number of classes.
     """
-    check_model(model, split.data.input_shape, len(split.data.classes))
+    check_model(model, split.data.input_shape, len(split.data.classes), split.data.input_dtype)
     twin = run.copied(model).eval()
     record = Record(
         action="given",

@@ -9,9 +9,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
-from efface.data.samples import DatasetSamples, Samples
+from efface.data.labels import class_names
+from efface.data.samples import DatasetSamples, Samples, Select
 from efface.errors import InputError
 
 __all__ = ["Data"]
@@ -58,16 +60,25 @@ class Data:
                 raise InputError(
                     f"{part} labels reach {int(samples.labels.max())}, but there are {len(self.classes)} class names"
                 )
+        if self.train.input_dtype != self.test.input_dtype:
+            raise InputError(f"training inputs are {self.train.input_dtype}, test inputs {self.test.input_dtype}")
         for name, column in {"groups": self.groups, **self.metadata}.items():
             if column is not None and len(column) != len(self.train):
                 raise InputError(
                     f"{name} has {len(column)} entries; needed: {len(self.train)}, one per training sample"
                 )
+        if self.groups is not None:
+            object.__setattr__(self, "groups", _of_one_type(self.groups, "groups"))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one network input, without the batch axis."""
         return self.train.input_shape
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """Type of network inputs: float32, or int64 for token ids."""
+        return self.train.input_dtype
 
     @property
     def train_labels(self) -> np.ndarray:
@@ -90,33 +101,58 @@ class Data:
         metadata: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
         workers: int = 0,
         name: str = "custom",
+        select: Select | None = None,
     ) -> Data:
         """Wrap any two map-style datasets of (input tensor, label) pairs.
+
+        Inputs of integers other than uint8 are token ids and stay int64; all others reach the network as float32.
 
         Args:
             train: Training set; it keeps doing its own transforms.
             test: Test set.
-            classes: Class names; otherwise `train.classes`, otherwise the numbers up to the largest label.
+            classes: Class names; otherwise `train.classes`, otherwise the numbers up to the largest label (see
+                `class_names`, which doubts labels that look like amounts).
             groups: One id per training sample.
             metadata: Columns with one value per training sample.
             workers: DataLoader worker processes.
             name: What to call it in records.
+            select: From what the datasets yield to (input tensor, label), where that is more than a pair, e.g.
+                `lambda sample: (sample["image"], sample["label"])`.
 
         Raises:
-            InputError: See `DatasetSamples` and `Data`.
+            InputError: See `DatasetSamples`, `class_names` and `Data`.
         """
-        train_samples = DatasetSamples(train, workers=workers, name=f"{name} (train)")
-        test_samples = DatasetSamples(test, workers=workers, name=f"{name} (test)")
+        train_samples = DatasetSamples(train, workers=workers, name=f"{name} (train)", select=select)
+        test_samples = DatasetSamples(test, workers=workers, name=f"{name} (test)", select=select)
         if classes is None:
             classes = getattr(train, "classes", None)
-        if classes is None:
-            top = max(int(train_samples.labels.max()), int(test_samples.labels.max()))
-            classes = [str(c) for c in range(top + 1)]
         return cls(
             name,
             train_samples,
             test_samples,
-            tuple(map(str, classes)),
+            class_names(classes, train_samples.labels, test_samples.labels),
             None if groups is None else np.asarray(groups),
             {k: np.asarray(v) for k, v in (metadata or {}).items()},
         )
+
+
+def _of_one_type(column: np.ndarray, name: str) -> np.ndarray:
+    """Return one id per sample as integers or strings.
+
+    Raises:
+        InputError: Ids are missing, or of several types: 7 and "7" could be one person or two.
+    """
+    kinds = sorted({type(v).__name__ for v in column.ravel().tolist()})
+    if column.ndim != 1:
+        raise InputError(f"{name} have shape {column.shape}; needed: one id per training sample")
+    missing = [i for i, v in enumerate(column.tolist()) if v is None or v != v]
+    if missing:
+        raise InputError(
+            f"{name}: {len(missing)} samples have no id (None or NaN), the first at position {missing[0]}; give each "
+            'one, e.g. "unknown"'
+        )
+    if len(kinds) > 1 or kinds not in (["int"], ["str"]):
+        raise InputError(
+            f"{name} are of type {', '.join(kinds)}; needed: all int or all str, e.g. [str(g) for g in {name}]"
+        )
+    return column.astype(np.int64 if kinds == ["int"] else str)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from efface.data.augment import Augment
+from efface.data.labels import class_numbers
 from efface.errors import InputError
 
-__all__ = ["ArraySamples", "DatasetSamples", "Samples"]
+__all__ = ["ArraySamples", "DatasetSamples", "Samples", "Select"]
+
+Select = Callable[[Any], tuple[Tensor, Any]]
+"""From whatever a dataset yields for one sample to (input tensor, label)."""
 
 
 class Samples(Dataset[tuple[Tensor, int]], ABC):
@@ -49,6 +53,11 @@ class Samples(Dataset[tuple[Tensor, int]], ABC):
         """Shape of one network input, without the batch axis."""
 
     @property
+    def input_dtype(self) -> torch.dtype:
+        """Type of the network's inputs: float32, or int64 for token ids."""
+        return torch.float32
+
+    @property
     @abstractmethod
     def fingerprint(self) -> str:
         """SHA-256 over what identifies the samples and their order; equal collections share it."""
@@ -71,24 +80,28 @@ class Samples(Dataset[tuple[Tensor, int]], ABC):
             generator: Source of the augmentation's randomness.
 
         Yields:
-            float32 tensors (B, *input_shape), normalised.
+            Tensors (B, *input_shape) of `input_dtype`, normalised if float32.
         """
 
 
 class ArraySamples(Samples):
-    """Inputs in one tensor: uint8 pixels (N, C, H, W), scaled to [0, 1] on reading, or float features of any shape.
+    """Inputs in one tensor.
+
+    uint8 pixels (N, C, H, W) are scaled to [0, 1] on reading; floats of any shape pass as float32; other integers are
+    token ids and pass as int64.
 
     The tensor moves to a device once, when first asked for there, if it takes less than half of the device's free
     memory; otherwise batches are moved one by one.
 
     Args:
-        inputs: uint8 or floating array or tensor.
-        labels: Integer class numbers, shape (N,).
+        inputs: Array or tensor, at least two-dimensional; the first axis counts the samples.
+        labels: Class numbers, shape (N,); see `class_numbers`.
         mean: Per-channel mean subtracted after scaling, or None.
         std: Per-channel divisor after the mean, or None.
 
     Raises:
-        InputError: Lengths differ, labels are not whole numbers from 0, or inputs hold NaN or infinity.
+        InputError: Lengths differ, labels are not class numbers, or inputs are no numbers, have no axis beside that of
+            the samples, or hold NaN or infinity.
     """
 
     def __init__(
@@ -98,21 +111,21 @@ class ArraySamples(Samples):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
-        x = torch.as_tensor(inputs)
-        if x.dtype != torch.uint8:
-            if not x.is_floating_point():
-                raise InputError(f"inputs are {x.dtype}; allowed: uint8 pixels or floating-point features")
+        x = _tensor(inputs)
+        if x.is_floating_point():
             x = x.to(torch.float32)
-            bad = ~torch.isfinite(x).flatten(1).all(dim=1) if x.ndim > 1 else ~torch.isfinite(x)
+            bad = ~torch.isfinite(x).flatten(1).all(dim=1)
             if bad.any():
                 raise InputError(
                     f"{int(bad.sum())} samples hold NaN or infinity, the first at position {int(bad.nonzero()[0])}; "
                     "repair or drop them"
                 )
         self.inputs = x.contiguous()
-        self.labels = _checked_labels(labels, len(x))
+        self.labels = class_numbers(labels, len(x))
         self.mean, self.std = (None if v is None else tuple(float(e) for e in v) for v in (mean, std))
-        channels = x.shape[1] if x.ndim > 1 else 1
+        if x.dtype == torch.int64 and (self.mean or self.std):
+            raise InputError("integer inputs are token ids, which have no mean and std; give floats or uint8 pixels")
+        channels = x.shape[1]
         for given in (self.mean, self.std):
             if given is not None and len(given) not in (1, channels):
                 raise InputError(f"mean and std have {len(given)} entries; allowed: 1 or {channels} (channels)")
@@ -123,6 +136,11 @@ class ArraySamples(Samples):
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one network input, without the batch axis."""
         return tuple(self.inputs.shape[1:])
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """Type of the network's inputs: float32, or int64 for token ids."""
+        return torch.int64 if self.inputs.dtype == torch.int64 else torch.float32
 
     @property
     def fingerprint(self) -> str:
@@ -162,13 +180,15 @@ class ArraySamples(Samples):
 
     def _normalised(self, x: Tensor) -> Tensor:
         """Compute (x / 255 - mean) / std as one multiplication and one addition."""
+        if x.dtype == torch.int64:
+            return x
         key = str(x.device)
         if key not in self._affine:
             scale = 1 / 255 if x.dtype == torch.uint8 else 1.0
             if scale == 1.0 and self.mean is None and self.std is None:
                 self._affine[key] = None
             else:
-                shape = (-1, *[1] * (x.ndim - 2)) if x.ndim > 1 else (-1,)
+                shape = (-1, *[1] * (x.ndim - 2))
                 std = torch.tensor(self.std or (1.0,), dtype=torch.float64).reshape(shape)
                 mean = torch.tensor(self.mean or (0.0,), dtype=torch.float64).reshape(shape)
                 self._affine[key] = ((scale / std).float().to(x.device), (-mean / std).float().to(x.device))
@@ -187,44 +207,58 @@ class DatasetSamples(Samples):
 
     Args:
         dataset: Map-style dataset with a length.
-        labels: All labels, if known; otherwise `dataset.targets`, then `dataset.labels`, then one pass over it.
+        labels: All labels, if known; otherwise `dataset.targets`, then `dataset.labels` (both only without `select`),
+            then one pass over it.
         workers: DataLoader worker processes.
         name: How errors call it.
+        select: From what the dataset yields to (input tensor, label), where that is more than a pair.
 
     Raises:
-        InputError: The dataset has no length, yields no (tensor, label) pairs, or labels are not whole numbers.
+        InputError: The dataset has no length, yields no (tensor, label) pairs, or labels are not class numbers.
     """
 
     def __init__(
-        self, dataset: Dataset[Any], labels: Sequence[int] | None = None, workers: int = 0, name: str = "dataset"
+        self,
+        dataset: Dataset[Any],
+        labels: Sequence[int] | None = None,
+        workers: int = 0,
+        name: str = "dataset",
+        select: Select | None = None,
     ) -> None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise InputError(f"{name} has no length or cannot be indexed; give a map-style torch Dataset")
         self.dataset = dataset
         self.workers = workers
         self.name = name
+        self.select = select
         size = len(dataset)
         if size == 0:
             raise InputError(f"{name} is empty")
-        first = dataset[0]
-        if not (isinstance(first, tuple | list) and len(first) == 2 and isinstance(first[0], Tensor)):
-            raise InputError(
-                f"{name} yields {type(first).__name__}; needed: pairs (input tensor, label). "
-                "Add a ToTensor-like transform"
-            )
-        self._shape = tuple(first[0].shape)
-        if labels is None:
+        first, label = self._pair(0)
+        self._shape = tuple(first.shape)
+        self._dtype = torch.int64 if _is_ids(first) else torch.float32
+        if not self._shape:
+            raise InputError(f"{name}: inputs are single numbers; give them an axis of features: input.reshape(1)")
+        if labels is None and select is None:
             labels = getattr(dataset, "targets", None)
+            labels = getattr(dataset, "labels", None) if labels is None else labels
         if labels is None:
-            labels = getattr(dataset, "labels", None)
-        if labels is None:
-            labels = [int(dataset[i][1]) for i in range(size)]
-        self.labels = _checked_labels(labels, size)
+            class_numbers([label], 1, name)  # a wrong kind is told before the whole set is read
+            labels = [self._pair(i)[1] for i in range(size)]
+        self.labels = class_numbers(labels, size, name)
+
+    def _pair(self, index: int) -> tuple[Tensor, Any]:
+        return _selected(self.dataset, index, self.select, self.name)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one network input, without the batch axis."""
         return self._shape
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """Type of the network's inputs: float32, or int64 for token ids."""
+        return self._dtype
 
     @property
     def fingerprint(self) -> str:
@@ -246,7 +280,7 @@ class DatasetSamples(Samples):
         """Yield collated inputs; see `Samples.read`."""
         wanted = [b.tolist() for b in batches if len(b)]
         loader = DataLoader(
-            _Inputs(self.dataset, self.name),
+            _Inputs(self.dataset, self.select, self.name),
             batch_sampler=wanted,
             num_workers=self.workers,
             pin_memory=torch.device(device).type == "cuda",
@@ -257,9 +291,9 @@ class DatasetSamples(Samples):
         loaded = iter(loader)
         for positions in batches:
             if len(positions) == 0:
-                yield torch.empty(0, *self._shape, device=device)
+                yield torch.empty(0, *self._shape, device=device, dtype=self._dtype)
                 continue
-            x = next(loaded).to(device, torch.float32, non_blocking=True)
+            x = next(loaded).to(device, self._dtype, non_blocking=True)
             if augment is not None:
                 if generator is None:
                     raise ValueError("augmentation needs a generator")
@@ -270,23 +304,68 @@ class DatasetSamples(Samples):
 class _Inputs(Dataset[Tensor]):
     """The inputs of a dataset of pairs, checked to be finite."""
 
-    def __init__(self, dataset: Dataset[Any], name: str) -> None:
+    def __init__(self, dataset: Dataset[Any], select: Select | None, name: str) -> None:
         self.dataset = dataset
+        self.select = select
         self.name = name
 
     def __getitem__(self, index: int) -> Tensor:
-        x: Tensor = self.dataset[index][0]
+        x = _selected(self.dataset, index, self.select, self.name)[0]
         if x.is_floating_point() and not torch.isfinite(x).all():
             raise InputError(f"{self.name}: sample {index} holds NaN or infinity; repair or drop it")
-        return x
+        return x.detach()
 
 
-def _checked_labels(labels: np.ndarray | Tensor | Sequence[int], size: int) -> Tensor:
-    y = torch.as_tensor(np.asarray(labels) if not isinstance(labels, Tensor) else labels)
-    if y.ndim != 1 or len(y) != size:
-        raise InputError(f"labels have shape {tuple(y.shape)}; needed: ({size},), one per sample")
-    if y.is_floating_point() or y.dtype == torch.bool:
-        raise InputError(f"labels are {y.dtype}; needed: whole class numbers from 0")
-    if size and int(y.min()) < 0:
-        raise InputError(f"labels reach down to {int(y.min())}; needed: class numbers from 0")
-    return y.to(torch.int64).cpu()
+def _selected(dataset: Dataset[Any], index: int, select: Select | None, name: str) -> tuple[Tensor, Any]:
+    """Return (input, label) of one sample.
+
+    Raises:
+        InputError: It is no such pair; what it is is said.
+    """
+    sample = dataset[index]
+    if select is not None:
+        try:
+            sample = select(sample)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            raise InputError(
+                f"{name}: the selector fails on sample {index}, which is {_in_words(dataset[index])}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    if isinstance(sample, tuple | list) and len(sample) == 2 and isinstance(sample[0], Tensor):
+        return sample[0], sample[1]
+    how = "Make its first part a tensor, e.g. with torchvision's ToTensor as the dataset's transform"
+    if isinstance(sample, Mapping):
+        a, b, *_ = [*map(repr, sample), "'input'", "'label'"]
+        how = f"Say which: select=lambda sample: (sample[{a}], sample[{b}])"
+    elif isinstance(sample, tuple | list) and len(sample) > 2:
+        how = "Say which: select=lambda sample: (sample[0], sample[1])"
+    raise InputError(f"{name} yields {_in_words(sample)}; needed: pairs (input tensor, label). {how}")
+
+
+def _in_words(sample: object) -> str:
+    if isinstance(sample, Mapping):
+        return f"dictionaries with the keys {', '.join(map(repr, sample))}"
+    if isinstance(sample, tuple | list):
+        kinds = ", ".join(type(v).__name__ for v in sample)
+        return f"{type(sample).__name__}s of {len(sample)} ({kinds})"
+    return type(sample).__name__
+
+
+def _is_ids(x: Tensor) -> bool:
+    return not x.is_floating_point() and x.dtype not in (torch.uint8, torch.bool)
+
+
+def _tensor(inputs: object) -> Tensor:
+    """Return inputs as a tensor of float, uint8 or int64, apart from any graph."""
+    try:
+        x = torch.as_tensor(inputs).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"inputs cannot be made one tensor of numbers: {error}") from None
+    if x.is_complex() or x.dtype == torch.bool:
+        raise InputError(f"inputs are {x.dtype}; allowed: uint8 pixels, floating-point features, integer token ids")
+    if x.ndim < 2:
+        raise InputError(
+            f"inputs have shape {tuple(x.shape)}: single numbers without an axis of features; give shape (N, 1): "
+            "inputs.reshape(-1, 1)"
+        )
+    return x.to(torch.int64) if _is_ids(x) else x

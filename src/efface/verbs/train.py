@@ -84,6 +84,6 @@ def train(
             )
         else:
             network = model
-            check_model(network, data.input_shape, len(data.classes))
+            check_model(network, data.input_shape, len(data.classes), data.input_dtype)
         split = Split.of(data, validation=validation, seed=recipe.seed)
     return prepare(chosen, network, split, recipe, run, spec=spec, parent=parent, keep=keep)

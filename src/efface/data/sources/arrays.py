@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from efface.data.data import Data
+from efface.data.labels import class_names
 from efface.data.samples import ArraySamples
 from efface.errors import InputError
 
@@ -26,7 +27,7 @@ def arrays(
 
     Args:
         path: The .npz file; object arrays are refused, so nothing is unpickled.
-        classes: Class names; otherwise the numbers up to the largest label.
+        classes: Class names; otherwise the numbers up to the largest label, see `class_names`.
         mean: Per-channel mean to subtract after scaling to [0, 1].
         std: Per-channel divisor.
 
@@ -48,12 +49,11 @@ def arrays(
         raise InputError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(sorted(content))}")
     train = ArraySamples(_channels_first(content["x_train"]), content["y_train"], mean, std)
     test = ArraySamples(_channels_first(content["x_test"]), content["y_test"], mean, std)
-    top = max(int(train.labels.max()), int(test.labels.max()))
     return Data(
         path.stem,
         train,
         test,
-        tuple(classes) if classes is not None else tuple(str(c) for c in range(top + 1)),
+        class_names(classes, train.labels, test.labels),
         content.get("groups"),
         {k.removeprefix("meta_"): v for k, v in content.items() if k.startswith("meta_")},
         options={"classes": classes, "mean": mean, "std": std},
