@@ -274,3 +274,16 @@ def test_relearning_aims_five_points_below_the_original_on_the_forget_records(au
         optimiser.step()
         steps += 1
     assert audits["logit mask"].row("retrained")["relearn_steps"].value == steps > 20
+
+
+def test_relearning_is_compared_in_steps_and_capped_where_it_is_known_to_differ(audits):
+    audit = audits["gradient ascent"]
+    theirs = audit.row("retrained")["relearn_steps"].value
+    for row in audit.rows:
+        steps, index = row.scores["relearn_steps"], row.scores["ain"]
+        assert steps.gap == steps.value - theirs
+        assert index.value == pytest.approx(steps.value / theirs)
+    # Twice the steps and twice three more still pass as noise: one step beyond is the cap.
+    curve = audit.plots.relearning["gradient ascent"]
+    assert curve[-1] < audits["original"].plots.relearning["original"][0] - 0.05
+    assert audit.row("gradient ascent")["relearn_steps"].value == 2 * (theirs + 3) + 1 == len(curve) - 1
