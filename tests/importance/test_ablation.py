@@ -1,6 +1,7 @@
 """Exact ablation against the zero-and-restore loop, unit by unit, on every route."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def naive(model, x, y, units):
         saved = {name: p.detach().clone() for name, p in layer.named_parameters(recurse=False)}
         with torch.no_grad():
             layer.weight[unit.index] = 0
-            if len(unit.index) == 1 and layer.bias is not None:
+            if len(unit.index) == 1 and layer.bias is not None and not unit.keep_bias:
                 layer.bias[unit.index] = 0
             after = model(x)
             for name, value in saved.items():
@@ -53,6 +54,18 @@ def labels_around(model, x, seed=0):
     y = model(x).argmax(1)
     wrong = torch.rand(len(y), generator=generator) < 0.33
     return torch.where(wrong, torch.randint(0, 4, y.shape, generator=generator), y)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "wide"])
+def test_units_that_leave_their_biases_equal_the_naive_loop(name):
+    """On every route; every second unit, so that both kinds meet in one layer."""
+    c = case(name)
+    with torch.no_grad():
+        for module in c.model.modules():
+            if getattr(module, "bias", None) is not None and isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
+                module.bias += 0.5  # large enough to tell a bias that stays from one that does not
+    units = [replace(u, keep_bias=i % 2 == 0) for i, u in enumerate(unit_list(c.model))]
+    assert_equals_naive(c.model, c.x, labels_around(c.model, c.x), units)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "wide"])  # 704 units: seconds in the naive loop

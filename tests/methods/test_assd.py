@@ -48,17 +48,19 @@ def test_the_percentile_is_numpys(trained: dict[str, Artifact]) -> None:
 
 
 def test_a_class_goes_and_the_rest_stays(trained: dict[str, Artifact], class_split: Split) -> None:
-    """Measured with seed 0: forget accuracy 0.04, kept 0.936 of 0.960."""
-    result = apply(make("assd"), trained["mlp"], class_split, Run(device="cpu"))
-    assert accuracy(result.model, class_split.test_forget) < 0.2
-    assert accuracy(result.model, class_split.test_retain) > 0.9
+    """Measured with seed 0, per sample: forget accuracy 0.04, kept 0.936 of 0.960; by default kept 0.879."""
+    for settings, least in (({"estimator": "empirical"}, 0.9), ({}, 0.85)):
+        result = apply(make("assd", settings), trained["mlp"], class_split, Run(device="cpu"))
+        assert accuracy(result.model, class_split.test_forget) < 0.2
+        assert accuracy(result.model, class_split.test_retain) > least
 
 
 def test_both_denominators_select_the_same_order(trained: dict[str, Artifact], class_split: Split) -> None:
     """I_D is a weighted mean of I_F and I_R, so both ratios rank the weights alike: the same selection."""
     moved = []
+    settings = {"estimator": "empirical", "lam": 0}
     for denominator in ("retain", "full"):
-        artifact = apply(make("assd", {"denominator": denominator, "lam": 0}), trained["cnn"], class_split, Run())
+        artifact = apply(make("assd", settings | {"denominator": denominator}), trained["cnn"], class_split, Run())
         moved.append([p == 0 for p in artifact.model.parameters()])
     same = sum(int((a == b).sum()) for a, b in zip(*moved, strict=True))
     assert same >= sum(a.numel() for a in moved[0]) - 2  # ties of the order statistic

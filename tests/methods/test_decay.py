@@ -91,6 +91,37 @@ def naive_order(model: nn.Module, part: Part) -> list[tuple[float, Unit]]:
     return losses
 
 
+def test_importances_of_the_authors_code_leave_the_biases_of_convolutions(
+    networks: dict[str, Artifact], class_split: Split
+) -> None:
+    """Its loop, filter by filter and neuron by neuron; decay then fades weights and biases of what it picked."""
+    model = copy.deepcopy(networks["residual"].model).eval()
+    with torch.no_grad():
+        model.get_submodule("0").bias += 0.3  # a bias that matters
+    artifact = dataclasses.replace(networks["residual"], model=model)
+    x, y = class_split.forget.tensors()
+    right, drops = (model(x).argmax(1) == y).float().mean(), []
+    for unit in unit_list(model):
+        twin = copy.deepcopy(model)
+        layer = twin.get_submodule(unit.layer)
+        with torch.no_grad():
+            layer.weight[unit.index[0]] = 0
+            if isinstance(layer, nn.Linear):
+                layer.bias[unit.index[0]] = 0
+            drops.append((float(right - (twin(x).argmax(1) == y).float().mean()), unit))
+    method = Decay(top=0.2, steps=1, threshold=0, fine_tune="none", conv_bias=False)
+    found = [Unit(u.layer, u.index) for u in method._chosen(model, class_split, run())]
+    count = int(0.2 * len(drops) + 1e-9)
+    border = sorted((d for d, _ in drops), reverse=True)[count - 1]
+    assert len(found) == count
+    assert {u for d, u in drops if d > border} <= set(found) <= {u for d, u in drops if d >= border}
+    after = apply(method, artifact, class_split, run()).model
+    changed = moved(state(model), state(after))
+    assert all(bool(changed[f"{u.layer}.bias"][u.index]) for u in found)
+    other = Decay(top=0.2, steps=1, threshold=0, fine_tune="none")._chosen(model, class_split, run())
+    assert set(other) != set(found)
+
+
 @pytest.mark.parametrize("network", ["cnn", "residual"])
 def test_check_1_decayed_units_are_the_top_of_the_naive_loop(
     network: str, networks: dict[str, Artifact], class_split: Split

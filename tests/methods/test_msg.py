@@ -28,7 +28,7 @@ def test_share_is_exact_per_layer_and_all_else_is_untouched(
     model = run.copied(trained[network].model)
     weights, chosen = MSG(share=share).damage(model, item_split, run)
     for where in chosen:
-        assert int(where.sum()) == int(share * where.numel())
+        assert int(where.sum()) == round(share * where.numel())
     eligible = {id(w): c for w, c in zip(weights, chosen, strict=True)}
     for p, original in zip(model.parameters(), trained[network].model.parameters(), strict=True):
         changed = p != original
@@ -82,8 +82,16 @@ def test_share_zero_is_fine_tuning_with_damped_convolutions(trained: dict[str, A
 
 def test_rates_rise_and_fall() -> None:
     assert MSG(lr=3, epochs=5).rates() == pytest.approx([1, 2, 3, 2, 1])
-    assert MSG(lr=2, epochs=4).rates() == pytest.approx([1, 2, 2, 1])
+    assert MSG(lr=6, epochs=4).rates() == pytest.approx([3, 6, 4, 2])
     assert MSG(lr=2, epochs=1).rates() == [2]
+
+
+@pytest.mark.parametrize("epochs", range(1, 9))
+def test_rates_are_those_of_the_official_schedule(epochs: int) -> None:
+    """Its LinearAnnealingLR with (E + 1) // 2 annealing steps of E + 1: the k-th epoch sees step count k."""
+    rising, total = (epochs + 1) // 2, epochs + 1
+    official = [k / rising if k <= rising else (total - k) / (total - rising) for k in range(1, epochs + 1)]
+    assert MSG(lr=1, epochs=epochs).rates() == pytest.approx(official)
 
 
 def test_repair_brings_accuracy_back(trained: dict[str, Artifact], item_split: Split) -> None:

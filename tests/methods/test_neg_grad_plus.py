@@ -17,11 +17,11 @@ from efface.training.loop import endless, fit
 from tests.methods.conftest import accuracy
 
 
-def bare(artifact: Artifact, split: Split, seed: int, beta: float) -> nn.Module:
+def bare(artifact: Artifact, split: Split, seed: int, beta: float, momentum: float) -> nn.Module:
     """One epoch, written out."""
     run, recipe = Run(seed=seed, device="cpu"), artifact.record.recipe
     model = run.copied(artifact.model).train()
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=recipe.weight_decay)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.02, momentum=momentum, weight_decay=recipe.weight_decay)
     against = endless(split.forget, recipe, run, "neg-grad-plus")
     for x, y in split.retain.batches(Epoch(recipe.batch_size, generator=run.generator("neg-grad-plus/epoch 0"))):
         x_f, y_f = next(against)
@@ -36,13 +36,13 @@ def bare(artifact: Artifact, split: Split, seed: int, beta: float) -> nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize(("beta", "momentum"), [(0.0, 0.9), (0.7, 0.9), (1.0, 0.9), (0.7, 0.0)])
 def test_equals_the_loop_beta_1_fine_tuning_beta_0_ascent(
-    beta: float, trained: dict[str, Artifact], class_split: Split
+    beta: float, momentum: float, trained: dict[str, Artifact], class_split: Split
 ) -> None:
-    method = NegGradPlus(epochs=1, lr=0.02, beta=beta)
+    method = NegGradPlus(epochs=1, lr=0.02, beta=beta, momentum=momentum)
     made = apply(method, trained["mlp"], class_split, Run(seed=5, device="cpu")).model
-    expected = bare(trained["mlp"], class_split, 5, beta)
+    expected = bare(trained["mlp"], class_split, 5, beta, momentum)
     for a, b in zip(made.parameters(), expected.parameters(), strict=True):
         # Fused SGD rounds differently from the plain one; 18 steps of float32 stay within 1e-5 relative, but ascent
         # amplifies differences, so 1e-4.
@@ -51,7 +51,7 @@ def test_equals_the_loop_beta_1_fine_tuning_beta_0_ascent(
 
 def test_beta_1_is_fine_tuning_bit_for_bit_with_batch_norm(trained: dict[str, Artifact], class_split: Split) -> None:
     """Forget batches leave no trace if they have no weight and BatchNorm is in eval mode for them."""
-    method = NegGradPlus(epochs=2, beta=1, batch_norm="eval")
+    method = NegGradPlus(epochs=2, beta=1, momentum=0.9, batch_norm="eval")
     made = apply(method, trained["cnn"], class_split, Run(seed=2, device="cpu")).model
     recipe = trained["cnn"].record.recipe.but(lr=0.01, epochs=2)
     run = Run(seed=2, device="cpu")
@@ -59,9 +59,13 @@ def test_beta_1_is_fine_tuning_bit_for_bit_with_batch_norm(trained: dict[str, Ar
     assert all(torch.equal(v, made.state_dict()[k]) for k, v in tuned.state_dict().items())
 
 
+def test_the_default_is_plain_sgd_as_in_the_cited_code() -> None:
+    assert NegGradPlus().momentum == 0
+
+
 def test_forgets_more_than_fine_tuning_and_keeps_the_others(trained: dict[str, Artifact], class_split: Split) -> None:
-    made = apply(NegGradPlus(beta=0.88), trained["mlp"], class_split, Run(seed=1, device="cpu")).model
-    tuned = apply(NegGradPlus(beta=1), trained["mlp"], class_split, Run(seed=1, device="cpu")).model
+    made = apply(NegGradPlus(beta=0.88, momentum=0.9), trained["mlp"], class_split, Run(seed=1, device="cpu")).model
+    tuned = apply(NegGradPlus(beta=1, momentum=0.9), trained["mlp"], class_split, Run(seed=1, device="cpu")).model
     assert accuracy(made, class_split.forget) < accuracy(tuned, class_split.forget) - 0.05
     assert accuracy(made, class_split.test_retain) > 0.9
 
@@ -70,7 +74,12 @@ def test_clipping_bounds_the_ascent(trained: dict[str, Artifact], class_split: S
     """beta = 0.5 drives the loss of the forget data up without limit; clipped, the network moves less."""
     distance = []
     for clip in (None, 0.1):
-        made = apply(NegGradPlus(beta=0.5, epochs=2, clip_norm=clip), trained["mlp"], class_split, Run(device="cpu"))
+        made = apply(
+            NegGradPlus(beta=0.5, momentum=0.9, epochs=2, clip_norm=clip),
+            trained["mlp"],
+            class_split,
+            Run(device="cpu"),
+        )
         pairs = zip(made.model.parameters(), trained["mlp"].model.parameters(), strict=True)
         distance.append(sum(float((a - b).detach().square().sum()) for a, b in pairs))
     assert distance[1] < distance[0] / 4

@@ -155,3 +155,18 @@ def test_bad_settings_and_data_are_refused_with_a_way_out(
     without = Split.of(digits_data, Request.of(items=[item]), validation=0)
     with pytest.raises(InputError, match="validation fraction"):
         apply(SCRUB(rewind=True), trained["mlp"], without, run())
+
+
+def test_ascent_has_no_floor_unless_it_stops_at_chance(trained: dict[str, Artifact], class_split: Split) -> None:
+    """A long, fast ascent drives the loss away and the kept classes with it; ours ends when the class is gone."""
+    kept, notes = [], []
+    for stop in (False, True):
+        here = run()
+        method = SCRUB(lr=0.02, forget_steps=100, retain_steps=10, stop_at_chance=stop)
+        made = apply(method, trained["mlp"], class_split, here)
+        kept.append(accuracy(made.model, class_split.test_retain))
+        notes.append([n for n in here.notes if "ended at chance" in n])
+        assert accuracy(made.model, class_split.test_forget) < 0.1
+    assert kept[1] > kept[0] + 0.1
+    assert not notes[0]
+    assert notes[1]

@@ -97,7 +97,9 @@ def test_5_per_sample_importances_equal_a_loop_and_batches_of_one(
     run = Run(device="cpu")
     mean = contrast(model, small, run, "ssd", "empirical", "full", 64, "shuffled").forget
     ones, batch = (
-        fisher_diagonal(model, batches(small.forget, size, "shuffled", run, "test"), estimator="batch_squared").mean()
+        fisher_diagonal(
+            model, batches(small.forget, size, "shuffled", small, run, "test"), estimator="batch_squared"
+        ).mean()
         for size in (1, 8)
     )
     for total, name in zip(expected, mean, strict=True):
@@ -180,11 +182,60 @@ def test_batch_squared_depends_on_the_order(trained: dict[str, Artifact], class_
     assert largest["class_sorted"] < 10 < largest["shuffled"]
 
 
+def official(model: nn.Module, split: Split, size: int, alpha: float) -> list[Tensor]:
+    """The class script: D is the retained classes in turn and then the forgotten one; means of squared batch means."""
+    x, y = split.train.tensors()
+    gone = torch.isin(y, torch.tensor(split.forget_classes))
+    kept = [(y == c).nonzero()[:, 0] for c in range(10) if c not in split.forget_classes]
+    walk = torch.cat([*kept, gone.nonzero()[:, 0]])
+
+    def importances(positions: Tensor) -> list[Tensor]:
+        sums = [torch.zeros_like(p) for p in model.parameters()]
+        parts = positions.split(size)
+        for part in parts:
+            loss = nn.functional.cross_entropy(model(x[part]), y[part])
+            for total, g in zip(sums, torch.autograd.grad(loss, list(model.parameters())), strict=True):
+                total += g.square() / len(parts)
+        return sums
+
+    forgotten, all_data = importances(gone.nonzero()[:, 0]), importances(walk)
+    changed = []
+    for p, f, d in zip(model.parameters(), forgotten, all_data, strict=True):
+        factor = torch.where(f > alpha * d, (d / f).clamp(max=1), torch.ones_like(f))
+        changed.append(p.detach() * factor)
+    return changed
+
+
+@pytest.mark.parametrize("forgotten", [0, 3, 9])
+def test_the_published_settings_select_and_dampen_what_the_official_class_script_does(
+    trained: dict[str, Artifact], digits_data: Data, forgotten: int
+) -> None:
+    split = Split.of(digits_data, Request.of(classes=[forgotten]))
+    model = copy.deepcopy(trained["mlp"].model).eval()
+    expected = official(model, split, 64, 2.0)
+    settings = {"estimator": "batch_squared", "denominator": "full", "alpha": 2.0}
+    made, _ = served(trained["mlp"], split, order="published", **settings)
+    differ = total = 0
+    for a, b, before in zip(made.model.parameters(), expected, model.parameters(), strict=True):
+        differ += int(((a != before) != (b != before)).sum())
+        total += int((b != before).sum())
+    assert total > 50
+    # Gradients are summed in another order, so weights within rounding of the threshold may fall on either side.
+    assert differ <= 0.002 * total
+    if forgotten != 9:  # the last class is walked last by its number alone
+        other, _ = served(trained["mlp"], split, order="class_sorted", **settings)
+        assert any(
+            not torch.equal(a, b) for a, b in zip(made.model.parameters(), other.model.parameters(), strict=True)
+        )
+
+
 @pytest.mark.parametrize(("name", "denominator"), [("ssd", "full"), ("ssd", "retain"), ("assd", "retain")])
 def test_kept_importances_give_the_same_result_without_reading_what_stays(
     digits_data: Data, class_split: Split, monkeypatch: pytest.MonkeyPatch, name: str, denominator: str
 ) -> None:
-    method = make(name, {"denominator": denominator, **({"alpha": 4} if name == "ssd" else {})})
+    method = make(
+        name, {"denominator": denominator, "estimator": "empirical", **({"alpha": 4} if name == "ssd" else {})}
+    )
     artifact = prepare(method, small_cnn(), Split.of(digits_data), RECIPE, Run(device="cpu"))
     assert artifact.memory
     forgetful = Artifact(artifact.model, artifact.record)

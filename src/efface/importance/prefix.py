@@ -68,7 +68,9 @@ class Prefix:
         dim = -1 if isinstance(layer, nn.Linear) else 1
         for unit, row in zip(units, rows, strict=True):
             after = before.clone()
-            after.select(dim, unit.index[0]).zero_()
+            kept = layer.bias if unit.keep_bias else None
+            value = float(kept[unit.index[0]]) if isinstance(kept, Tensor) else 0.0
+            after.select(dim, unit.index[0]).fill_(value)
             with self._answering(position, after), torch.no_grad():
                 effects.add(torch.full_like(samples, row), samples, self.model(self.x))
 

@@ -59,9 +59,9 @@ class LayerSweep:
             raise CannotCutError("Single weights of 3-d convolutions have no closed form here.")
         self.region = Region(graph, start)
         self.plain = Region(graph, start, keep_apart=False)
-        self._sweeps: dict[tuple[int, ...], dict[int, int]] = {}
+        self._sweeps: dict[tuple[tuple[int, ...], bool], dict[int, int]] = {}
         for unit, row in zip(units, rows, strict=True):
-            self._sweeps.setdefault(unit.index[1:], {})[unit.index[0]] = row
+            self._sweeps.setdefault((unit.index[1:], unit.keep_bias), {})[unit.index[0]] = row
 
     def add(self, values: Mapping[Node, Any], effects: Effects, budget: int) -> None:
         """Add the effects of the units on the chunk whose operations' values are given.
@@ -81,19 +81,31 @@ class LayerSweep:
         Whole filters and neurons take one such pass; single weights one for every position inside a filter.
         """
         device = values[self.start].device
-        for position, rows_of in self._sweeps.items():
+        for (position, keep_bias), rows_of in self._sweeps.items():
             channels = sorted(rows_of)
             rows = torch.tensor([rows_of[c] for c in channels], dtype=torch.int64, device=device)
-            yield rows, torch.tensor(channels, dtype=torch.int64, device=device), self._ablated(position, values)
+            yield (
+                rows,
+                torch.tensor(channels, dtype=torch.int64, device=device),
+                self._ablated(position, keep_bias, values),
+            )
 
-    def _ablated(self, position: tuple[int, ...], values: Mapping[Node, Any]) -> dict[Node, Tensor]:
+    def _ablated(self, position: tuple[int, ...], keep_bias: bool, values: Mapping[Node, Any]) -> dict[Node, Tensor]:
         """Return the values of the region with every unit ablated, each in its own channel."""
         out: Tensor = values[self.start]
-        first = torch.zeros_like(out) if not position else out - self._share(position, values)
+        first = self._silent(keep_bias, out) if not position else out - self._share(position, values)
         ablated: dict[Node, Any] = {self.start: first}
         for node in list(self.region.apart)[1:]:
             ablated[node] = self.graph.apply(node, lambda a: ablated[a] if a in ablated else values[a])
         return ablated
+
+    def _silent(self, keep_bias: bool, out: Tensor) -> Tensor:
+        """Return the layer's output with every filter or neuron at zero, or at its bias."""
+        silent, bias = torch.zeros_like(out), self.layer.bias
+        if keep_bias and isinstance(bias, Tensor):
+            dim = self.region.apart[self.start].dim % out.ndim
+            silent += bias.detach().view(-1, *[1] * (out.ndim - 1 - dim))
+        return silent
 
     def _share(self, position: tuple[int, ...], values: Mapping[Node, Any]) -> Tensor:
         """Return what the single weights W[:, position] add to the layer's output, shaped like it."""

@@ -28,10 +28,12 @@ class Unit:
         layer: The module's name in `model.named_modules()`.
         index: Into the layer's weight: (u,) is an output filter or neuron, and its bias goes with it; a full index is a
             single weight, and the bias stays.
+        keep_bias: A filter's or neuron's bias stays, too.
     """
 
     layer: str
     index: tuple[int, ...]
+    keep_bias: bool = False
 
 
 def unit_list(model: nn.Module, granularity: Granularity = "filter") -> list[Unit]:
@@ -84,7 +86,7 @@ def unit_layer(model: nn.Module, unit: Unit) -> nn.Module:
 
 @contextmanager
 def zeroed(model: nn.Module, units: Iterable[Unit]) -> Iterator[None]:
-    """Set the units' weights (and the biases of whole filters and neurons) to zero, and restore them on the way out.
+    """Set the units' weights (and biases of whole filters and neurons, unless kept) to zero, and restore them after.
 
     Args:
         model: Changed in place for the duration of the context.
@@ -96,7 +98,8 @@ def zeroed(model: nn.Module, units: Iterable[Unit]) -> Iterator[None]:
         with torch.no_grad():
             for unit in units:
                 module, index = layers[unit.layer], unit.index
-                parts: Sequence[Tensor | None] = (module.weight, module.bias) if len(index) == 1 else (module.weight,)
+                whole = len(index) == 1 and not unit.keep_bias
+                parts: Sequence[Tensor | None] = (module.weight, module.bias) if whole else (module.weight,)
                 for parameter in parts:
                     if parameter is not None:
                         saved.append((parameter, index, parameter[index].clone()))

@@ -26,7 +26,6 @@ __all__ = [
     "batches",
     "contrast",
     "fisher_key",
-    "order_for",
     "recall",
     "recall_full",
     "reference_part",
@@ -162,7 +161,7 @@ def contrast(
     def measure(part: Part, purpose: str) -> FisherDiagonal:
         generator = run.generator(f"{name}/{purpose}")
         if estimator == "batch_squared":
-            read = batches(part, batch_size, order_for(order, split), run, f"{name}/{purpose}")
+            read = batches(part, batch_size, order, split, run, f"{name}/{purpose}")
         else:
             read = part.batches(Epoch(_READ, device=run.device))
         return fisher_diagonal(model, read, estimator=estimator, generator=generator)
@@ -229,27 +228,24 @@ def reference_part(split: Split, denominator: Denominator) -> Part:
     return split.train if denominator == "full" else split.retain
 
 
-def order_for(order: Order, split: Split) -> Literal["shuffled", "class_sorted"]:
-    """Return the order itself; `published` is that of the published scripts: class after class for whole classes."""
-    if order == "published":
-        return "class_sorted" if split.forget_classes else "shuffled"
-    return order
-
-
-def batches(part: Part, batch_size: int, order: Literal["shuffled", "class_sorted"], run: Run, purpose: str) -> Batches:
+def batches(part: Part, batch_size: int, order: Order, split: Split, run: Run, purpose: str) -> Batches:
     """Return a part's batches for measures that depend on them.
 
     Args:
         part: The samples.
         batch_size: Samples per batch.
-        order: By the run's generator, or class after class.
+        order: `shuffled`; `class_sorted`, class after class; or `published`, that of the published scripts: for whole
+            classes the kept ones class after class and then the forgotten ones, for items shuffled.
+        split: Says what is forgotten.
         run: Device and randomness.
         purpose: Names the random order.
     """
-    if order == "class_sorted":
-        part = part.take(np.argsort(part.labels.numpy(), kind="stable"))
-    generator = run.generator(f"{purpose}/order") if order == "shuffled" else None
-    return part.batches(Epoch(batch_size, device=run.device, generator=generator))
+    if order == "shuffled" or (order == "published" and not split.forget_classes):
+        generator = run.generator(f"{purpose}/order")
+        return part.batches(Epoch(batch_size, device=run.device, generator=generator))
+    labels = part.labels.numpy()
+    last = np.isin(labels, split.forget_classes) & (order == "published")
+    return part.take(np.lexsort((labels, last))).batches(Epoch(batch_size, device=run.device))
 
 
 def require_reachable(name: str, alpha: float, split: Split) -> None:

@@ -51,7 +51,7 @@ class ASSD(Method):
     """
 
     lam: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    estimator: Estimator = "empirical"
+    estimator: Estimator = "batch_squared"
     denominator: Denominator = "retain"
     batch_size: Annotated[int, Field(ge=1)] = 1024
     order: Order = "published"
@@ -65,7 +65,7 @@ class ASSD(Method):
     source: ClassVar[str] = "Schoepf et al., arXiv 2402.10098"
     space: ClassVar[Mapping[str, Axis]] = {
         "lam": Axis(0.1, 10.0, log=True),
-        "estimator": Axis(choices=("empirical", "batch_squared")),
+        "estimator": Axis(choices=("batch_squared", "empirical")),
     }
 
     def train(self, model: nn.Module, split: Split, recipe: Recipe, run: Run) -> tuple[nn.Module, dict[str, Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Mapping
@@ -76,6 +77,7 @@ class Decay(Method):
     units: Granularity = "filter"
     importance_from: Literal["forget", "all"] = "forget"
     importance_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    conv_bias: bool = True
     screen: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
     top: Annotated[float, Field(gt=0, le=1)] = 0.10
     rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.2
@@ -149,6 +151,8 @@ class Decay(Method):
     def _chosen(self, model: nn.Module, split: Split, run: Run) -> list[Unit]:
         """Return the units to decay, chosen once."""
         units = [u for u in unit_list(model, self.units) if model.get_submodule(u.layer).weight.requires_grad]
+        if not self.conv_bias:
+            units = [u if _linear(model, u) else dataclasses.replace(u, keep_bias=True) for u in units]
         if not units:
             raise InputError("decay: every layer with such units is frozen (requires_grad is False); unfreeze one")
         count = max(1, int(self.top * len(units) + 1e-9))
@@ -203,6 +207,10 @@ class Decay(Method):
             numbers["retain_accuracy"] = accuracy_of(model, watch.retain)
         run.history.add(stage, **numbers, forget_accuracy=forget)
         return forget
+
+
+def _linear(model: nn.Module, unit: Unit) -> bool:
+    return isinstance(model.get_submodule(unit.layer), nn.Linear)
 
 
 def fade(model: nn.Module, units: list[Unit], factor: float) -> None:

@@ -16,7 +16,6 @@ from efface.mechanisms.fisher_contrast import (
     Denominator,
     Order,
     batches,
-    order_for,
     reference_part,
     require_reachable,
 )
@@ -53,7 +52,7 @@ class LFSSD(Method):
 
     alpha: Annotated[float, Field(ge=0)] = 5.0
     lam: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    denominator: Denominator = "full"
+    denominator: Denominator = "retain"
     batch_size: Annotated[int, Field(ge=1)] = 64
     order: Order = "published"
     skip_norm: bool = False
@@ -77,10 +76,10 @@ class LFSSD(Method):
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a dampened copy."""
         model = run.copied(artifact.model).eval()
-        order = order_for(self.order, split)
         parts = (split.forget, reference_part(split, self.denominator))
         forget, reference = (
-            loss_free(model, batches(p, self.batch_size, order, run, f"{self.name}/{p.name}")) for p in parts
+            loss_free(model, batches(p, self.batch_size, self.order, split, run, f"{self.name}/{p.name}"))
+            for p in parts
         )
         skip = norm_parameters(model) if self.skip_norm else frozenset()
         done = dampen(model, forget, reference, self.alpha, self.lam, skip)

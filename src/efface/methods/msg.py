@@ -93,10 +93,10 @@ class MSG(Method):
         return found
 
     def smallest(self, gradient: Tensor) -> Tensor:
-        """Return which entries of a layer's g are the floor(share n) smallest by magnitude; ties go to the earlier."""
+        """Return which entries of a layer's g are the round(share n) smallest by magnitude; ties go to the earlier."""
         chosen = torch.zeros(gradient.numel(), dtype=torch.bool, device=gradient.device)
         order = torch.sort(gradient.abs().flatten(), stable=True).indices
-        chosen[order[: int(self.share * gradient.numel())]] = True
+        chosen[order[: round(self.share * gradient.numel())]] = True
         return chosen.view_as(gradient)
 
     def damage(self, model: nn.Module, split: Split, run: Run) -> tuple[list[nn.Parameter], list[Tensor]]:
@@ -139,6 +139,7 @@ class MSG(Method):
         return model.eval()
 
     def rates(self) -> list[float]:
-        """Return the learning rate of each epoch: up in equal steps, and down again."""
-        half = -(-self.epochs // 2)
-        return [self.lr * min(e, self.epochs + 1 - e) / half for e in range(1, self.epochs + 1)]
+        """Return the learning rate of each epoch: up to `lr` in equal steps by the middle, then down towards 0."""
+        rise = (self.epochs + 1) // 2
+        fall = self.epochs + 1 - rise
+        return [self.lr * min(e / rise, (self.epochs + 1 - e) / fall) for e in range(1, self.epochs + 1)]

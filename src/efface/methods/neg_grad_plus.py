@@ -43,6 +43,7 @@ class NegGradPlus(Method):
 
     epochs: Annotated[float, Field(ge=0)] = 5.0
     lr: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     beta: Annotated[float, Field(ge=0, le=1)] = 0.95
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     batch_norm: Literal["train", "eval"] = "train"
@@ -64,7 +65,8 @@ class NegGradPlus(Method):
         """Return a copy that was trained on one part and against the other."""
         recipe = artifact.record.recipe.but(
             optimiser="sgd",
-            momentum=0.9,
+            momentum=self.momentum,
+            nesterov=False,
             lr=self.lr,
             epochs=self.epochs,
             schedule="constant",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
-from efface.data import Split
+from efface.data import Part, Split
 from efface.data.augment import Augment
 from efface.errors import InputError
 from efface.mechanisms.batch_size import fitting_batch
@@ -24,6 +24,9 @@ from efface.running.run import Run
 from efface.training.loop import Trainer
 
 __all__ = ["SCRUB", "rewound"]
+
+_WATCHED = 1000  # forget samples on which a max pass looks whether it has reached chance
+_LOOKS = 16  # at most about so often per pass
 
 
 def rewound(errors: list[float], reference: float) -> int:
@@ -91,6 +94,7 @@ class SCRUB(Method):
     forget_steps: Annotated[int, Field(ge=0)] = 10
     warm_up: Literal["auto", "always", "never"] = "auto"
     freeze_batch_norm: bool = False
+    stop_at_chance: bool = False
     rewind: bool = False
 
     name: ClassVar[str] = "scrub"
@@ -105,6 +109,7 @@ class SCRUB(Method):
         "epochs": Axis(2, 8),
         "lr": Axis(1e-05, 0.01, log=True),
         "alpha": Axis(0.0001, 1.0, log=True),
+        "stop_at_chance": Axis(choices=(False, True)),
     }
 
     def reads(self) -> tuple[str, ...]:
@@ -177,10 +182,15 @@ class SCRUB(Method):
             freeze_batch_norm=self.freeze_batch_norm,
         )
         maximise.share_optimiser(minimise)
+<<<<<<< HEAD
         kept, errors = [_state(teacher)], [1 - accuracy_of(teacher, forget)] if self.rewind else []
+=======
+        watched = forget.sample(_WATCHED, run.generator("scrub/watched"))
+        kept, errors = [_state(teacher)], [1 - accuracy(teacher, forget, run.device)] if self.rewind else []
+>>>>>>> edc2fc2 (Options that say 'published' do what the official codes do; neg-grad-plus, assd and lfssd by their codes' defaults)
         for epoch in run.track(range(1 - warm, self.epochs + 1), "scrub", self.epochs + warm):
             if 1 <= epoch <= self.forget_epochs:
-                maximise.advance(maximise.steps_per_epoch)
+                self._ascend(maximise, student, watched, split, run)
             minimise.advance(minimise.steps_per_epoch)
             if self.rewind and epoch >= 1:
                 kept.append(_state(student))
@@ -196,6 +206,18 @@ class SCRUB(Method):
                 f"to the held-out {reference:.3f}"
             )
         return student
+
+    def _ascend(self, maximise: Trainer, student: nn.Module, watched: Part, split: Split, run: Run) -> None:
+        """Do one max pass; with `stop_at_chance` it ends at the first of some 16 looks to find accuracy at chance."""
+        if not self.stop_at_chance:
+            maximise.advance(maximise.steps_per_epoch)
+            return
+        stretch = max(1, maximise.steps_per_epoch // _LOOKS)
+        for start in range(0, maximise.steps_per_epoch, stretch):
+            if accuracy(student, watched, run.device) <= 1 / len(split.data.classes):
+                run.note(f"scrub: a max pass ended at chance after {start} of {maximise.steps_per_epoch} steps")
+                return
+            maximise.advance(min(stretch, maximise.steps_per_epoch - start))
 
     def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
         """Return the batch mean of T^2 KL(softmax(t / T) || softmax(s / T)) for logits (B, K)."""

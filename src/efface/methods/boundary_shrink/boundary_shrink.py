@@ -115,7 +115,7 @@ class BoundaryShrink(Method):
             if before is None:
                 return total
             now = curvature(net, x, truth[positions], self.curvature_distance, differentiable=True)
-            return total + self.curvature_weight * (before[positions] - now).norm()
+            return total + self.curvature_weight * (before[positions] - now).norm() / len(x)
 
         recipe = artifact.record.recipe.but(
             optimiser="sgd",
