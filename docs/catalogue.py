@@ -1,4 +1,9 @@
-"""Write the method list into README.md and docs/methods.md from the classes; `--check` says if both are current."""
+"""Write the method list into README.md and docs/methods.md; `--check` says if both are current.
+
+docs/methods.md is made of the classes' docstrings and of docs/methods/NAME.md, one file per method with its differences
+from paper and official code. There a last line `rows: PLAN ...` stands for the method's rows in the results of these
+plans, so that measured effects are read from experiments/results and never typed.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,12 @@ import inspect
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from efface.methods.catalogue import describe, methods
 
 ROOT = Path(__file__).resolve().parents[1]
+DIFFERENCES = ROOT / "docs" / "methods"
 BEGIN, END = "<!-- methods: docs/catalogue.py writes this -->", "<!-- /methods -->"
 
 
@@ -30,22 +38,57 @@ def table(*columns: str) -> str:
     return "\n".join(lines)
 
 
+def differences(name: str) -> str:
+    """Return how a method differs from its paper and official code, with the rows that measure it; empty if unsaid."""
+    path = DIFFERENCES / f"{name}.md"
+    if not path.is_file():
+        return ""
+    text = path.read_text(encoding="utf-8").rstrip()
+    body, _, last = text.rpartition("\n\nrows: ")
+    if body:
+        text = "\n\n".join([body, *(rows(plan, name) for plan in last.split())])
+    return f"**Differences from paper and official code**\n\n{text}\n"
+
+
+def rows(plan: str, name: str) -> str:
+    """Return a method's rows in a plan's results, and the original's: A_R / E_F in % per request, means over seeds."""
+    found = pd.read_csv(ROOT / "experiments" / "results" / plan / "results.csv")
+    requests = list(dict.fromkeys(found["request"]))
+    lines = [
+        f"`{plan}` (A_R / E_F, %):",
+        "",
+        "| row | " + " | ".join(requests) + " |",
+        "|---" * (len(requests) + 1) + "|",
+    ]
+    for entry, own in found[found["method"].isin(["original", name])].groupby("entry", sort=False):
+        means = own.groupby("request")[["A_R", "E_F"]].mean()
+        lines.append(f"| {entry} | " + " | ".join(f"{a:.1f} / {e:.1f}" for a, e in means.loc[requests].values) + " |")
+    return "\n".join(lines)
+
+
 def catalogue() -> str:
-    """Return docs/methods.md: the table, then every class's docstring."""
+    """Return docs/methods.md: the table, then every class's docstring and its differences from the source."""
     parts = [
         "# Methods",
         "",
-        "Written by `docs/catalogue.py` from the classes in `src/efface/methods`; do not edit.",
+        "Written by `docs/catalogue.py` from the classes in `src/efface/methods` and from `docs/methods/NAME.md`;",
+        "do not edit.",
         "",
         "N, N_F, N_R are samples (all, to forget, to keep), E epochs, K classes, B a batch. Memory is the peak beside",
         "the given model and the data: P is as many float32 numbers as it has parameters, A one batch's activations;",
         "`benchmarks/method_memory.py` measures it.",
+        "",
+        "What a method has no hyper-parameter for, it takes from the recipe that the original was trained with:",
+        "batch size, weight decay, augmentation, label smoothing, gradient clipping, precision. Official codes often fix",
+        "these: two originals that were trained differently are forgotten differently by the same method.",
         "",
         table("memory"),
         "",
     ]
     for name, kind in methods().items():
         parts += [f"## {name}", "", "```text", inspect.getdoc(kind) or "", "```", ""]
+        if said := differences(name):
+            parts.append(said)
     return "\n".join(parts)
 
 

@@ -63,7 +63,12 @@ def test_a_class_goes_and_the_rest_stays(trained: dict[str, Artifact], class_spl
 
 def test_the_cap_holds_for_batches_of_one(trained: dict[str, Artifact], class_split: Split) -> None:
     with pytest.raises(InputError, match=r"lfssd: alpha = 50 over all data can select nothing"):
-        apply(make("lfssd", {"alpha": 50, "batch_size": 1, "denominator": "full"}), trained["mlp"], class_split, Run(device="cpu"))
+        apply(
+            make("lfssd", {"alpha": 50, "batch_size": 1, "denominator": "full"}),
+            trained["mlp"],
+            class_split,
+            Run(device="cpu"),
+        )
 
 
 def test_works_where_forget_data_is_saturated(digits_data: Data, class_split: Split) -> None:

@@ -124,7 +124,7 @@ def fisher_diagonal(
     - ``batch_squared``: per *batch*, (mean gradient)². Not a Fisher; it reproduces the importances of SSD's published
       code and depends on the order and the size of the batches, so it takes an iterable of batches only.
 
-    The model is left bit-identical. Closed forms by layer (see `closed_forms`), torch.func for the rest.
+    The model is left bit-identical. Closed forms by layer (see `layer_gradients`), torch.func for the rest.
 
     Args:
         model: Any module from inputs to logits (b, K), in eval mode.
@@ -153,34 +153,22 @@ def fisher_diagonal(
         InputError: Train mode, BatchNorm without running statistics, NaN losses, an empty set, a parameter that
             receives no gradient, weights of the wrong length, an unknown estimator.
     """
-    if estimator not in get_args(Estimator):
-        raise InputError(f"Unknown estimator {estimator!r}. {nearest(str(estimator), get_args(Estimator))}")
-    if estimator == "mc" and (generator is None or draws < 1):
-        raise InputError(f"estimator='mc' needs a torch.Generator and draws >= 1, got draws={draws}. Pass both.")
+    require_eval(model)
+    _require_estimator(estimator, draws, generator)
     if keep_logits and (estimator == "batch_squared" or (fabric is not None and fabric.world_size > 1)):
         raise InputError("keep_logits works with per-sample estimators in one process only. Leave it out.")
-    require_eval(model)
     wanted = trainable(model, None if parameters is None else frozenset(parameters))
     if estimator == "batch_squared":
         return _batch_squared(model, wanted, data, labels, sample_weights, dtype)
-    ranks = (fabric.global_rank, fabric.world_size) if fabric is not None else (0, 1)
+    rank, world = (fabric.global_rank, fabric.world_size) if fabric is not None else (0, 1)
     size, vectors = ChunkSize(memory, chunk, cached=device_of(model).type == "cpu"), SampleWeightVectors(sample_weights)
     samples = saturated = 0
     sums: SquareSums | None = None
     totals: list[Tensor] = []
     kept: list[Tensor] = []
     with Recorder(model, wanted) as recorder:
-        stream = chunks(
-            model,
-            data,
-            labels,
-            size,
-            rank=ranks[0],
-            world=ranks[1],
-            draws=draws if estimator == "mc" else 0,
-            generator=generator,
-        )
-        for part in stream:
+        drawn = draws if estimator == "mc" else 0
+        for part in chunks(model, data, labels, size, rank=rank, world=world, draws=drawn, generator=generator):
             logits = recorder.forward(part.x)
             size.observe(len(part), recorder.held + recorder.handed)
             require_labels(part.y, logits.shape[1])
@@ -206,6 +194,13 @@ def fisher_diagonal(
         tuple(sorted(recorder.rest)),
         torch.cat(kept) if keep_logits else None,
     )
+
+
+def _require_estimator(estimator: str, draws: int, generator: torch.Generator | None) -> None:
+    if estimator not in get_args(Estimator):
+        raise InputError(f"Unknown estimator {estimator!r}. {nearest(str(estimator), get_args(Estimator))}")
+    if estimator == "mc" and (generator is None or draws < 1):
+        raise InputError(f"estimator='mc' needs a torch.Generator and draws >= 1, got draws={draws}. Pass both.")
 
 
 def _add_chunk(

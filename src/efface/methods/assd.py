@@ -35,18 +35,15 @@ class ASSD(Method):
     There is nothing to tune, but the selected share follows from r alone, whatever the model: 0.69 % for r = 1 %,
     2.4 % for r = 10 %.
 
-    Deviations: the model is in eval mode (the released notebook leaves it in train mode); per-sample importances by
-    default (the notebook: `batch_squared` with batches of 1024). Denominator as the notebook: the kept data.
-
     Source: Schoepf, Foster, Brintrup (arXiv 2402.10098).
 
     Attributes:
         lam: Dampening constant λ (published: 1).
-        estimator: `empirical`, `true`, `mc`, or `batch_squared` (the notebook).
+        estimator: `batch_squared` (the notebook), `empirical` (the paper), `true`, or `mc`.
         denominator: `retain` or `full`.
         batch_size: Samples per batch, for `batch_squared` only.
-        order: Order of the samples, for `batch_squared` only: `shuffled`, `class_sorted`, or `published`, which is the
-            latter for classes and the former for items.
+        order: For `batch_squared` only: `shuffled`, `class_sorted`, or `published`: for classes the kept ones in turn
+            and the forgotten ones last, for items shuffled.
         skip_norm: Leave scales and shifts of normalisation layers alone (published: dampened too).
     """
 

@@ -34,19 +34,10 @@ class BadTeacher(Method):
     q_i = softmax(T_d(x_i) / T) for a sample to forget, softmax(T_s(x_i) / T) for a kept one
     L   = mean_i KL(q_i || softmax(S(x_i) / T)) [/ K]      over D_f and R, R = a random share of D_r drawn once
 
-    No label is read. The student S starts as the original and trains with BatchNorm in train mode. Different random
-    teachers give different results: compare at least three seeds. There is no stopping rule, and items are driven below
-    the accuracy that retraining leaves them.
+    No label is read. The student S starts as the original and trains with BatchNorm in train mode. There is no stopping
+    rule, and items are driven below the accuracy that retraining leaves them.
 
-    Source: Chundawat, Tarun, Mandal, Kankanhalli, "Can Bad Teaching Induce Forgetting?", AAAI 2023, arXiv 2205.08096,
-    equation 5. Defaults: the official notebooks (CIFAR-Super20, a pretrained ResNet-18); the rate that suits them is
-    too small for small networks (digits, BatchNorm CNN, class 0: forget accuracy 0.96 at 1e-4, 0.07 at 1e-3).
-
-    Where paper and code differ: the code divides the divergence by the number of classes K (`reduction="elements"`, our
-    default), the paper does not (`batch`); with Adam it hardly matters.
-    Ours: each sample is seen by its one teacher, once, before training, so there is no augmentation and no third
-    forward pass; `min_steps`, because one epoch of batches of 256 is a step or two on small data; `stratified`, because
-    a plain draw can miss classes; `uniform`, the exact uniform distribution for T_d.
+    Source: Chundawat et al., "Can Bad Teaching Induce Forgetting?", AAAI 2023, arXiv 2205.08096, equation 5.
 
     Attributes:
         retain_share: Share of D_r in R.

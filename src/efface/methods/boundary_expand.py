@@ -83,14 +83,7 @@ class BoundaryExpand(Method):
     All parameters train. Nothing holds the kept classes, and after the deletion nothing but the softmax's competition
     keeps the old class from being the runner-up.
 
-    Source: Chen, Gao, Liu, Peng, Wang, "Boundary Unlearning", CVPR 2023, arXiv 2303.11570, section 4.3. Defaults: the
-    official code, but for the learning rate: its 1e-5, over 790 steps on CIFAR-10, leaves small data in place, and 1e-4
-    is what DELETE's authors use (digits, BatchNorm CNN, class 0: forget accuracy 0.84 at 1e-5, 0.42 at 1e-4, 0.02 at
-    3e-4). A note says when the class was left in place.
-
-    Where we differ: row K is deleted, which SalUn's copy of the code forgets; `min_steps` is ours, because a batch of
-    64 leaves small data a step or two per pass. Without retained data BatchNorm's running statistics drift to those of
-    the forget data; `freeze_batch_norm` prevents it.
+    Source: Chen, Gao, Liu, Peng, Wang, "Boundary Unlearning", CVPR 2023, arXiv 2303.11570, section 4.3.
 
     Attributes:
         lr: Constant learning rate of SGD.

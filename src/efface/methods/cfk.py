@@ -24,10 +24,7 @@ class CFk(Method):
 
     Whatever the frozen layers know stays: a baseline that should fail feature-level tests.
 
-    Source: Goel, Prabhu, Kumaraguru 2022 (arXiv 2201.06640). Defaults: rate and epochs as in SCRUB's comparison; k is
-    ours (the papers take a network's last block). Deviations: the head counts as the last of the k layers, as the
-    papers say; SCRUB's code leaves it out (`include_head=False`). BatchNorm in the frozen layers keeps its statistics,
-    so that they compute the same function.
+    Source: Goel, Prabhu, Kumaraguru 2022 (arXiv 2201.06640).
 
     Attributes:
         k: Number of weight layers to train, counted from the end; normalisation goes with the layer before it.

@@ -28,9 +28,6 @@ class CT(Method):
     cosine schedule. The forget data is not read, so nothing is aimed at: it is fine-tuning from another start. 1 x 1
     kernels do not change, so nets made of them are hardly damaged; BatchNorm statistics are wrong until repaired.
 
-    Defaults are the published re-implementation's. Deviations: the cosine falls by step, not by epoch; kernels that are
-    not square, where the original fails, stay as they are.
-
     Source: fifth place of the NeurIPS 2023 unlearning challenge (arXiv 2406.09073); settings of Deep Unlearn
     (arXiv 2410.01276).
 

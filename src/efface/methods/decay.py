@@ -45,33 +45,25 @@ class Decay(Method):
     A unit is an output filter of a convolution or an output neuron of a linear layer: weight slice and bias. Its
     importance is accuracy on the importance set before minus accuracy with that unit alone set to zero. The top
     fraction, chosen once, decays by exp(−λ Δt), Δt = 1, for up to `steps` steps, until the accuracy on the classes to
-    forget is below `threshold`. Fine-tuning on retained data runs after all steps, after each, or in place of decay.
+    forget is below `threshold`.
 
-    Source: A. Kaluri, "Time Inspired Decay Mechanism for Machine Unlearning with Importance Estimation". Defaults are
-    those of LeNet-5 on MNIST with fine-tuning after each step; for ResNet-18 on CIFAR-10 the author uses top 0.05,
-    rate 0.05 or 0.1, and 11 or 17 batches.
-
-    Differs from the author's code: the early stop looks at held-out training data, where the author's looks at the test
-    set; equal importances are ordered by the rise of the loss, then by position in the network. The author's "10 % of
-    all training data" is read as 10 % of every class, and importance as the accuracy on all of it.
+    Source: A. Kaluri, "Time Inspired Decay Mechanism for Machine Unlearning with Importance Estimation".
 
     Attributes:
         units: `filter` (filters and neurons, as published), `neuron` (linear layers only) or `weight` (single weights).
         importance_from: Importance set: `forget` (the classes to forget) or `all` training data.
         importance_fraction: Share of each class of the importance set that is used.
-        screen: Ablate only this many times the wanted number of units, those with the best first-order score; None, as
-            published, ablates every unit.
+        conv_bias: Zero a filter's bias, too, when its importance is measured; False is the author's code.
+        screen: Ablate only this many times the wanted units, the best by first-order score; None ablates all.
         top: Share of the units that decays.
         rate: λ, per step.
         steps: Most steps.
         threshold: Accuracy on the classes to forget below which decay stops.
-        fine_tune: `none`; `after_all` steps for `epochs`; `after_each` step for `batches` batches, the order of the
-            data running on across steps; `only` fine-tunes for `epochs` and never decays (a control).
-        batches: Batches after each step.
-        epochs: Passes over the retained data for `after_all` and `only`.
-        lr: Learning rate of Adam in fine-tuning; batch size and augmentation are the recipe's.
-        random: Decay as many units drawn at random instead (a control), never the very set that importance picks. For
-            the same schedule give it as many `steps` as the run it is compared with took, and `threshold=0`.
+        fine_tune: `none`; `after_all` steps; `after_each` step; `only` fine-tunes and never decays (a control).
+        batches: Batches after each step, for `after_each`.
+        epochs: Passes over the retained data, for `after_all` and `only`.
+        lr: Learning rate of Adam in fine-tuning.
+        random: Decay as many units drawn at random (a control), never the set that importance picks.
     """
 
     units: Granularity = "filter"

@@ -30,12 +30,7 @@ class DELETE(Method):
     other classes]. At the original weights the second term is zero. Masking the head's logit reaches L = 0 exactly,
     so no score on outputs tells the two apart: look at features.
 
-    Source: Zhou et al., CVPR 2025 (arXiv 2503.23751). Defaults: its passes, momentum and absence of weight decay; its
-    rates (1e-4 on CIFAR-10, 5e-5 elsewhere) suit 40 steps per pass and forget little on small data; this one is ours.
-    BatchNorm is in train mode as in the paper (`eval` is its `disable_bn`); measured on digits, BatchNorm CNN, class 0,
-    kept accuracy is 1.00 in train and 0.97 in eval mode. Deviation: of several forgotten classes all are masked
-    (`mask="label"` masks the true one alone; for one class it is the same). Without augmentation the targets are
-    computed once.
+    Source: Zhou et al., CVPR 2025 (arXiv 2503.23751).
 
     Attributes:
         epochs: Passes over the data to forget.

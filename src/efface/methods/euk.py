@@ -25,10 +25,7 @@ class EUk(Method):
 
     Exact for these layers given the others; whatever the frozen layers know stays.
 
-    Source: Goel, Prabhu, Kumaraguru 2022 (arXiv 2201.06640). Defaults: as long as the original was trained (the
-    paper's); k is ours. Deviations: the head counts as the last of the k layers, as the paper says, and new weights
-    are random; SCRUB's code leaves the head out (`include_head=False`) and "re-initialises" from stored pretrained
-    weights. BatchNorm in the frozen layers keeps its statistics.
+    Source: Goel, Prabhu, Kumaraguru 2022 (arXiv 2201.06640).
 
     Attributes:
         k: Number of weight layers to train, counted from the end; normalisation goes with the layer before it.

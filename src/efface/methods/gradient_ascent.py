@@ -29,11 +29,9 @@ class GradientAscent(Method):
     (c = 1 is that of a uniform guess) gives no gradient. Sixteen times per pass the method looks at its accuracy on
     (up to 1,000 samples of) the data to forget, and ends at chance, 1/K.
 
-    Source: baseline of Golatkar et al., CVPR 2020 (arXiv 1911.04933). OPTML-Group/Unlearn-Sparse runs 5 passes at rate
-    1e-4, which does nothing on small data: passes and rate are ours, as are the bound, the stop, and BatchNorm in eval
-    mode, so that weights and not statistics of one-class batches are what changes. `bound=None, stop=False,
-    batch_norm="train", lr=1e-4, epochs=5` is the published form. Measured on digits, BatchNorm CNN, class 0: kept
-    accuracy 0.91 in eval and 0.98 in train mode, forget accuracy 0.00 and 0.08. Items need fewer passes than classes.
+    Items need fewer passes than classes.
+
+    Source: baseline of Golatkar et al., CVPR 2020 (arXiv 1911.04933).
 
     Attributes:
         epochs: Passes over the data to forget, at most.

@@ -35,12 +35,7 @@ class L1Sparse(Method):
     network forgets more readily, also without the penalty (`gamma=0` is then fine-tuning of the sparse network).
     Compare with a retrained network that is as sparse: a dense one is more accurate.
 
-    Source: Jia et al., NeurIPS 2023 (arXiv 2304.04934), OPTML-Group/Unlearn-Sparse: rate, epochs, scope and schedule.
-    Its parser's default for gamma, 0.2, belongs to other methods and destroys any network; ours is the paper's value
-    for items. Deviation: the sign is added to the gradient in place, without a graph, and only where a parameter is
-    trained. The artifact's recipe gives batch size, augmentation and weight decay. The source prunes 95 % in training,
-    goes back to the weights of epoch 8, trains these under the mask on everything, and only then forgets; here the
-    epochs on the retained data are all the training that the sparse network gets.
+    Source: Jia et al., NeurIPS 2023 (arXiv 2304.04934), OPTML-Group/Unlearn-Sparse.
 
     Attributes:
         gamma: Weight of the penalty at the start; search 1e-5 to 1e-3 on validation data.

@@ -33,20 +33,17 @@ class LFSSD(Method):
     θ[i] ← min(λ I[i] / I_F[i], 1) θ[i]. Works where SSD cannot, on forget data that the model fits perfectly.
 
     α acts on absolute gradients, so it is not comparable with SSD's α on squares. The absolute value is taken of the
-    batch's mean gradient, as the published code change does: importances shrink as `batch_size` grows, and depend on
-    the order. With `batch_size=1` (slow) they are per sample, and the ratio cap of SSD holds exactly.
-
-    Defaults: denominator, order and batch size as published; α = 5 is what a third party transcribed for a whole class
-    of CIFAR-20 (CIFAR-100: 10; random items: 3.5), λ = 1.
+    batch's mean gradient, as in the published code.
 
     Source: Foster et al., ICLR 2024 Tiny Papers (arXiv 2402.19308).
 
     Attributes:
         alpha: Selection threshold α.
         lam: Dampening constant λ.
-        denominator: `full`, all training data, or `retain`, the kept part.
+        denominator: `retain`, the kept part, or `full`, all training data (published).
         batch_size: Samples per batch.
-        order: `shuffled`, `class_sorted`, or `published`, which is the latter for classes and the former for items.
+        order: `shuffled`, `class_sorted`, or `published`: for classes the kept ones in turn
+            and the forgotten ones last, for items shuffled.
         skip_norm: Leave scales and shifts of normalisation layers alone (published: dampened too).
     """
 

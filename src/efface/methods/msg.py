@@ -32,12 +32,10 @@ class MSG(Method):
     g = sum over batches of grad CE(R) - sum over batches of grad CE(D_f),   R a random part of D_r, |R| = |D_f|;
     per layer, S = the share of entries with the *smallest* |g|; W[S] <- Kaiming normal (fan-out, ReLU);
     then CE on D_r with gradients times 1 on S and `damping` elsewhere; normalisation and head learn undamped.
-    Epoch e of E has the rate lr min(e, E + 1 - e) / ceil(E / 2).
+    Epoch e of E has the rate lr min(e / h, (E + 1 - e) / (E + 1 - h)), h = ceil(E / 2).
 
     Source: second place of the NeurIPS 2023 unlearning challenge, as specified by xcadet/deepunlearn (arXiv
-    2410.01276), whose defaults these are. Deviations: gradients are taken in eval mode (there the mode is not set);
-    hidden linear layers are treated like convolutions, because the rule has none for them and a perceptron has nothing
-    else (`linear=False` is the original's); the augmentation is the artifact's.
+    2410.01276).
 
     Attributes:
         share: Share of each layer's weights to initialise anew, in [0, 1].
@@ -46,7 +44,7 @@ class MSG(Method):
         damping: Factor on the gradients of the weights that were kept.
         weight_decay: L2 penalty, not damped.
         batch_size: Samples per step and per gradient batch.
-        linear: Treat hidden linear layers too.
+        linear: Treat hidden linear layers like convolutions; the original has no rule for them.
     """
 
     share: Annotated[float, Field(ge=0, le=1)] = 0.3

@@ -27,15 +27,12 @@ class NegGradPlus(Method):
     beta = 1 is fine-tuning and beta = 0 is gradient ascent, as long as the retained data lasts. The second term has
     no bound: with a smaller beta or more epochs, clip the gradients.
 
-    Source: Kurmanji et al., NeurIPS 2023 (arXiv 2302.09880), who use 0.95 on small and 0.9999 on large data with SGD
-    0.01 and 5 to 10 epochs: our defaults. Both batches have the artifact's batch size. With `batch_norm="eval"` forget
-    batches leave the statistics alone; measured on digits, BatchNorm CNN, class 0, that forgets nothing at these rates
-    (forget accuracy 1.00 against 0.00). The code's second variant (eval mode throughout, L2 pull to the initial
-    weights) is not offered.
+    Source: Kurmanji et al., NeurIPS 2023 (arXiv 2302.09880), who use β = 0.95 on small and 0.9999 on large data.
 
     Attributes:
         epochs: Passes over the retained data.
-        lr: Constant learning rate of SGD with momentum 0.9.
+        lr: Constant learning rate of SGD.
+        momentum: Of SGD.
         beta: Weight of the retained data, in [0, 1].
         clip_norm: Largest gradient norm, or None.
         batch_norm: Mode of BatchNorm for the forget batches.

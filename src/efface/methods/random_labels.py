@@ -28,11 +28,7 @@ class RandomLabels(Method):
     over all classes, 1/K of the data is taught its true label again. Accuracy on forgotten items *below* that of a
     retrained model is a failure, not a success.
 
-    Source: Golatkar et al., CVPR 2020 (arXiv 1911.04933); Graves et al., AAAI 2021 (arXiv 2010.10981). Defaults: rate
-    and epochs of OPTML-Group/Unlearn-Saliency. What the literature since 2022 calls "amnesiac" is `fresh=False,
-    optimiser="adam", lr=1e-4, epochs=3` (the SSD repository), and not Graves' own method, which is `amnesiac` here;
-    "SRL" is `fresh=True`. Deviations: the artifact's batch size; by default (`kept`) several forgotten classes are not
-    relabelled as one another, which for one class and for items is the same as `others`.
+    Source: Golatkar et al., CVPR 2020 (arXiv 1911.04933); Graves et al., AAAI 2021 (arXiv 2010.10981).
 
     Attributes:
         epochs: Passes over both parts.

@@ -30,12 +30,10 @@ class SalUn(Method):
     g = sum over batches of D_f of grad CE at theta_0;   m_i = 1 iff |g_i| is among the floor(share n) largest of all;
     step: theta <- theta_0 + m (SGD step on CE - theta_0), each epoch D_f under labels y' and then D_r.
 
-    Source: Fan et al., ICLR 2024 (arXiv 2310.12508), OPTML-Group/Unlearn-Saliency: share, rate, epochs, order, fresh
-    labels. Where paper and code differ: y' leaves out the true class (paper; `over="all"` is the code's), and unmasked
-    weights stay exactly (its present code; `freeze="gradient"` is that of the published tables, where weight decay
-    still moves them). `variant="soft"` needs no mask: after each step the share (1 - t/T) `share` of the smallest
-    changes since the start of the epoch is soft-thresholded to zero. Deviations: the artifact's batch size; one batch
-    at the border between D_f and D_r holds both; parameters with gradients switched off are not ranked.
+    `variant="soft"` needs no mask: after each step the share (1 - t/T) `share` of the smallest changes since the start
+    of the epoch is soft-thresholded to zero.
+
+    Source: Fan et al., ICLR 2024 (arXiv 2310.12508), OPTML-Group/Unlearn-Saliency.
 
     Attributes:
         share: Share of weights that may move (`hard`), or of changes that are undone at first (`soft`).

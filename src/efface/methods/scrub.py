@@ -42,40 +42,24 @@ class SCRUB(Method):
     max step: L = - d(x_f)                              over D_f, in the first `forget_epochs` epochs
     min step: L = alpha d(x_r) + gamma CE(s(x_r), y)    over D_r, after it, in every epoch, same optimiser
 
-    Labels of D_f are never used. The max step has no floor, so at least one epoch ends on min steps alone. At the start
-    s = t, where d and its gradient are zero: the first max pass moves the student only through BatchNorm in train mode
-    or dropout. Models that have neither get `warm_up`, a pass of min steps before the first epoch.
-
-    With `rewind` (SCRUB+R, for privacy) the result is the epoch whose error on D_f is closest to `ref`, the final
-    model's error on held-out *validation* images in the class mix of D_f; the original counts as epoch 0. For a whole
-    class that error is near 1 and rewinding does nothing. Test data is never read.
-
-    Source: Kurmanji, Triantafillou, Hayes, Triantafillou, "Towards Unbounded Machine Unlearning", NeurIPS 2023, arXiv
-    2302.09880, algorithms 1 and 2. Defaults: the official code's "large" setting (CIFAR-10, a whole class); for items
-    its "selective" setting is gamma 1, alpha 0.5, forget_epochs 3, epochs 5, batches 32 and 16. The authors tune for
-    every data set; the number of max steps matters most.
-
-    Ours: `retain_steps` and `forget_steps`, about what CIFAR-10 gives a pass, because batches of 256 and 512 leave
-    small sets a step or two; no augmentation on D_f, whose teacher answers are computed once; errors are measured after
-    each epoch (the official code measures before it and holds no checkpoint for its first entry). With alpha = 0 the
-    teacher never sees D_r.
+    With `rewind` (SCRUB+R) the result is the epoch whose error on D_f is closest to the final model's on held-out
+    *validation* images in the class mix of D_f; the original counts as epoch 0. For classes rewinding does nothing.
+    Source: Kurmanji et al., NeurIPS 2023, arXiv 2302.09880, algorithms 1 and 2.
 
     Attributes:
         forget_epochs: Epochs that begin with a max pass (the paper's msteps).
         epochs: All epochs, each with a min pass.
         optimiser: `sgd` (momentum 0.9) or `adam`, shared by both kinds of steps.
-        lr: Learning rate.
-        weight_decay: L2 penalty.
+        lr: Learning rate; weight_decay: L2 penalty.
         milestones: The rate drops to a tenth after each of these epochs.
-        gamma: Weight of the cross-entropy on D_r.
-        alpha: Weight of the distance on D_r.
+        gamma: Weight of the cross-entropy on D_r; alpha: of the distance on D_r.
         temperature: T.
-        batch_size: Retained samples per min step.
-        forget_batch: Forget samples per max step.
-        retain_steps: On small data `batch_size` shrinks (not below 8) until a min pass has this many steps; 0: never.
-        forget_steps: The same for `forget_batch` and max passes.
+        batch_size: Samples per min step; forget_batch: per max step.
+        retain_steps: On small data batches shrink (not below 8) until a min pass has this many steps; 0: never.
+        forget_steps: The same for max passes.
         warm_up: Whether a min pass comes first; `auto`: where the model has neither BatchNorm nor dropout.
         freeze_batch_norm: Keep BatchNorm's running statistics; otherwise max passes show it forget data alone.
+        stop_at_chance: Ours, recommended for classes: a max pass ends when accuracy on D_f is at chance, 1/K.
         rewind: Return the epoch with the reference error instead of the last.
     """
 

@@ -30,13 +30,7 @@ class SFDN(Method):
     w ← w + √v n,  n ~ N(0, I),  v = α min((F + 1e-8)^-exponent, 1e3), F the diagonal true Fisher over the kept data;
     v of the head is at most 100 α; v is averaged over input channels, and the head and all vectors get ten times more.
     For whole classes the head's weight row and bias of each forgotten class are set to zero before (`hide`), with noise
-    of variance 1e-3 whatever α is. That alone hides the class, unless all other logits are negative: report
-    `hide=False` beside it, and probe the features. The noise does not depend on the forget data, which is never read.
-
-    Options where paper and code differ: the paper's optimal covariance is ∝ F^-1/2 (`exponent=0.5`) without clamps,
-    averages and factors (`plain=True`); the code has F^-1 with them (our default). Deviations: the head is found by
-    running the model, not by "first dimension equals the number of classes"; `refresh` re-estimates BatchNorm
-    statistics on the kept data after the noise, which the code leaves stale (our default as well).
+    of variance 1e-3 whatever α is. The noise does not depend on the forget data, which is never read.
 
     Source: Golatkar, Achille, Soatto, CVPR 2020 (arXiv 1911.04933) and its notebook.
 

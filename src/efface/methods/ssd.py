@@ -39,14 +39,6 @@ class SSD(Method):
     (`denominator="full"`, the paper) or over the kept part (`"retain"`, our default). Since λ/α bounds the factor, SSD
     with α = 10 divides every selected weight by more than ten: close to pruning.
 
-    Why our default differs: D contains D_f, so I_D >= r I_F with r = n_f/n, and no weight can have a ratio above 1/r.
-    For a tenth of the data α = 10 on D can select nothing (we refuse it). The ratio to the kept part has no such cap:
-    α on D means α(1-r)/(1-αr) on it, so the two agree for small r, and α = 10 on it is α = 5.3 on D at r = 0.1.
-
-    The published code uses means over batches of the squared batch-mean gradient: `estimator="batch_squared"`, which
-    is not a Fisher and depends on `batch_size` and `order` (class script: 64, class-sorted; random script: 128,
-    shuffled). There, α = 10 and λ = 1 for ResNet-18; 5 to 25 for ViT.
-
     Source: Foster, Schoepf, Brintrup, AAAI 2024 (arXiv 2308.07707).
 
     Attributes:
@@ -55,8 +47,8 @@ class SSD(Method):
         estimator: `empirical` (the paper: true labels, per sample), `true`, `mc`, or `batch_squared` (the code).
         denominator: `retain` or `full`.
         batch_size: Samples per batch, for `batch_squared` only.
-        order: Order of the samples, for `batch_squared` only: `shuffled`, `class_sorted`, or `published`, which is the
-            latter for classes and the former for items.
+        order: For `batch_squared` only: `shuffled`, `class_sorted`, or `published`: for classes the kept ones in turn
+            and the forgotten ones last, for items shuffled.
         skip_norm: Leave scales and shifts of normalisation layers alone (the paper dampens them too).
     """
 

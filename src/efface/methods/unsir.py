@@ -38,33 +38,17 @@ class UNSIR(Method):
     S_r is a random subset of the retained training samples with their labels; the forget samples are never read
     ("zero-glance"), but retained samples are, in B and in C.
 
-    Source: Tarun, Chundawat, Mandal, Kankanhalli, "Fast Yet Effective Machine Unlearning", arXiv 2111.08947, section
-    IV, and the authors' notebook (CIFAR-10, ResNet-18), whose defaults these are unless said otherwise.
-
-    Where the paper and the notebook differ:
-    - The notebook's loop over a noise batch stops after three images: 3 distinct ones, 20 times each, not 256. Its
-      published figures come from those, so 3 is our default; `distinct_noise=256` is the paper.
-    - The notebook learns the noise in train mode, which overwrites BatchNorm's statistics; we use eval mode unless
-      `train_mode_noise`.
-    - The notebook labels all noise 0, whatever class it was made for; we label it with its own class, as the authors'
-      later code does.
-    Ours: `min_steps`, because the method works by 30-odd steps of a high learning rate and a batch of 256 leaves small
-    data too few (digits, MLP, class 0: forget accuracy 0.33 without it, 0 with it); and `restore_statistics`. A short
-    repair leaves much of the noise in BatchNorm's running statistics; `auto` computes them anew on S_r when the repair
-    has fewer than 50 steps (the notebook's has 32).
+    Source: Tarun, Chundawat, Mandal, Kankanhalli, arXiv 2111.08947, section IV, and the authors' notebook.
 
     Attributes:
         noise_batch: Noise images learnt per class.
-        noise_steps: Steps of Adam on the noise.
-        noise_lr: Their learning rate.
+        noise_steps: Steps of Adam on the noise; noise_lr: their learning rate.
         noise_weight: Pull towards small images (lambda).
         distinct_noise: How many of the images are used.
         noise_copies: How often each appears in B.
         retain_per_class: Size of S_r, per kept class; all if there are fewer.
-        impair_lr: Adam's learning rate in B.
-        impair_epochs: Passes of B.
-        repair_lr: Adam's learning rate in C.
-        repair_epochs: Passes of C.
+        impair_lr: Adam's learning rate in B; impair_epochs: passes of B.
+        repair_lr: Adam's learning rate in C; repair_epochs: passes of C.
         batch_size: Samples per step in B and C.
         min_steps: On small data the batch shrinks until each epoch has this many steps; 0 never shrinks it.
         train_mode_noise: Learn the noise in train mode.

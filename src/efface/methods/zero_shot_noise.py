@@ -31,13 +31,7 @@ class ZeroShotNoise(Method):
     Only the weights, the input shape and the class numbers are used.
 
     Source: Chundawat, Tarun, Mandal, Kankanhalli, "Zero-Shot Machine Unlearning", IEEE TIFS 2023, arXiv 2201.05629
-    (the min-max noise baseline). There is no official code of it: the noise settings are UNSIR's, the rest is ours. The
-    paper itself turns to gated knowledge transfer because such images are a poor stand-in for natural ones.
-
-    Ours: `freeze_batch_norm`. Running statistics of noise are useless for images and no real image may put them right,
-    so they stay by default (digits, BatchNorm CNN, class 0: kept accuracy 0.39, and 0.29 without it). Expect little:
-    with these defaults that CNN forgets the class and loses most of the rest, while an MLP still knows the class;
-    stronger repair (3 epochs at 0.05) makes the MLP forget it at a kept accuracy of 0.90.
+    (the min-max noise baseline).
 
     Attributes:
         noise_batch: Noise images learnt per class.

@@ -33,23 +33,10 @@ class BoundaryShrink(Method):
 
     x' = clip(x + eps sign(grad_x CE(f0(x), y)))      in pixels of [0, 1], f0 = the frozen original
     y' = argmax over kept classes of f0(x')           the nearest class, once per image
-    L  = mean w CE(f(x), y') + curvature_weight ||kappa_f0(x) - kappa_f(x)||_2    on the clean image
+    L  = mean w CE(f(x), y') + curvature_weight/B ||kappa_f0(x) - kappa_f(x)||_2    on the B clean images of a batch
 
     with w = 1, or 3 sigmoid(slope (PM - 0.5)) where PM = (runner-up's probability) - (that of y') on x'.
-
-    Source: Chen, Gao, Liu, Peng, Wang, "Boundary Unlearning", CVPR 2023, arXiv 2303.11570, section 4.2. Defaults: the
-    official code, but for the learning rate: its 1e-5, over 790 steps on CIFAR-10, leaves small data in place, and 1e-4
-    is what DELETE's authors use (digits, BatchNorm CNN, class 0: forget accuracy 0.80 at 1e-5, 0 at 1e-4). A note says
-    when the class was left in place.
-
-    Where we differ from the official code:
-    - An attack that fails leaves y' = y and would train the class in; we take the best kept class (`avoid_true`).
-    - It un-normalises with constants that are not its data's; eps here is in true pixels (its 0.1 is about 0.25).
-    - y' is computed once, not in each of the ten passes: f0 is frozen and nothing is augmented. No rounding to 1/255.
-    Ours: `min_steps`, because a batch of 64 leaves small data a step or two per pass.
-
-    Without any retained data BatchNorm's running statistics drift to those of the forget data, and that alone changes
-    kept accuracy; `freeze_batch_norm` prevents it and is recommended for many classes.
+    Source: Chen, Gao, Liu, Peng, Wang, "Boundary Unlearning", CVPR 2023, arXiv 2303.11570, section 4.2.
 
     Attributes:
         lr: Constant learning rate of SGD.

@@ -42,10 +42,6 @@ class ClassProjection(Method):
     α_r and α_f are searched over 5 x 5 values by acc_r (1 - acc_f) on the very samples that the spaces are made of, as
     in the paper, unless both are given (paper: CIFAR-10 100 and 3, CIFAR-100 1000 and 30, ImageNet 100 and 10).
 
-    Deviations: directions by the Gram matrix in float64 instead of a thin SVD; of convolutions, patches as the layer
-    sees them at random positions, where the code takes one window of all images and pads it with zeros that the layer
-    never saw. Several classes at once, which the paper does not define: their images together span the forget space.
-
     Source: Kodge, Saha, Roy, TMLR 2024 (arXiv 2312.00761).
 
     Attributes:

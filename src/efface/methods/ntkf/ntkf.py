@@ -42,31 +42,20 @@ class NTKF(Method):
     float64 (float32 for conjugate gradients over a whole network).
 
     Valid where training moved the weights little from w₀. Preparing with this method arranges that: training with the
-    penalty (μ/2)‖w - w₀‖² instead of weight decay, BatchNorm frozen, and w₀ kept. On a model that was not prepared the
-    ridge is its weight decay around 0, and only the head moves: there the linearisation is exact.
-
-    `linearise` says where J and e are taken and where the ridge is centred: `trained`, at w around w₀ (default);
-    `initial`, at w₀ around w₀; `official`, at w around w, as in the notebook, which makes Δ many times too short on
-    fitted data and is rescaled by its heuristic `scale="trapezium"`. Both consistent choices reproduce retraining
-    exactly for a linear model with squared loss. The notebook has no softmax Hessian (`hessian=False`) and adds noise
-    as SFDN does, with α = 1e-9; it does so without hiding a class here. Groups of the notebook's options:
-    linearise=official, hessian=False, scale=trapezium, parameters=all.
-
+    penalty (μ/2)‖w - w₀‖² instead of weight decay, BatchNorm frozen, and w₀ kept.
     Source: Golatkar, Achille, Soatto, ECCV 2020 (arXiv 2003.02960) and its notebook.
 
     Attributes:
-        linearise: See above.
+        linearise: J, e and ridge: `trained`, at w around w₀; `initial`, at w₀ around w₀; `official`, at w around w.
         hessian: Use the cross-entropy's Hessian in the logits (Gauss-Newton); the notebook does not.
         scale: s; or `trapezium`, the notebook's heuristic.
         mu: μ; None takes what training used. Notebook: 0.1, also in preparation, where None means 0.1.
         parameters: `all`, `head`, or `auto`: all for a prepared model, the head otherwise.
         noise: α of the noise afterwards.
-        solver: `primal` (normal matrix), `dual` (Gram matrix), `cg`, or `auto`: direct where the smaller side is at
-            most 2000.
+        solver: `primal` (normal matrix), `dual` (Gram matrix), `cg`, or `auto`: direct where a side is at most 2000.
         iterations: Most steps of conjugate gradients for each minimiser.
         tolerance: Relative residual at which they stop.
-        largest_gap: Refuse if ‖JΔ - (f(w+Δ) - f(w))‖/‖JΔ‖ on the forget data is larger: the network is not linear
-            over the shift.
+        largest_gap: Refuse if ‖JΔ - (f(w+Δ) - f(w))‖/‖JΔ‖ on the forget data is larger: not linear over the shift.
     """
 
     linearise: Literal["trained", "initial", "official"] = "trained"

@@ -53,40 +53,22 @@ class ZeroShotGKT(Method):
     The same z serves all steps of a pseudo-batch; both nets clip gradients at norm 5. Only the teacher's weights, the
     input shape and the class numbers are used.
 
-    Source: Chundawat, Tarun, Mandal, Kankanhalli, "Zero-Shot Machine Unlearning", IEEE TIFS 2023, arXiv 2201.05629,
-    section IV, and the official notebook (MNIST, AllCNN), whose settings are the defaults unless said otherwise.
-
-    Forgetting is transient: the soft targets below the gate still carry the class, and the student recovers it (in the
-    notebook 0 % at step 750, 76 % at 900). The official code looks at real validation data to stop; that is not
-    zero-shot. Ours: the *leak*, the share of generated images that the teacher takes for a forgotten class and the
-    student too, as a running mean; once it has been below `leak`, the run ends when it exceeds it, and the student goes
-    back to its last state below. `mask_targets` (the targets hold no mass for f) removes the cause, and is off because
-    it is not the paper's. Measured on digits (MLP, class 0, batch 64, width 32), forget / kept accuracy: 0 / 0.90 after
-    100 rounds, 0.87 / 0.94 after 500 without a stop, 0.11 / 0.94 with it (round 300), 0 / 0.94 after 500 masked.
-
-    Further differences: the student trains in train mode (in the notebook it is stuck in eval mode with statistics 0
-    and 1) and its statistics are computed anew on gated images at the end; the teacher sees the images once per
-    pseudo-batch, not ten times, for they do not change; learning rates are constant, because the notebook's schedules
-    follow real data; batches with fewer than two images left are skipped whole.
-
-    The result is a new network: its kept accuracy is bounded by what generated images can teach, far below retraining
-    on hard data. It costs as much as training; a smaller generator and batch suit small images.
+    The result is a new network: its kept accuracy is bounded by what generated images can teach. Forgetting is
+    transient; see `leak`.
+    Source: Chundawat, Tarun, Mandal, Kankanhalli, "Zero-Shot Machine Unlearning", IEEE TIFS 2023, arXiv 2201.05629.
 
     Attributes:
         pseudo_batches: Most rounds of the game.
         batch_size: Images per round, before the gate.
-        gate: epsilon, the probability of a forgotten class above which an image is dropped; the setting that matters
-            most: small ones starve the student, large ones leak.
-        generator_steps: Steps of the generator per round.
-        student_steps: Steps of the student per round.
+        gate: epsilon, the probability of a forgotten class above which an image is dropped; what matters most.
+        generator_steps: Steps of the generator per round; student_steps: of the student.
         lr: Adam's learning rate of both.
         attention_weight: Weight of the attention term (beta).
         clip_norm: Largest gradient norm of both.
         generator_width: Channels of the generator.
         mask_targets: Set the teacher's logits of forgotten classes to -inf before the softmax.
         skip_last_stage: Leave the last stage, the richest in class features, out of the attention term.
-        leak: Share of recognised forgotten images at which the run ends; 1 never ends it early. The default was picked
-            among three values by digits test accuracy, so results on digits flatter it.
+        leak: Share of recognised forgotten images at which the run ends; 1 never ends it early.
     """
 
     pseudo_batches: Annotated[int, Field(ge=0)] = 4000

@@ -1,0 +1,70 @@
+"""The house's rules that no linter holds: short docstrings of methods, short functions."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+from efface.methods.catalogue import methods
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "efface"
+
+DOCSTRING_LINES = 25
+FUNCTION_LINES = 60
+LONG = {
+    # A method's own algorithm reads from top to bottom, like its paper.
+    "methods/scrub.py:SCRUB.forget",
+    # Still to be cut.
+    "auditing/assess.py:assess",
+    "cli/audit.py:audit",
+    "cli/train.py:train",
+    "cli/verify.py:verify",
+    "references/train.py:train_references",
+    "verbs/audit.py:audit",
+    "verbs/verify.py:verify",
+}
+
+
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_a_methods_docstring_fits_on_a_screen(name: str) -> None:
+    """Formula, shapes, errors, source; lists of differences from the source stand in docs/methods/NAME.md."""
+    assert len((inspect.getdoc(methods()[name]) or "").splitlines()) <= DOCSTRING_LINES
+
+
+def test_every_page_of_differences_belongs_to_a_method() -> None:
+    assert {p.stem for p in (ROOT / "docs" / "methods").glob("*.md")} <= set(methods())
+
+
+def functions() -> dict[str, int]:
+    """Lines of every function of the package without its docstring, by file and qualified name."""
+    found = {}
+
+    def visit(node: ast.AST, prefix: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                name = f"{prefix}{child.name}"
+                if not isinstance(child, ast.ClassDef):
+                    first = child.body[0]
+                    said = ast.get_docstring(child, clean=False) is not None
+                    assert child.end_lineno is not None
+                    assert first.end_lineno is not None
+                    words = first.end_lineno - first.lineno + 1 if said else 0
+                    found[name] = child.end_lineno - child.lineno + 1 - words
+                visit(child, f"{name}.")
+            else:
+                visit(child, prefix)
+
+    for path in sorted(SOURCE.rglob("*.py")):
+        visit(ast.parse(path.read_text(encoding="utf-8")), f"{path.relative_to(SOURCE).as_posix()}:")
+    return found
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    lines = functions()
+    long = {name for name, count in lines.items() if count > FUNCTION_LINES}
+    assert long - LONG == set(), "cut these in two, or list a method's own algorithm above"
+    assert LONG - long == set(), "no longer long: take them off the list"
