@@ -164,9 +164,9 @@ def test_ascent_has_no_floor_unless_it_stops_at_chance(trained: dict[str, Artifa
         here = run()
         method = SCRUB(lr=0.02, forget_steps=100, retain_steps=10, stop_at_chance=stop)
         made = apply(method, trained["mlp"], class_split, here)
-        kept.append(accuracy(made.model, class_split.test_retain))
+        kept.append(accuracy_of(made.model, class_split.test_retain))
         notes.append([n for n in here.notes if "ended at chance" in n])
-        assert accuracy(made.model, class_split.test_forget) < 0.1
+        assert accuracy_of(made.model, class_split.test_forget) < 0.1
     assert kept[1] > kept[0] + 0.1
     assert not notes[0]
     assert notes[1]

@@ -166,12 +166,8 @@ class SCRUB(Method):
             freeze_batch_norm=self.freeze_batch_norm,
         )
         maximise.share_optimiser(minimise)
-<<<<<<< HEAD
-        kept, errors = [_state(teacher)], [1 - accuracy_of(teacher, forget)] if self.rewind else []
-=======
         watched = forget.sample(_WATCHED, run.generator("scrub/watched"))
-        kept, errors = [_state(teacher)], [1 - accuracy(teacher, forget, run.device)] if self.rewind else []
->>>>>>> edc2fc2 (Options that say 'published' do what the official codes do; neg-grad-plus, assd and lfssd by their codes' defaults)
+        kept, errors = [_state(teacher)], [1 - accuracy_of(teacher, forget)] if self.rewind else []
         for epoch in run.track(range(1 - warm, self.epochs + 1), "scrub", self.epochs + warm):
             if 1 <= epoch <= self.forget_epochs:
                 self._ascend(maximise, student, watched, split, run)
@@ -198,7 +194,7 @@ class SCRUB(Method):
             return
         stretch = max(1, maximise.steps_per_epoch // _LOOKS)
         for start in range(0, maximise.steps_per_epoch, stretch):
-            if accuracy(student, watched, run.device) <= 1 / len(split.data.classes):
+            if accuracy_of(student, watched) <= 1 / len(split.data.classes):
                 run.note(f"scrub: a max pass ended at chance after {start} of {maximise.steps_per_epoch} steps")
                 return
             maximise.advance(min(stretch, maximise.steps_per_epoch - start))
