@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.record import Record, describe_data, now, versions, weights_sha256
@@ -111,11 +111,11 @@ def apply(method: Method, artifact: Artifact, split: Split, run: Run) -> Artifac
     if method.reads():  # what reads no data trains nothing, and need not wait
         warm_up(run)
     started = time.perf_counter()
-    model = method.forget(artifact, split.only(method.reads(), method.name), run)
+    model, memory = method.forget_and_keep(artifact, split.only(method.reads(), method.name), run)
     seconds = time.perf_counter() - started
     if weights_sha256(artifact.model.state_dict()) != before:
         raise RuntimeError(f"{method.name} changed its input model; this is a defect of the method")
-    return forgotten(method, artifact, model, split, run, {"forget": seconds})
+    return forgotten(method, artifact, model, split, run, {"forget": seconds}, memory)
 
 
 def check(method: Method, artifact: Artifact, split: Split) -> None:
@@ -132,7 +132,13 @@ def check(method: Method, artifact: Artifact, split: Split) -> None:
 
 
 def forgotten(
-    method: Method, artifact: Artifact, model: nn.Module, split: Split, run: Run, seconds: dict[str, float]
+    method: Method,
+    artifact: Artifact,
+    model: nn.Module,
+    split: Split,
+    run: Run,
+    seconds: dict[str, float],
+    memory: dict[str, Tensor] | None = None,
 ) -> Artifact:
     """Return the new artifact around the model that a method made; `apply` does so itself.
 
@@ -143,6 +149,7 @@ def forgotten(
         split: The data under the request.
         run: What it ran on.
         seconds: Wall time; `forget` where it may be compared with other methods' times.
+        memory: What is kept for later requests; what the method's `memory_after` says if not given.
 
     Raises:
         InputError: The weights are not finite.
@@ -152,7 +159,9 @@ def forgotten(
     bad = [k for k, v in model.state_dict().items() if v.is_floating_point() and not v.isfinite().all()]
     if bad:
         raise InputError(f"{method.name} made weights that are not finite ({', '.join(bad[:3])}); use smaller steps")
-    memory = memory_without(method.memory_after(artifact, model, split), split, run)
+    if memory is None:
+        memory = method.memory_after(artifact, model, split)
+    memory = memory_without(memory, split, run)
     record = Record(
         action="forget",
         created=now(),

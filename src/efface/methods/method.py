@@ -124,6 +124,15 @@ class Method(ABC):
             run: Device, precision, randomness, progress, history.
         """
 
+    def forget_and_keep(self, artifact: Artifact, split: Split, run: Run) -> tuple[nn.Module, dict[str, Tensor]]:
+        """Forget, and return the new model with what its artifact keeps for later requests.
+
+        Methods whose forgetting makes what is kept (new checkpoints, an account) override this instead of
+        `memory_after`. The arguments are those of `forget`.
+        """
+        model = self.forget(artifact, split, run)
+        return model, self.memory_after(artifact, model, split)
+
     def check(self, artifact: Artifact, split: Split) -> None:  # noqa: B027 - most methods have nothing to check
         """Raise an `InputError` if the method cannot serve this request; called before any work."""
 
