@@ -31,7 +31,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "amnesiac": {"classes": [0, 3, 8], "items": [7, *ITEMS]},  # has to know before training what may be asked for
     "boundary-expand": {"epochs": 2, "min_steps": 10},
     "boundary-shrink": {"epochs": 2, "min_steps": 10},
-    "certified-removal": {"lam": 1.0, "sigma": 1e4},  # at the defaults so few records leave no budget for one request
+    "certified-removal": {"lam": 10.0, "sigma": 1e4},  # at the defaults so few records leave no budget for one request
     "cf-k": {"epochs": 2},
     "eu-k": {"epochs": 2},
     "erm-ktp": {"reg": 0.1},  # so few steps need a stronger pull before a mask has zeros
