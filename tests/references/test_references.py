@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import pickle
 import shutil
 
 import pytest
@@ -18,17 +17,17 @@ from efface.artifact.record import weights_sha256
 from efface.auditing.measures.u_lira import Role, by_role
 from efface.auditing.settings import AuditSettings
 from efface.data import Data, Split, load
-from efface.data.mapped import MappedSamples, mapped
 from efface.data.samples import ArraySamples
 from efface.errors import InputError, UnsupportedRequestError
 from efface.methods.applying import apply
 from efface.methods.retrain import Retrain
 from efface.models.spec import ModelSpec
 from efface.references import References, load_references, train_references
-from efface.references.backends import chosen, cores, side_by_side
+from efface.references.backends import chosen, side_by_side
 from efface.references.jobs import Repeat, Retraining, Shadow
 from efface.references.shadows import shadow_attack, shadow_notes
 from efface.request import Request
+from efface.running.engines import cores
 from efface.running.run import Run
 from efface.training.loop import fit
 from efface.training.recipe import Recipe
@@ -207,18 +206,6 @@ def test_processes_give_the_very_same_models_and_share_the_data(original, digits
     first, second, _ = made
     assert set(first.record.seconds) == {"forget"}  # timed alone
     assert set(second.record.seconds) == {"side by side"}
-
-
-def test_mapped_samples_are_the_same_samples_and_pickle_small(split, tmp_path):
-    twin = mapped(split, tmp_path)
-    assert isinstance(twin.data.train, MappedSamples)
-    assert twin.data.fingerprint == split.data.fingerprint
-    packed = pickle.dumps(twin.data.train)
-    assert len(packed) < split.data.train.inputs.nbytes / 4
-    again = pickle.loads(packed)  # noqa: S301 - made just above
-    order = [torch.tensor([5, 0, 700])]
-    assert torch.equal(next(again.read(order)), next(split.data.train.read(order)))
-    assert torch.equal(twin.retain.labels, split.retain.labels)
 
 
 def test_a_stopped_run_resumes_and_a_larger_one_adds(original, digits, references, tmp_path):

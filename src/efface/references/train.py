@@ -18,11 +18,12 @@ from efface.data import Data, Split
 from efface.errors import InputError
 from efface.files import check_vacant
 from efface.methods.catalogue import make
-from efface.references.backends import Backend, Made, chosen, cores, one_by_one, over_ray, processes, side_by_side
+from efface.references.backends import Backend, Made, chosen, one_by_one, over_ray, processes, side_by_side
 from efface.references.jobs import Job, Repeat, Retraining, Shadow
 from efface.references.manifest import MANIFEST, Manifest, write_manifest
 from efface.references.references import References, load_references
 from efface.request import Request
+from efface.running.engines import cores
 from efface.running.progress import Progress
 from efface.running.run import Run
 from efface.training.recipe import Recipe

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from efface.data import Data, load
 from efface.errors import InputError
 from efface.files import write_file
 from efface.methods.applying import rebuilt
+from efface.running.engines import Task, in_processes
 from efface.running.progress import Progress
 from efface.running.run import Run
 from efface.verbs.forget import forget
@@ -92,15 +91,16 @@ def compare(
 def _in_processes(
     plan: Plan, groups: list[list[Cell]], done: Path, root: str | Path | None, download: bool, device: str, workers: int
 ) -> Iterator[None]:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        jobs = [pool.submit(_all_of, plan, group, done, root, download, device) for group in groups]
-        for job in jobs:
-            for _ in range(job.result()):
-                yield
+    tasks = [Task(plan.original_key(group[0]), group) for group in groups]
+    for outcome in in_processes(_all_of, tasks, (plan, done, root, download, device), workers):
+        if outcome.failure is not None:
+            outcome.failure.raised()
+        for _ in range(outcome.value):
+            yield
 
 
-def _all_of(plan: Plan, group: list[Cell], done: Path, root: str | Path | None, download: bool, device: str) -> int:
+def _all_of(state: tuple[Plan, Path, str | Path | None, bool, str], group: list[Cell], _: Sequence[Any]) -> int:
+    plan, done, root, download, device = state
     return sum(1 for _ in _here(plan, [group], done, root, download, device, Progress()))
 
 
