@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
+import socket
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +30,9 @@ Work = Callable[[Any, Any, Sequence[Any]], Any]
 
 TRIES = 2
 """How often a job is begun whose worker dies."""
+
+CONNECTING = 10.0
+"""Seconds within which a cluster must answer."""
 
 
 @dataclass(frozen=True)
@@ -234,6 +239,9 @@ def _remote(work: Work, state: Any, single: bool, job: Any, *values: Any) -> _Va
 
 def _connect(ray: Any, address: str | None) -> None:
     try:
+        if address is not None and (found := re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d+)", address)):
+            # Ray itself goes on trying for minutes.
+            socket.create_connection((found[1], int(found[2])), timeout=CONNECTING).close()
         ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = "a local Ray cluster cannot be started" if address is None else f"no Ray cluster answers at {address!r}"
