@@ -12,7 +12,7 @@ from torch import nn
 
 import efface
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import given, split_of
+from efface.artifact.case import given, split_under
 from efface.artifact.record import weights_sha256
 from efface.auditing.measures.u_lira import Role, by_role
 from efface.auditing.settings import AuditSettings
@@ -53,7 +53,7 @@ def original(digits) -> Artifact:
 
 @pytest.fixture(scope="module")
 def split(digits, original) -> Split:
-    return split_of(original, digits, REQUEST)
+    return split_under(original.record, digits, REQUEST)
 
 
 @pytest.fixture(scope="module")
@@ -371,7 +371,7 @@ def test_repeats_train_as_a_prepared_original_was_trained(digits, split):
 
 def test_repeats_keep_what_the_original_kept(digits):
     kept = efface.train(MODEL, digits, recipe=RECIPE, keep=["class-means"], device="cpu")
-    split = split_of(kept, digits, Request(classes=(0,)))
+    split = split_under(kept.record, digits, Request(classes=(0,)))
     made = Repeat(0, 5, "class-means").make(kept, split, Run(seed=5, device="cpu"))
     assert made.record.parent.kept == ("class-means",)
     assert made.record.kept == ("class-means",)
@@ -383,7 +383,7 @@ def test_shadow_models_are_dealt_in_thirds(original, digits, tmp_path):
         original, digits, Request(items=items), 1, tmp_path / "s", backend="serial", device="cpu",
         shadows=6, method="fine-tune", settings=UNLEARNING,
     )  # fmt: skip
-    trained = set(split_of(original, digits, Request(items=items)).forget.indices.tolist())
+    trained = set(split_under(original.record, digits, Request(items=items)).forget.indices.tolist())
     roles = torch.full((6, len(trained)), Role.IN, dtype=torch.int8)
     order = {item: column for column, item in enumerate(sorted(trained))}
     for k, shadow in enumerate(made.load("shadow-fine-tune")):
@@ -417,7 +417,7 @@ def test_u_lira_on_shadow_models_tells_what_was_not_unlearned(method, settings, 
         original, data, request, 1, tmp_path / "s", shadows=12, method=method, settings=settings, backend="serial",
         device="cpu",
     )  # fmt: skip
-    split = split_of(original, data, request)
+    split = split_under(original.record, data, request)
     found = shadow_attack(made, split, method)
     if method == "retrain":
         # 21 records x 8 verdicts on exchangeable models: a standard deviation of .04, more as records share models.

@@ -77,7 +77,7 @@ def chosen(backend: Backend, jobs: Sequence[Job], original: Artifact, split: Spl
 def one_by_one(jobs: Sequence[Job], original: Artifact, split: Split, run: Run) -> Iterator[Made]:
     """Do the jobs here, each with all threads; only these times may be compared with a method's."""
     for job in jobs:
-        yield job, job.make(original, split, run.twin(job.seed))
+        yield job, job.make(original, split, run.child(job.seed))
 
 
 def side_by_side(jobs: Sequence[Job], original: Artifact, split: Split, run: Run) -> Iterator[Made]:
@@ -85,7 +85,7 @@ def side_by_side(jobs: Sequence[Job], original: Artifact, split: Split, run: Run
     todo, size = list(jobs), AT_ONCE
     while todo:
         group = todo[:size]
-        runs = [run.twin(job.seed) for job in group]
+        runs = [run.child(job.seed) for job in group]
         started = time.perf_counter()
         models: list[nn.Module] | None = None
         try:

@@ -114,7 +114,7 @@ def audit(
         baseline = make(kind)
         if request.target in baseline.needs.targets and name not in {row, kind}:
             try:
-                made = apply(baseline, before, split, run.twin())
+                made = apply(baseline, before, split, run.child())
             except InputError as error:
                 notes.append(f"the row {row!r} is not assessed: {error}")
             else:
@@ -155,7 +155,7 @@ def _references(
     if retrained is False:
         return []
     if retrained is True:
-        return [apply(make("retrain"), original, split, run.twin())]
+        return [apply(make("retrain"), original, split, run.child())]
     listed = [retrained] if isinstance(retrained, Artifact | nn.Module) else list(retrained)
     made = []
     for reference in listed:

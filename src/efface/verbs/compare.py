@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import split_of
+from efface.artifact.case import Case
 from efface.comparing.columns import measure
 from efface.comparing.plan import ORIGINAL, Cell, Plan, read_plan
 from efface.comparing.results import Comparison
@@ -21,7 +21,6 @@ from efface.files import write_file
 from efface.methods.applying import rebuilt
 from efface.running.engines import Task, in_processes
 from efface.running.progress import Progress
-from efface.running.run import Run
 from efface.verbs.forget import forget
 from efface.verbs.train import train
 
@@ -150,8 +149,7 @@ def _original(plan: Plan, cell: Cell, data: Data, done: Path, device: str, progr
 
 def _one(plan: Plan, cell: Cell, original: Artifact, data: Data, device: str, progress: Progress) -> dict[str, Any]:
     """Return one cell's result; a method that refuses or fails leaves its reason in place of scores."""
-    split = split_of(original, data, cell.request)
-    run = Run(seed=cell.seed + 1, device=device, precision=plan.recipe.precision, progress=progress)
+    case = Case.of(original, data, cell.request, device=device, progress=progress)
     result = {
         "entry": cell.entry,
         "method": cell.method,
@@ -178,4 +176,6 @@ def _one(plan: Plan, cell: Cell, original: Artifact, data: Data, device: str, pr
             return result | {"refused": str(error)}
         model = made.model
         result |= {"seconds": made.record.seconds["forget"], "notes": list(made.record.notes)}
-    return result | {"scores": measure(run.copied(model), original.model, split, run, plan.measures, plan.sampled)}
+    return result | {
+        "scores": measure(case.run.copied(model), original.model, case.split, case.run, plan.measures, plan.sampled)
+    }
