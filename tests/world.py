@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from efface.auditing.assess import assess
+from efface.auditing.rows import Row, Rows
 from efface.data import Split, load
 from efface.request import Request
 from efface.running.run import Run
@@ -45,6 +47,26 @@ class World:
         while len(self.made) < n:
             self.made.append(trained(self.split.retain, 101 + len(self.made)))
         return self.made[:n]
+
+
+def rows_of(models, *, candidate, references=(), shadows=(), seconds=None):
+    """Rows by name; the original or the retrained model may be audited too, as a row "candidate" beside itself."""
+    roles = {"original": "original", "retrained": "retrained", candidate: "candidate"}
+    models, times = dict(models), seconds or {}
+    if candidate in {"original", "retrained"}:
+        roles = {"original": "original", "retrained": "retrained", "candidate": "candidate"}
+        models["candidate"] = models[candidate]
+    return Rows(
+        tuple(Row(name, roles.get(name, "other"), model, times.get(name)) for name, model in models.items()),
+        further=tuple(Row(f"retrained {i + 2}", "retrained", m) for i, m in enumerate(references)),
+        repeats=tuple(Row(f"{candidate} {i + 2}", "candidate", m) for i, m in enumerate(shadows)),
+    )
+
+
+def assessed(models, split, run, *, candidate, references=(), shadows=(), seconds=None, **options):
+    """What `assess` finds about these models."""
+    rows = rows_of(models, candidate=candidate, references=references, shadows=shadows, seconds=seconds)
+    return assess(rows, split, run, **options)
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from efface.auditing import answers as module
-from efface.auditing.answers import Answers
-from efface.auditing.assess import assess
+from efface.auditing.answers import KeptAnswers
 from efface.errors import InputError
 from efface.models.predictions import logits_of
 from efface.running.run import Run
+from tests.world import assessed
 
 
 class Counted(nn.Sequential):
@@ -26,18 +26,18 @@ def counted(seed: int) -> Counted:
 
 
 def test_a_model_is_asked_once_about_a_part(world, tmp_path, monkeypatch):
-    model, kept, part = counted(0), Answers(tmp_path / "answers"), world.split.test_forget
+    model, kept, part = counted(0), KeptAnswers(tmp_path / "answers"), world.split.test_forget
     first = kept.logits(model, part)
     torch.testing.assert_close(first, logits_of(model, part), rtol=0, atol=0)
     Counted.calls = 0
-    torch.testing.assert_close(Answers(tmp_path / "answers").logits(model, part), first, rtol=0, atol=0)
+    torch.testing.assert_close(KeptAnswers(tmp_path / "answers").logits(model, part), first, rtol=0, atol=0)
     assert Counted.calls == 0
     assert not kept.logits(model, part.take([])).numel()
 
 
 @pytest.mark.parametrize("change", ["weights", "indices", "samples"])
 def test_anything_else_is_asked_anew(change, world, tmp_path):
-    model, kept, part = counted(0), Answers(tmp_path), world.split.test_forget
+    model, kept, part = counted(0), KeptAnswers(tmp_path), world.split.test_forget
     kept.logits(model, part)
     if change == "weights":
         with torch.no_grad():
@@ -51,7 +51,7 @@ def test_anything_else_is_asked_anew(change, world, tmp_path):
 
 
 def test_a_damaged_file_is_named(world, tmp_path):
-    model, kept, part = counted(0), Answers(tmp_path), world.split.test_forget
+    model, kept, part = counted(0), KeptAnswers(tmp_path), world.split.test_forget
     kept.logits(model, part)
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:20])
@@ -61,8 +61,8 @@ def test_a_damaged_file_is_named(world, tmp_path):
 
 def test_an_audit_with_kept_answers_says_the_same(world, tmp_path, monkeypatch):
     settings = {"split": world.split, "candidate": "logit mask", "references": world.retrained(4)}
-    plain = assess(world.models, run=Run(), **settings)
-    first = assess(world.models, run=Run(), **settings, answers=Answers(tmp_path))
+    plain = assessed(world.models, run=Run(), **settings)
+    first = assessed(world.models, run=Run(), **settings, kept=KeptAnswers(tmp_path))
     ask, further = module.checked_logits, {id(m) for m in settings["references"]}
 
     def not_again(model, part, **kwargs):
@@ -70,7 +70,7 @@ def test_an_audit_with_kept_answers_says_the_same(world, tmp_path, monkeypatch):
         return ask(model, part, **kwargs)
 
     monkeypatch.setattr(module, "checked_logits", not_again)
-    again = assess(world.models, run=Run(), **settings, answers=Answers(tmp_path))
+    again = assessed(world.models, run=Run(), **settings, kept=KeptAnswers(tmp_path))
     assert plain.rows == first.rows == again.rows
     assert plain.verdict == again.verdict
 
@@ -84,9 +84,9 @@ class Muted(nn.Sequential):
 
 def test_a_row_of_the_same_weights_that_computes_something_else_is_asked_itself(world, tmp_path):
     models = {**world.models, "muted": Muted(*world.models["original"])}
-    settings = {"split": world.split, "references": world.retrained(4), "answers": Answers(tmp_path)}
-    assess(world.models, run=Run(), candidate="logit mask", **settings)
-    found = assess(models, run=Run(), candidate="muted", **settings)
+    settings = {"split": world.split, "references": world.retrained(4), "kept": KeptAnswers(tmp_path)}
+    assessed(world.models, run=Run(), candidate="logit mask", **settings)
+    found = assessed(models, run=Run(), candidate="muted", **settings)
     assert found.row("muted").scores["forget_accuracy"].value == 0
     assert found.row("original").scores["forget_accuracy"].value > 0.9
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from efface.auditing.assess import assess
 from efface.auditing.catalogue import MEASURES
 from efface.auditing.measures.intervals import paired_gap
 from efface.auditing.result import Audit
@@ -15,7 +14,7 @@ from efface.errors import InputError
 from efface.request import Request
 from efface.running.run import Run
 from efface.training.loop import fit
-from tests.world import RECIPE, masked, trained
+from tests.world import RECIPE, assessed, masked, trained
 
 
 def _outcomes(audit):
@@ -43,7 +42,7 @@ def audits(world):
         "gradient ascent": ascent,
     }
     return {
-        name: assess({**world.models, name: model}, world.split, Run(), candidate=name, seconds={name: 0.5})
+        name: assessed({**world.models, name: model}, world.split, Run(), candidate=name, seconds={name: 0.5})
         for name, model in candidates.items()
     }
 
@@ -137,23 +136,23 @@ def test_models_and_global_randomness_stay_as_they_are(world):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first = assess(models, world.split, Run(seed=3), candidate="original")
+    first = assessed(models, world.split, Run(seed=3), candidate="original")
     assert torch.equal(torch.rand(3), expected)
     for k, m in models.items():
         assert all(torch.equal(v, before[k][n]) for n, v in m.state_dict().items())
-    second = assess(models, world.split, Run(seed=3), candidate="original")
+    second = assessed(models, world.split, Run(seed=3), candidate="original")
     assert first.rows == second.rows
     assert first.verdict == second.verdict
 
 
 def test_without_a_reference_nothing_passes(world):
     models = {k: world.models[k] for k in ("original", "logit mask", "fine-tuned")}
-    mask = assess(models, world.split, Run(), candidate="logit mask")
+    mask = assessed(models, world.split, Run(), candidate="logit mask")
     assert mask.level == "a"
     assert mask.reference is None
     assert mask.verdict.outcome == "not assessed"
     assert "sanity checks only" in mask.verdict.headline
-    tuned = assess(models, world.split, Run(), candidate="fine-tuned")
+    tuned = assessed(models, world.split, Run(), candidate="fine-tuned")
     assert tuned.verdict.outcome == "differs"
     assert tuned.exposed == ()
 
@@ -161,7 +160,7 @@ def test_without_a_reference_nothing_passes(world):
 def test_level_c_has_floors_and_judges_by_them(world):
     references = world.retrained(8)
     shadows = [masked(trained(world.split.train, 200 + i, RECIPE.but(epochs=4))) for i in range(2)]
-    audit = assess(
+    audit = assessed(
         {**world.models, "ninth": references[7]},
         world.split,
         Run(),
@@ -188,7 +187,7 @@ def test_items_are_compared_with_unseen_records_of_all_classes(world):
     split = Split.of(world.split.data, Request(items=tuple(range(0, 1300, 13))))
     original, retrained, second = (trained(p, s) for p, s in ((split.train, 0), (split.retain, 1), (split.retain, 2)))
     models = {"original": original, "retrained": retrained, "second": second}
-    audit = assess(models, split, Run(), candidate="second", settings=AuditSettings(exposed=3))
+    audit = assessed(models, split, Run(), candidate="second", settings=AuditSettings(exposed=3))
     assert {c.outcome for c in audit.verdict.checks} == {"alike"}
     # Digits are hardly memorised: the original passes as well, so passing shows nothing, and the verdict says so.
     assert audit.verdict.outcome == "not assessed"
@@ -203,17 +202,17 @@ def test_items_are_compared_with_unseen_records_of_all_classes(world):
 
 def test_bad_input_is_refused_before_work(world):
     models = world.models
-    with pytest.raises(InputError, match="Did you mean 'logit mask'"):
-        assess(models, world.split, Run(), candidate="logit-mask")
+    with pytest.raises(InputError, match=r"0 rows of .*'logit mask' have the role 'candidate'"):
+        assessed(models, world.split, Run(), candidate="logit-mask")
     only = {"original": models["original"]}
-    with pytest.raises(InputError, match="no row 'retrained'"):
-        assess(only, world.split, Run(), candidate="original", references=[models["retrained"]])
+    with pytest.raises(InputError, match="0 rows of 'original', 'candidate' have the role 'retrained'; give one"):
+        assessed(only, world.split, Run(), candidate="original", references=[models["retrained"]])
     swapped = copy.deepcopy(models["original"])
     with torch.no_grad():
         for p in swapped[-1].parameters():
             p.copy_(p[[0, 1, 2, 3, 4, 6, 5, 7, 8, 9]].clone())
     with pytest.raises(InputError, match=r"\(5 as output 6, 6 as output 5\)"):
-        assess({"original": swapped}, world.split, Run(), candidate="original")
+        assessed({"original": swapped}, world.split, Run(), candidate="original")
 
 
 def test_held_out_data_without_the_class_is_said(world, tmp_path):
@@ -224,7 +223,7 @@ def test_held_out_data_without_the_class_is_said(world, tmp_path):
 
     np.savez(path, x_train=x.numpy(), y_train=y.numpy(), x_test=z.numpy(), y_test=w.numpy())
     split = Split.of(load("arrays", path), Request(classes=(3,)))
-    audit = assess(
+    audit = assessed(
         {"original": world.models["original"], "retrained": world.models["retrained"]},
         split,
         Run(),
@@ -250,7 +249,7 @@ def test_gaps_are_judged_at_bonferronis_share_of_the_questions_asked(world, item
     split = Split.of(world.split.data, Request(items=tuple(range(0, 1300, 13)))) if items else world.split
     weak = trained(split.retain, 3, RECIPE.but(epochs=1))
     models = {"original": world.models["original"], "retrained": world.models["retrained"], "weak": weak}
-    audit = assess(models, split, Run(), candidate="weak", settings=AuditSettings(relearn_cap=0, resamples=100))
+    audit = assessed(models, split, Run(), candidate="weak", settings=AuditSettings(relearn_cap=0, resamples=100))
     questions = len(audit.verdict.checks)
     assert questions == (7 if items else 11)
     ours, theirs = (_answered(models[n], split.retain) for n in ("weak", "retrained"))

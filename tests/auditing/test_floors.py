@@ -4,15 +4,16 @@ import math
 
 import pytest
 
-from efface.auditing.floors import Floors, clip
-from efface.auditing.result import Score
+from efface.auditing.catalogue import MEASURES
+from efface.auditing.floors import Floors
+from efface.auditing.scores.score import Score
 
 FLOORS = Floors({"test_accuracy": [0.4, 0.5, 0.6], "tow": [0.9], "retain_accuracy": [0.8], "aus": [-3.0, -1.0]})
 
 
 def test_a_floor_is_the_mean_with_students_interval_for_one_more_model():
     scores = {key: Score(value=0.7) for key in ("test_accuracy", "tow", "retain_accuracy", "forget_accuracy", "aus")}
-    found = FLOORS.beside(scores, 0.5, ("tow",))
+    found = FLOORS.beside(scores, 0.5)
     assert list(found) == list(scores)
     # Mean 0.5, standard deviation 0.1; t of 2 degrees at 50 % is 0.8165, times sqrt(1 + 1/3).
     accuracy = found["test_accuracy"]
@@ -29,7 +30,7 @@ def test_a_floor_is_the_mean_with_students_interval_for_one_more_model():
 
 def test_a_floor_that_is_known_already_stays():
     known = {"test_accuracy": Score(value=0.7, floor=0.1, floor_low=0.0, floor_high=0.2), "tow": Score(value=0.5)}
-    found = FLOORS.beside(known, 0.5, ("tow",))
+    found = FLOORS.beside(known, 0.5)
     assert found["test_accuracy"] == known["test_accuracy"]
     assert found["tow"].floor == 0.9
 
@@ -49,6 +50,6 @@ def test_bands_of_none_one_and_several_models():
 
 
 def test_ends_stay_within_what_a_score_can_be():
-    assert [clip("test_accuracy", x) for x in (-0.5, 0.5, 1.5)] == [0, 0.5, 1]
-    assert [clip("separation", x) for x in (-0.5, 0.5, 1.5)] == [0, 0.5, 1.5]
-    assert clip("aus", -0.5) == -0.5
+    assert [MEASURES["test_accuracy"].clip(x) for x in (-0.5, 0.5, 1.5)] == [0, 0.5, 1]
+    assert [MEASURES["separation"].clip(x) for x in (-0.5, 0.5, 1.5)] == [0, 0.5, 1.5]
+    assert MEASURES["aus"].clip(-0.5) == -0.5

@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from efface.auditing.answers import Subject
+from efface.auditing.answers import Answers
 from efface.auditing.measures.margins import margins
-from efface.auditing.records import Scene
+from efface.auditing.records import Records
+from efface.auditing.rows import Row
 from efface.auditing.settings import AuditSettings
 from efface.data import Split
 from efface.errors import InputError
@@ -14,7 +15,7 @@ from efface.running.run import Run
 
 def test_draws_come_from_the_runs_seed_and_are_never_the_first_n(world):
     settings = AuditSettings(retain_samples=100, probe_per_class=20)
-    one, again, other = (Scene.of(world.split, settings, Run(seed=s)) for s in (0, 0, 1))
+    one, again, other = (Records.drawn(world.split, settings, Run(seed=s)) for s in (0, 0, 1))
     for name in ("retain", "probe_train"):
         assert one.parts[name].indices.tolist() == again.parts[name].indices.tolist()
         assert one.parts[name].indices.tolist() != other.parts[name].indices.tolist()
@@ -24,44 +25,48 @@ def test_draws_come_from_the_runs_seed_and_are_never_the_first_n(world):
 
 
 def test_nothing_of_the_retain_part_leaks_from_forget_or_test(world):
-    scene = Scene.of(world.split, AuditSettings(), Run())
-    assert not set(scene.parts["retain"].indices) & set(scene.parts["forget"].indices)
-    assert scene.parts["probe_test"].samples is world.split.data.test
+    records = Records.drawn(world.split, AuditSettings(), Run())
+    assert not set(records.parts["retain"].indices) & set(records.parts["forget"].indices)
+    assert records.parts["probe_test"].samples is world.split.data.test
 
 
 def test_attacks_compare_equally_many_of_each_class(world):
     items = Split.of(world.split.data, Request(items=tuple(range(0, 900, 3))))
     for split in (world.split, items):
-        scene = Scene.of(split, AuditSettings(attack_samples=60), Run())
-        members = scene.parts["forget"].labels[scene.members]
-        others = scene.parts["held_out"].labels[scene.others]
+        records = Records.drawn(split, AuditSettings(attack_samples=60), Run())
+        members = records.parts["forget"].labels[records.members]
+        others = records.parts["held_out"].labels[records.others]
         assert torch.equal(members.bincount(minlength=10), others.bincount(minlength=10))
         assert len(members) <= 60
 
 
 def test_margins_are_those_of_the_formula_and_computed_once(world):
-    subject = Subject("original", world.models["original"], Scene.of(world.split, AuditSettings(), Run()))
+    records = Records.drawn(world.split, AuditSettings(), Run())
+    answers = Answers.of(Row("original", "original", world.models["original"]), records)
     x, y = world.split.forget.tensors()
-    torch.testing.assert_close(subject.margin("forget"), margins(world.models["original"](x).detach(), y))
-    assert subject.margin("forget") is subject.margin("forget")
+    torch.testing.assert_close(answers.margin("forget"), margins(world.models["original"](x).detach(), y))
+    assert answers.margin("forget") is answers.margin("forget")
 
 
 def test_layers_behind_the_originals_head_do_not_hide_its_features(world):
-    scene = Scene.of(world.split, AuditSettings(), Run())
-    original = world.models["original"]
-    assert Subject("original", original, scene).layer == "3"
-    projected = nn.Sequential(*original, nn.Linear(10, 10))
-    assert Subject("candidate", projected, scene).layer == "3"
+    records = Records.drawn(world.split, AuditSettings(), Run())
+    network = world.models["original"]
+    original = Answers.of(Row("original", "original", network), records)
+    assert original.layer == "3"
+    projected = Row("candidate", "candidate", nn.Sequential(*network, nn.Linear(10, 10)))
+    assert Answers.of(projected, records, original=original).layer == "3"
+    # By itself, or asked before the original, it is found where its own logits come from.
+    assert Answers.of(projected, records).layer == "4"
 
 
 def test_a_model_of_another_width_is_refused(world):
-    scene = Scene.of(world.split, AuditSettings(), Run())
+    records = Records.drawn(world.split, AuditSettings(), Run())
     with pytest.raises(InputError, match="12 outputs, but digits has 10"):
-        Subject("wide", nn.Sequential(nn.Flatten(), nn.Linear(64, 12)), scene)
+        Answers.of(Row("wide", "other", nn.Sequential(nn.Flatten(), nn.Linear(64, 12))), records)
     with pytest.raises(InputError, match="3 columns"):
-        Subject("narrow", nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), scene)
+        Answers.of(Row("narrow", "other", nn.Sequential(nn.Flatten(), nn.Linear(64, 3))), records)
 
 
 def test_a_split_without_request_is_refused(world):
     with pytest.raises(InputError, match="needs a request"):
-        Scene.of(Split.of(world.split.data), AuditSettings(), Run())
+        Records.drawn(Split.of(world.split.data), AuditSettings(), Run())

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from efface.auditing.catalogue import MEASURES
-from efface.auditing.result import Audit, Check, Exposed, Plots, Row, Verdict
+from efface.auditing.result import Audit, Check, Exposed, Plots, RowScores, Verdict
 from efface.auditing.scores.score import Score
 
 
@@ -25,7 +25,7 @@ def _audit(**changes):
         "request_fingerprint": "",
         "counts": {},
         "references": 0,
-        "rows": tuple(Row(name=n, scores={"tow": Score(value=0.5)}) for n in ("original", "decay")),
+        "rows": tuple(RowScores(name=n, scores={"tow": Score(value=0.5)}) for n in ("original", "decay")),
         "verdict": Verdict(level="a", outcome="not assessed", headline="", sentences=(), checks=()),
     }
     return Audit(**{**fields, **changes})

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from efface.auditing.catalogue import MEASURES
+from efface.auditing.checks import Standard, checks_against_floor, checks_against_original
 from efface.auditing.floors import Floors
 from efface.auditing.result import Check
 from efface.auditing.scores.score import Score
 from efface.auditing.settings import AuditSettings
-from efface.auditing.verdict import LEVELS, checks_against_floor, checks_against_original, conclude
+from efface.auditing.verdict import LEVELS, conclude
 
 SETTINGS = AuditSettings()
 
@@ -39,7 +40,8 @@ def _gap(value, low, high, reference=0.5):
 
 
 def _checks(scores, level="b", floors=None, by_class=True):
-    found = checks_against_floor(scores, floors or Floors(), SETTINGS, by_class=by_class, level=level, strict=0.99)
+    standard = Standard(level, floors or Floors(), SETTINGS, 0.99)
+    found = checks_against_floor(scores, standard, by_class=by_class)
     return {c.key: c for c in found}
 
 
@@ -92,18 +94,19 @@ def test_missing_is_never_a_pass():
 
 
 def test_relearning_is_two_sided_and_a_bound_decides_only_on_its_own_side():
-    def relearn(steps, ain, why=""):
-        changed = {"relearn_steps": Score(value=steps, reference=70.0), "ain": Score(value=ain, why=why)}
+    def relearn(steps, ain, bound="", reached=True):
+        own = Score(value=steps, reference=70.0, bound="" if reached else "at least")
+        changed = {"relearn_steps": own, "ain": Score(value=ain, why="capped", bound=bound)}
         return _checks(_scores(**changed))["relearn"]
 
     assert relearn(10, 0.14).direction == "left"
     assert relearn(200, 2.9).direction == "over"
     assert relearn(60, 0.86).outcome == "alike"
-    assert relearn(100, 1.4, "at least: capped").outcome == "not assessed"
-    assert relearn(150, 2.1, "at least: capped").direction == "over"
-    assert relearn(30, 0.3, "at most: capped").direction == "left"
-    assert relearn(90, 0.9, "at most: capped").outcome == "not assessed"
-    assert relearn(70, 1.0, "at least: capped; at most: capped").outcome == "alike"
+    assert relearn(100, 1.4, "at least", reached=False).outcome == "not assessed"
+    assert relearn(150, 2.1, "at least", reached=False).direction == "over"
+    assert relearn(30, 0.3, "at most").direction == "left"
+    assert relearn(90, 0.9, "at most").outcome == "not assessed"
+    assert relearn(70, 1.0, reached=False).outcome == "alike"
 
 
 def test_a_few_relearning_steps_decide_nothing_where_the_retrained_model_needs_none():
@@ -326,8 +329,8 @@ def test_relearning_without_the_steps_of_either_model_is_not_assessed():
         found = _checks(_scores(relearn_steps=steps, ain=ain))["relearn"]
         assert (found.outcome, found.finding) == ("not assessed", finding)
     capped = {
-        "relearn_steps": Score(value=100, reference=100.0),
-        "ain": Score(value=1.0, why="at least: x; at most: y"),
+        "relearn_steps": Score(value=100, reference=100.0, bound="at least"),
+        "ain": Score(value=1.0, why="neither reached it"),
     }
     assert _checks(_scores(**capped))["relearn"].finding == (
         "neither it nor the retrained model relearned within 100 steps"

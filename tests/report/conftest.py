@@ -7,7 +7,7 @@ import pytest
 
 from efface.artifact.record import DataRecord, Record
 from efface.auditing.catalogue import MEASURES
-from efface.auditing.result import Audit, Check, Exposed, Histogram, Plots, Row, Verdict
+from efface.auditing.result import Audit, Check, Exposed, Histogram, Plots, RowScores, Verdict
 from efface.auditing.scores.score import Score
 from efface.request import Request
 from efface.training.recipe import Recipe
@@ -36,7 +36,7 @@ def build(
     **changes,
 ) -> Audit:
     rows = tuple(
-        Row(name=name, scores={k: score(r, c, k, level) for c, k in enumerate(MEASURES)})
+        RowScores(name=name, scores={k: score(r, c, k, level) for c, k in enumerate(MEASURES)})
         for r, name in enumerate(ROWS)
         if level != "a" or name != "retrained"
     )

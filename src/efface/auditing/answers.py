@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from efface.artifact.record import weights_sha256
 from efface.auditing.measures.accuracy import correct
 from efface.auditing.measures.margins import check_logits, margins
-from efface.auditing.records import Scene
+from efface.auditing.records import Records
+from efface.auditing.rows import Row, Rows
 from efface.data.epoch import Epoch
 from efface.data.part import Part
 from efface.errors import InputError
@@ -25,7 +27,10 @@ from efface.models.head import head
 from efface.models.mode import evaluating
 from efface.models.predictions import logits_of
 
-__all__ = ["Answers", "Subject", "checked_logits"]
+__all__ = ["AllAnswers", "Answers", "KeptAnswers", "checked_logits"]
+
+ASKED = ("forget", "retain", "test_retain", "test_forget")
+"""Parts that every model is asked about; probes ask for features instead."""
 
 
 def checked_logits(model: nn.Module, part: Part, *, name: str = "the model") -> Tensor:
@@ -45,93 +50,8 @@ def checked_logits(model: nn.Module, part: Part, *, name: str = "the model") -> 
     return logits
 
 
-@dataclass(eq=False)
-class Subject:
-    """One model and its answers on the scene's parts.
-
-    Attributes:
-        name: The row's name.
-        model: On the run's device.
-        scene: Which records.
-        answers: Where answers of models of one build are kept from one audit to the next; None asks the model.
-        logits: By part, float32, on the CPU.
-        labels: By part.
-    """
-
-    name: str
-    model: nn.Module
-    scene: Scene
-    answers: Answers | None = None
-    logits: dict[str, Tensor] = field(default_factory=dict)
-    labels: dict[str, Tensor] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Ask the model about every part but the probes' ones.
-
-        Raises:
-            InputError: If the model has another number of outputs than the data has classes, or answers not in numbers.
-        """
-        run, split = self.scene.run, self.scene.split
-        ask = checked_logits if self.answers is None else self.answers.logits
-        parameter = next(self.model.parameters(), None)
-        if parameter is not None and parameter.device.type != run.device.type:
-            self.model = run.copied(self.model)
-        for part_name in ("forget", "retain", "test_retain", "test_forget"):
-            part = self.scene.parts[part_name]
-            logits = ask(self.model, part, name=f"the model {self.name!r}")
-            if len(part) and logits.shape[1] != len(split.data.classes):
-                raise InputError(
-                    f"The model {self.name!r} has {logits.shape[1]} outputs, but {split.data.name} has "
-                    f"{len(split.data.classes)} classes; give a model with one output per class, in the data's order."
-                )
-            self.logits[part_name], self.labels[part_name] = logits, part.labels
-        for name in ("logits", "labels"):
-            answers = getattr(self, name)
-            answers["held_out"] = answers["test_forget"] if self.scene.by_class else answers["test_retain"]
-
-    def margin(self, part: str) -> Tensor:
-        """Return the margins on a part, float64, computed once."""
-        if part not in self._margins:
-            empty = not len(self.labels[part])
-            self._margins[part] = (
-                torch.empty(0, dtype=torch.float64) if empty else margins(self.logits[part], self.labels[part])
-            )
-        return self._margins[part]
-
-    def correct(self, part: str) -> Tensor:
-        """Return which records of a part are answered with their label."""
-        return correct(self.logits[part], self.labels[part])
-
-    @cached_property
-    def _margins(self) -> dict[str, Tensor]:
-        return {}
-
-    @cached_property
-    def layer(self) -> str:
-        """Name of the layer whose input is the features: the original's head where this model has one of that name.
-
-        A layer that a method put behind the features is so counted to the head.
-
-        Raises:
-            InputError: If the logits do not come from a linear layer.
-        """
-        known = self.scene.layer.get("name")
-        if known is not None and known in dict(self.model.named_modules()):
-            return known
-        x, _ = next(self.scene.parts["forget"].take([0]).batches(Epoch(1, device=self.scene.run.device)))
-        with evaluating(self.model):
-            name, _ = head(self.model, x)
-        self.scene.layer.setdefault("name", name)
-        return name
-
-    @property
-    def attack_margins(self) -> tuple[Tensor, Tensor]:
-        """Margins of the forget records and of the unseen ones that attacks compare."""
-        return self.margin("forget")[self.scene.members], self.margin("held_out")[self.scene.others]
-
-
 @dataclass(frozen=True)
-class Answers:
+class KeptAnswers:
     """A folder of logits, one file for each model and part, of models of one architecture.
 
     Attributes:
@@ -174,3 +94,148 @@ class Answers:
             "cpu" if first is None else first.device.type,
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one model answers on the records.
+
+    Attributes:
+        name: The row's name.
+        model: On the run's device.
+        records: Which records.
+        logits: By part, float32, on the CPU.
+        labels: By part.
+        original: The original's answers, whose head says where the features are; None for the original itself.
+    """
+
+    name: str
+    model: nn.Module
+    records: Records
+    logits: Mapping[str, Tensor]
+    labels: Mapping[str, Tensor]
+    original: Answers | None = None
+    _margins: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls, row: Row, records: Records, *, original: Answers | None = None, kept: KeptAnswers | None = None
+    ) -> Answers:
+        """Ask a model about every part but the probes'.
+
+        Args:
+            row: The model.
+            records: What it is asked.
+            original: The original's answers, for all other models.
+            kept: Where answers are kept from one audit to the next; None asks the model.
+
+        Raises:
+            InputError: If the model has another number of outputs than the data has classes, or answers not in numbers.
+        """
+        run, split, model = records.run, records.split, row.model
+        parameter = next(model.parameters(), None)
+        if parameter is not None and parameter.device.type != run.device.type:
+            model = run.copied(model)
+        logits, labels = {}, {}
+        for name in ASKED:
+            part = records.parts[name]
+            found = (kept.logits if kept else checked_logits)(model, part, name=f"the model {row.name!r}")
+            if len(part) and found.shape[1] != len(split.data.classes):
+                raise InputError(
+                    f"The model {row.name!r} has {found.shape[1]} outputs, but {split.data.name} has "
+                    f"{len(split.data.classes)} classes; give a model with one output per class, in the data's order."
+                )
+            logits[name], labels[name] = found, part.labels
+        for by_part in (logits, labels):
+            by_part["held_out"] = by_part["test_forget" if records.by_class else "test_retain"]
+        return cls(row.name, model, records, logits, labels, original)
+
+    def margin(self, part: str) -> Tensor:
+        """Return the margins on a part, float64, computed once."""
+        if part not in self._margins:
+            empty = not len(self.labels[part])
+            self._margins[part] = (
+                torch.empty(0, dtype=torch.float64) if empty else margins(self.logits[part], self.labels[part])
+            )
+        return self._margins[part]
+
+    def correct(self, part: str) -> Tensor:
+        """Return which records of a part are answered with their label."""
+        return correct(self.logits[part], self.labels[part])
+
+    def accuracy(self, part: str) -> float:
+        """Return the share of a part that is answered with its label; NaN if it is empty."""
+        return float(self.correct(part).double().mean()) if len(self.labels[part]) else float("nan")
+
+    @cached_property
+    def layer(self) -> str:
+        """Name of the layer whose input is the features: the original's head where this model has one of that name.
+
+        A layer that a method put behind the features is so counted to the head.
+
+        Raises:
+            InputError: If the logits do not come from a linear layer.
+        """
+        if self.original is not None and self.original.layer in dict(self.model.named_modules()):
+            return self.original.layer
+        x, _ = next(self.records.parts["forget"].take([0]).batches(Epoch(1, device=self.records.run.device)))
+        with evaluating(self.model):
+            name, _ = head(self.model, x)
+        return name
+
+    @property
+    def attack_margins(self) -> tuple[Tensor, Tensor]:
+        """Margins of the forget records and of the unseen ones that attacks compare."""
+        return self.margin("forget")[self.records.members], self.margin("held_out")[self.records.others]
+
+
+@dataclass(frozen=True, eq=False)
+class AllAnswers:
+    """The answers of all models of an audit.
+
+    Attributes:
+        table: Of the table's rows, by name.
+        original: Of the model before forgetting.
+        candidate: Of the model that the verdict is about.
+        retrained: Of the retrained model of the table.
+        further: Of more retrained models.
+        repeats: Of more models that were unlearned as the candidate was.
+    """
+
+    table: Mapping[str, Answers]
+    original: Answers
+    candidate: Answers
+    retrained: Answers | None
+    further: Sequence[Answers] = ()
+    repeats: Sequence[Answers] = ()
+
+    @classmethod
+    def of(cls, rows: Rows, records: Records, kept: KeptAnswers | None = None) -> AllAnswers:
+        """Ask each model once.
+
+        Args:
+            rows: The models.
+            records: What they are asked.
+            kept: Where answers of further models are kept, and taken from. Rows of the table are always asked: two
+                modules of the same weights may compute different things.
+        """
+        run = records.run
+        original = Answers.of(rows.original, records)
+        table = {
+            row.name: original if row is rows.original else Answers.of(row, records, original=original)
+            for row in run.track(rows.table, "audit: answers", len(rows.table))
+        }
+        further, repeats = (
+            [
+                Answers.of(row, records, original=original, kept=kept)
+                for row in run.track(models, f"audit: {what}", len(models))
+            ]
+            for models, what in ((rows.further, "further retrained"), (rows.repeats, "repeated runs"))
+        )
+        retrained = None if rows.retrained is None else table[rows.retrained.name]
+        return cls(table, original, table[rows.candidate.name], retrained, further, repeats)
+
+    @property
+    def everyone(self) -> list[Answers]:
+        """Of all retrained models."""
+        return [*([] if self.retrained is None else [self.retrained]), *self.further]

@@ -6,26 +6,26 @@ from collections.abc import Sequence
 
 import torch
 
-from efface.auditing.answers import Subject
+from efface.auditing.answers import Answers
 from efface.auditing.measures.exposure import deviations
 from efface.auditing.result import Exposed
 
 __all__ = ["most_exposed"]
 
 
-def most_exposed(candidate: Subject, retrained: Sequence[Subject], k: int) -> tuple[Exposed, ...]:
+def most_exposed(candidate: Answers, retrained: Sequence[Answers], k: int) -> tuple[Exposed, ...]:
     """Return the k forget records whose margin is furthest from what retrained models give, worst first.
 
     Args:
-        candidate: The audited model.
-        retrained: Models never trained on the forget data; without any, the list is empty.
+        candidate: The audited model's answers.
+        retrained: Of models never trained on the forget data; without any, the list is empty.
         k: How many to list.
     """
     if not retrained or not k:
         return ()
     mine = candidate.margin("forget")
     score, expected, words = deviations(mine, torch.stack([r.margin("forget") for r in retrained]))
-    part = candidate.scene.parts["forget"]
+    part = candidate.records.parts["forget"]
     worst = score.abs().topk(min(k, len(score))).indices
     return tuple(
         Exposed(

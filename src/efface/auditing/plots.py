@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from efface.auditing.answers import Subject
+from efface.auditing.answers import Answers
 from efface.auditing.measures.accuracy import confusion, per_class_accuracy
-from efface.auditing.measures.ain import Relearning
 from efface.auditing.result import Histogram, Plots
+from efface.auditing.scores.relearning import Relearned
 
 __all__ = ["margin_histograms", "plots"]
 
@@ -41,27 +41,27 @@ def margin_histograms(margins: Mapping[tuple[str, str], Tensor]) -> tuple[Histog
 
 
 def plots(
-    subjects: Sequence[Subject],
-    relearning: Mapping[str, Relearning | str],
+    models: Sequence[Answers],
+    relearning: Mapping[str, Relearned],
     history: Sequence[Mapping[str, float | str]],
 ) -> Plots:
     """Return the arrays that a report draws.
 
     Args:
-        subjects: The rows' models.
+        models: Of the table's rows.
         relearning: By row.
         history: Rows of named numbers from forgetting, passed through.
     """
-    per_class, matrices, answers, margins = {}, {}, {}, {}
+    per_class, matrices, answered, margins = {}, {}, {}, {}
     counts: tuple[int, ...] = ()
-    for s in subjects:
+    for s in models:
         parts = [p for p in ("test_retain", "test_forget") if len(s.labels[p])]
         if parts:
             table = confusion(torch.cat([s.logits[p] for p in parts]), torch.cat([s.labels[p] for p in parts]))
             per_class[s.name] = tuple(per_class_accuracy(table).tolist())
             matrices[s.name] = tuple(tuple(row) for row in table.tolist())
             counts = tuple(table.sum(1).tolist())
-        answers[s.name] = tuple(confusion(s.logits["forget"], s.labels["forget"]).sum(0).tolist())
+        answered[s.name] = tuple(confusion(s.logits["forget"], s.labels["forget"]).sum(0).tolist())
         margins[s.name, "forget"] = s.margin("forget")
         if len(s.labels["held_out"]):
             margins[s.name, "held out"] = s.margin("held_out")
@@ -69,8 +69,8 @@ def plots(
         per_class=per_class,
         per_class_counts=counts,
         confusion=matrices,
-        forget_answers=answers,
+        forget_answers=answered,
         margins=margin_histograms(margins),
-        relearning={name: found.accuracies for name, found in relearning.items() if not isinstance(found, str)},
+        relearning={name: found.course.accuracies for name, found in relearning.items() if found.course},
         history=tuple(dict(row) for row in history),
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-__all__ = ["FEW_STEPS", "MEANING", "QUESTIONS", "Direction", "Question", "asked"]
+from efface.auditing.settings import AuditSettings
 
-FEW_STEPS = 3
-"""Relearning steps that are added to both models' before they are divided."""
+__all__ = ["MEANING", "OF_METHODS", "QUESTIONS", "Direction", "Question", "asked"]
 
 Direction = Literal["", "left", "over", "worse", "better", "unlike"]
 
@@ -22,6 +21,7 @@ class Question(NamedTuple):
         below: What a score below the retrained model's means.
         above: What a score above it means.
         target: Whether it is asked for single items too.
+        tolerance: The setting that says which gap passes as noise while no floor is known.
     """
 
     key: str
@@ -30,6 +30,17 @@ class Question(NamedTuple):
     below: Direction
     above: Direction
     target: Literal["both", "classes"] = "both"
+    tolerance: Literal["tolerance", "probe_tolerance", "shift_tolerance", "separation_factor"] = "tolerance"
+
+    def allowed(self, settings: AuditSettings, reference: float | None) -> float:
+        """Return the gap that passes as noise while no floor is known.
+
+        Args:
+            settings: Tolerances.
+            reference: The retrained model's score, for a tolerance that is a factor.
+        """
+        value: float = getattr(settings, self.tolerance)
+        return (value - 1) * abs(reference or 0.0) if self.tolerance == "separation_factor" else value
 
 
 QUESTIONS = (
@@ -57,6 +68,7 @@ QUESTIONS = (
         "Is it as sure or unsure of the forget records as a retrained model?",
         "over",
         "left",
+        tolerance="shift_tolerance",
     ),
     Question("record", "rmia_auc", "Do forget records stand out one by one (RMIA)?", "over", "left"),
     Question(
@@ -74,6 +86,7 @@ QUESTIONS = (
         "over",
         "left",
         "classes",
+        "probe_tolerance",
     ),
     Question(
         "separation",
@@ -82,9 +95,44 @@ QUESTIONS = (
         "over",
         "left",
         "classes",
+        "separation_factor",
     ),
     Question("relearn", "ain", "Does it relearn the forget data as slowly?", "left", "over"),
 )
+
+"""Of one model."""
+
+OF_METHODS = (
+    Question(
+        "lira-accuracy",
+        "lira_accuracy",
+        "Can an attacker with many models tell unlearned from retrained, record by record (U-LiRA)?",
+        "",
+        "unlike",
+    ),
+    Question(
+        "quality",
+        "quality",
+        "Does any attack per record tell them apart (forgetting quality F)?",
+        "unlike",
+        "",
+    ),
+    Question(
+        "klom-forget",
+        "klom_forget",
+        "Are the margins distributed as those of retrained models (KLoM)?",
+        "",
+        "unlike",
+    ),
+    Question(
+        "thirds-accuracy",
+        "thirds_accuracy",
+        "Can it tell unlearned from never seen records, with shadow models of its own (RULI)?",
+        "",
+        "unlike",
+    ),
+)
+"""Of a method that was run several times, where it was; a side without a meaning is not asked about."""
 
 
 def asked(*, by_class: bool) -> tuple[Question, ...]:

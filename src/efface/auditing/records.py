@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from efface.auditing.measures.matching import match_by_class
+from efface.auditing.questions import asked
 from efface.auditing.settings import AuditSettings
 from efface.data.part import Part
 from efface.data.split import Split
 from efface.errors import InputError
 from efface.running.run import Run
 
-__all__ = ["Scene"]
+__all__ = ["Records"]
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class Records:
     """The records that all models are asked about, drawn once, by purpose, from the run's seed.
 
     Attributes:
@@ -42,10 +42,10 @@ class Scene:
     members: Tensor
     others: Tensor
     watched: Tensor
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, split: Split, settings: AuditSettings, run: Run) -> Scene:
+    def drawn(cls, split: Split, settings: AuditSettings, run: Run) -> Records:
         """Draw the records.
 
         Raises:
@@ -54,38 +54,18 @@ class Scene:
         if split.request is None:
             raise InputError("An audit needs a request: make the split with Split.of(data, request).")
         notes: list[str] = []
-
-        def bounded(part: Part, size: int, purpose: str) -> Part:
-            if len(part) <= size:
-                return part
-            notes.append(f"{size} of {len(part)} records of the {part.name} part, drawn at random, for {purpose}.")
-            return part.sample(size, run.generator(f"audit/{purpose}"))
-
         parts = {
             "forget": split.forget,
-            "retain": bounded(split.retain, settings.retain_samples, "accuracy on kept training data"),
+            "retain": _bounded(split.retain, settings.retain_samples, "accuracy on kept training data", run, notes),
             "test_retain": split.test_retain,
             "test_forget": split.test_forget,
             "held_out": split.test_forget if split.forget_classes else split.test,
         }
         if split.forget_classes:
-            train, generator = split.train, run.generator("audit/probe")
-            rows = [
-                (train.labels == c)
-                .nonzero()
-                .flatten()[
-                    torch.randperm(int((train.labels == c).sum()), generator=generator)[: settings.probe_per_class]
-                ]
-                for c in range(len(split.data.classes))
-            ]
-            chosen = torch.cat(rows).sort().values
-            if len(chosen) < len(train):
-                notes.append(
-                    f"{len(chosen)} of {len(train)} training records, drawn at random, equally by class, "
-                    "for the probes."
-                )
-            parts["probe_train"] = train.take(chosen, "probe")
-            parts["probe_test"] = bounded(split.test_forget, settings.probe_test, "the probes' unseen records")
+            parts["probe_train"] = _equally_by_class(split, settings, run, notes)
+            parts["probe_test"] = _bounded(
+                split.test_forget, settings.probe_test, "the probes' unseen records", run, notes
+            )
         members = others = torch.empty(0, dtype=torch.int64)
         if len(parts["held_out"]) and set(parts["forget"].labels.tolist()) & set(parts["held_out"].labels.tolist()):
             generator = run.generator("audit/membership")
@@ -94,14 +74,37 @@ class Scene:
             notes.append(f"Attacks compare {len(members)} forget records with as many unseen ones, matched by class.")
         drawn = torch.randperm(len(parts["forget"]), generator=run.generator("audit/watched"))
         watched = drawn[: settings.attack_samples].sort().values
-        return cls(split, settings, run, parts, members, others, watched, notes)
+        return cls(split, settings, run, parts, members, others, watched, tuple(notes))
 
     @property
     def by_class(self) -> bool:
         """Whether whole classes are forgotten."""
         return bool(self.split.forget_classes)
 
-    @cached_property
-    def layer(self) -> dict[str, str]:
-        """Filled by the first subject: the name of the layer whose input is the features."""
-        return {}
+    @property
+    def simultaneous_confidence(self) -> float:
+        """Confidence of one gap, Bonferroni's share of the verdict's: 1 - (1 - confidence) / questions asked."""
+        return 1 - (1 - self.settings.confidence) / len(asked(by_class=self.by_class))
+
+
+def _bounded(part: Part, size: int, purpose: str, run: Run, notes: list[str]) -> Part:
+    """Return the part, or a sample of it, of which a note is made."""
+    if len(part) <= size:
+        return part
+    notes.append(f"{size} of {len(part)} records of the {part.name} part, drawn at random, for {purpose}.")
+    return part.sample(size, run.generator(f"audit/{purpose}"))
+
+
+def _equally_by_class(split: Split, settings: AuditSettings, run: Run, notes: list[str]) -> Part:
+    """Return training records for the probes, equally many of each class where there are enough."""
+    train, generator = split.train, run.generator("audit/probe")
+    rows = []
+    for c in range(len(split.data.classes)):
+        own = (train.labels == c).nonzero().flatten()
+        rows.append(own[torch.randperm(len(own), generator=generator)[: settings.probe_per_class]])
+    chosen = torch.cat(rows).sort().values
+    if len(chosen) < len(train):
+        notes.append(
+            f"{len(chosen)} of {len(train)} training records, drawn at random, equally by class, for the probes."
+        )
+    return train.take(chosen, "probe")

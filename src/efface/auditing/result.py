@@ -7,11 +7,10 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from efface.auditing.catalogue import MEASURES, Measure
+from efface.auditing.rows import Level
 from efface.auditing.scores.score import Frozen, Number, Score
 
-__all__ = ["Answer", "Audit", "Check", "Exposed", "Histogram", "Level", "Plots", "Row", "Verdict"]
-
-Level = Literal["a", "b", "c"]
+__all__ = ["Answer", "Audit", "Check", "Exposed", "Histogram", "Level", "Plots", "RowScores", "Verdict"]
 
 Outcome = Literal["alike", "differs", "not assessed"]
 
@@ -23,7 +22,7 @@ USEFULNESS = ("test", "retain")
 """Keys of the checks about what the model is still good for."""
 
 
-class Row(Frozen):
+class RowScores(Frozen):
     """The scores of one model.
 
     Attributes:
@@ -199,7 +198,7 @@ class Audit(Frozen):
     request_fingerprint: str
     counts: dict[str, int]
     references: int
-    rows: tuple[Row, ...]
+    rows: tuple[RowScores, ...]
     measures: dict[str, Measure] = Field(default_factory=lambda: dict(MEASURES))
     verdict: Verdict
     exposed: tuple[Exposed, ...] = ()
@@ -219,7 +218,7 @@ class Audit(Frozen):
             raise ValueError(f"rows are named {names}; each name once, and {needed} among them")
         return self
 
-    def row(self, name: str) -> Row:
+    def row(self, name: str) -> RowScores:
         """Return the scores of one model.
 
         Raises:

@@ -24,7 +24,7 @@ class AuditSettings(BaseModel):
         confidence: Of all intervals.
         tolerance: Gap in a share (accuracy, AUC, recall) that counts as run-to-run noise while no floor is known.
         probe_tolerance: The same for the probe from a few records, which varies more from run to run.
-        shift_tolerance: The same for `forget_shift`.
+        shift_tolerance: The same for the score `forget_shift`.
         separation_factor: Factor in `separation` that counts as noise while no floor is known.
         ain_factor: Factor in relearning steps that counts as noise while no floor is known.
         floor_models: Most further retrained models whose features and relearning are measured for floors.
@@ -51,15 +51,3 @@ class AuditSettings(BaseModel):
     ain_factor: float = Field(default=2.0, gt=1)
     floor_models: int = Field(default=7, ge=0)
     exposed: int = Field(default=10, ge=0)
-
-    def tolerance_of(self, measure: str, reference: float | None) -> float:
-        """Return the gap that counts as noise for one score while no floor is known.
-
-        Args:
-            measure: Key of the score.
-            reference: The retrained model's, for tolerances that are factors.
-        """
-        if measure == "separation":
-            return (self.separation_factor - 1) * abs(reference or 0.0)
-        wider = {"probe_recall_few": self.probe_tolerance, "forget_shift": self.shift_tolerance}
-        return wider.get(measure, self.tolerance)

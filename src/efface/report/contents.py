@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from efface.artifact.record import Record
 from efface.auditing.catalogue import Measure
-from efface.auditing.result import Audit, Check, Row
+from efface.auditing.result import Audit, Check, RowScores
 from efface.auditing.scores.score import Score
 
 __all__ = ["KeyNumber", "Strip", "breaks", "columns", "group_measures", "key_numbers", "not_assessed", "steps"]
@@ -150,7 +150,7 @@ def group_measures(audit: Audit, *groups: str) -> tuple[Measure, ...]:
     return tuple(m for k, m in audit.measures.items() if m.group in groups and _measured(audit.rows, k))
 
 
-def _measured(rows: Sequence[Row], key: str) -> bool:
+def _measured(rows: Sequence[RowScores], key: str) -> bool:
     return any(key in row.scores and row[key].measured for row in rows)
 
 

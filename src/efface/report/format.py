@@ -67,7 +67,7 @@ def number(value: float | None, unit: str) -> str:
 
     Args:
         value: The number.
-        unit: One of `efface.auditing.measures.Measure.unit`.
+        unit: One of `Measure.unit`.
     """
     if value is None:
         return NOT_ASSESSED
@@ -92,10 +92,9 @@ def number(value: float | None, unit: str) -> str:
 
 
 def value(score: Score, measure: Measure) -> str:
-    """Return a score's value, with a sign before it where it is only a bound (its `why` starts with "at least")."""
+    """Return a score's value, with a sign before it where it is only a bound."""
     text = number(score.value, measure.unit)
-    bounds = {"at least": "≥", "at most": "≤"}
-    sign = next((sign for start, sign in bounds.items() if score.why.startswith(start)), "")
+    sign = {"at least": "≥", "at most": "≤", "": ""}[score.bound]
     return f"{sign}{_SPACE}{text}" if sign and score.measured else text
 
 

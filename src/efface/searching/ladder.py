@@ -7,7 +7,6 @@ from typing import get_args
 from torch import nn
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import Case
 from efface.data import Split
 from efface.errors import InputError
 from efface.methods.applying import apply
@@ -64,9 +63,9 @@ def choose(
     best: Artifact | None = None
     able = candidates(split.request.target)
     for kind in run.track(able, "auto", len(able)):
-        attempt = run.child()
+        attempt = run.twin()
         try:
-            made = apply(make(kind.name), Case(artifact, split, attempt))
+            made = apply(make(kind.name), artifact, split, attempt)
         except InputError as error:
             trials.append(Trial(kind.name, refused=str(error)))
             continue

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from torch import nn
-
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import Model, given, network_of
-from efface.artifact.compatible import check_architecture, check_data, check_reference
+from efface.artifact.case import Model, given
+from efface.artifact.compatible import check_data
 from efface.data import Data, Split
 from efface.errors import InputError
-from efface.methods.applying import apply
-from efface.methods.catalogue import make
 from efface.references import References
 from efface.request import Request
 from efface.running.progress import Progress
@@ -23,6 +19,7 @@ from efface.training.recipe import Recipe
 if TYPE_CHECKING:
     from efface.auditing.result import Audit
     from efface.auditing.settings import AuditSettings
+    from efface.references.rows import Retrained
 
 __all__ = ["audit"]
 
@@ -33,7 +30,7 @@ def audit(
     request: Request | None = None,
     *,
     original: Model | None = None,
-    retrained: Model | Sequence[Model] | References | bool = False,
+    retrained: Retrained = False,
     others: Mapping[str, Model] | None = None,
     recipe: Recipe | None = None,
     validation: float = 0.1,
@@ -63,105 +60,57 @@ def audit(
     Raises:
         InputError: A model, the request or the data is missing or does not fit.
     """
-    from efface.auditing.answers import Answers
+    from efface.auditing.answers import KeptAnswers
     from efface.auditing.assess import assess  # scikit-learn and scipy, which training and forgetting do not need
+    from efface.references.rows import rows_of
+    from efface.references.shadows import shadow_notes
 
+    before, split, run = _case(model, data, request, original, recipe, validation, seed, device, progress)
+    rows = rows_of(model, before, split, run, retrained=retrained, others=others)
+    folder = retrained if isinstance(retrained, References) else None
+    record = rows.candidate.record
+    found = assess(
+        rows,
+        split,
+        run,
+        settings=settings,
+        history=[dict(row) for row in record.history] if record else (),
+        kept=KeptAnswers(folder.answers) if folder and folder.answers else None,
+    )
+    notes = shadow_notes(folder, split, record) if folder and record else ()
+    return found.model_copy(update={"notes": (*found.notes, *notes)})
+
+
+def _case(
+    model: Model,
+    data: Data,
+    request: Request | None,
+    original: Model | None,
+    recipe: Recipe | None,
+    validation: float,
+    seed: int,
+    device: str,
+    progress: Progress | None,
+) -> tuple[Artifact, Split, Run]:
+    """Find the original, its data under the request, and the run, from what was given and what artifacts know."""
     record = model.record if isinstance(model, Artifact) else None
-    if request is None:
-        request = record.request if record else None
+    request = request or (record.request if record else None)
     if request is None:
         raise InputError("the request is missing: say what was to be forgotten")
     if original is None:
         original = model.parent if isinstance(model, Artifact) else None
     if original is None:
         raise InputError("the original model is missing: give the model (or artifact folder) before forgetting")
-    if record is not None:
-        check_data(record, data)
-        validation, split_seed, recipe = record.data.validation, record.data.split_seed, record.recipe
-        earlier = tuple(r for r in record.earlier_requests if r != request)
-    elif isinstance(original, Artifact):
-        check_data(original.record, data)
-        validation, split_seed = original.record.data.validation, original.record.data.split_seed
-        recipe, earlier = original.record.recipe, original.record.earlier_requests
-    else:
+    earlier: tuple[Request, ...] = ()
+    known = record or (original.record if isinstance(original, Artifact) else None)
+    if known is None:
         recipe = recipe or Recipe()
-        split_seed, earlier = recipe.seed, ()
+        split_seed = recipe.seed
+    else:
+        check_data(known, data)
+        recipe, validation, split_seed = known.recipe, known.data.validation, known.data.split_seed
+        earlier = tuple(r for r in known.earlier_requests if record is None or r != request)
     split = Split.of(data, request, validation, split_seed, earlier)
     run = Run(seed=recipe.seed + 1 + seed, device=device, precision=recipe.precision, progress=progress)
     before = original if isinstance(original, Artifact) else given(original, split, recipe, run)
-
-    name = record.method if record and record.action == "forget" else "candidate"
-    rows: dict[str, nn.Module] = {"original": before.model}
-    seconds: dict[str, float] = {}
-    notes: list[str] = []
-    history = [dict(row) for row in record.history] if record else []
-    if isinstance(retrained, References):
-        retrained.check(before.record, split)
-    if record and isinstance(original, Artifact) and record.weights_before not in {None, original.record.weights_after}:
-        raise InputError(
-            "this original is not the model that forgetting started from "
-            f"(SHA-256 {original.record.weights_after[:12]}..., recorded {str(record.weights_before)[:12]}...)"
-        )
-    references = _references(retrained, before, split, run)
-    repeats = (
-        retrained.unlearned(record.method, record.settings) if record and isinstance(retrained, References) else []
-    )
-    if references:
-        rows["retrained"] = references[0].model
-        if "forget" in references[0].record.seconds:
-            seconds["retrained"] = references[0].record.seconds["forget"]
-    for row, kind in (("fine-tuned", "fine-tune"), ("logit mask", "logit-mask")):
-        baseline = make(kind)
-        if request.target in baseline.needs.targets and name not in {row, kind}:
-            try:
-                made = apply(baseline, before, split, run.child())
-            except InputError as error:
-                notes.append(f"the row {row!r} is not assessed: {error}")
-            else:
-                rows[row], seconds[row] = made.model, made.record.seconds["forget"]
-    for label, other in (others or {}).items():
-        rows[label] = network_of(other)
-        if isinstance(other, Artifact) and "forget" in other.record.seconds:
-            seconds[label] = other.record.seconds["forget"]
-    rows[name] = network_of(model)
-    if record and "forget" in record.seconds:
-        seconds[name] = record.seconds["forget"]
-    found = assess(
-        {label: run.copied(network) for label, network in rows.items()},
-        split,
-        run,
-        candidate=name,
-        references=[run.copied(r.model) for r in references[1:]],  # the first is the row
-        shadows=[run.copied(r.model) for r in repeats],
-        seconds=seconds,
-        history=history,
-        settings=settings,
-        answers=Answers(retrained.answers) if isinstance(retrained, References) and retrained.answers else None,
-    )
-    if record and isinstance(retrained, References):
-        from efface.references.shadows import shadow_notes
-
-        notes += shadow_notes(retrained, split, record)
-    return found.model_copy(update={"notes": (*found.notes, *notes)})
-
-
-def _references(
-    retrained: Model | Sequence[Model] | References | bool, original: Artifact, split: Split, run: Run
-) -> list[Artifact]:
-    if isinstance(retrained, References):
-        models = list(retrained)
-        check_architecture(models[0].model, original.model)
-        return models
-    if retrained is False:
-        return []
-    if retrained is True:
-        return [apply(make("retrain"), original, split, run.child())]
-    listed = [retrained] if isinstance(retrained, Artifact | nn.Module) else list(retrained)
-    made = []
-    for reference in listed:
-        if isinstance(reference, Artifact):
-            check_reference(reference.record, original.record, split)
-            made.append(reference)
-        else:
-            made.append(given(reference, split, original.record.recipe, run))
-    return made
+    return before, split, run

@@ -1,38 +1,44 @@
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
 
-from efface.auditing.answers import Subject
+from efface.auditing.answers import Answers
 from efface.auditing.exposed import most_exposed
 from efface.auditing.measures.exposure import deviations
 from efface.auditing.measures.u_lira import Role, thirds
 from efface.auditing.plots import margin_histograms
-from efface.auditing.records import Scene
-from efface.auditing.scores.ensembles import ENSEMBLE_KEYS, Thirds, ensemble_scores, thirds_scores
+from efface.auditing.records import Records
+from efface.auditing.rows import Row
+from efface.auditing.scores.ensembles import OF_RUNS, Thirds, ensemble_scores, thirds_scores
 from efface.auditing.settings import AuditSettings
 from efface.errors import InputError
 from efface.running.run import Run
 
 
-class Noisy(Subject):
-    """A model whose margins are drawn, so that the truth about its ensemble is known."""
-
-    def __init__(self, scene, seed, shift=0.0):
-        super().__init__(f"model {seed}", nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), scene)
-        g = torch.Generator().manual_seed(seed)
-        for part in ("forget", "retain", "test_retain"):
-            drawn = torch.randn(len(self.labels[part]), generator=g, dtype=torch.float64)
-            self._margins[part] = drawn + (shift if part == "forget" else 0)
+def noisy(records, seed, shift=0.0):
+    """Answers of a model whose margins are drawn, so that the truth about its ensemble is known."""
+    answers = Answers.of(Row(f"model {seed}", "other", nn.Sequential(nn.Flatten(), nn.Linear(64, 10))), records)
+    g = torch.Generator().manual_seed(seed)
+    margins = {
+        part: torch.randn(len(answers.labels[part]), generator=g, dtype=torch.float64)
+        for part in ("forget", "retain", "test_retain")
+    }
+    margins["forget"] += shift
+    return dataclasses.replace(answers, _margins=margins)
 
 
 @pytest.fixture(scope="module")
-def scene(world):
-    return Scene.of(world.split, AuditSettings(retain_samples=150), Run())
+def records(world):
+    return Records.drawn(world.split, AuditSettings(retain_samples=150), Run())
 
 
-def test_a_method_equal_to_retraining_lies_within_its_floor(scene):
-    scores = ensemble_scores([Noisy(scene, s) for s in range(8)], [Noisy(scene, 100 + s) for s in range(16)], scene)
-    assert set(scores) == set(ENSEMBLE_KEYS)
+def test_a_method_equal_to_retraining_lies_within_its_floor(records):
+    scores = ensemble_scores(
+        [noisy(records, s) for s in range(8)], [noisy(records, 100 + s) for s in range(16)], records
+    )
+    assert set(scores) == {m.key for m in OF_RUNS}
     assert "8 models a side" in scores["quality"].why
     for key in ("lira_accuracy", "quality", "klom_forget", "klom_retain", "klom_test"):
         # Means over 123 to 400 records; another halving differs by a few of the spreads between halvings.
@@ -41,9 +47,9 @@ def test_a_method_equal_to_retraining_lies_within_its_floor(scene):
     assert scores["lira_accuracy"].floor == pytest.approx(0.5, abs=0.03)
 
 
-def test_a_shifted_method_stands_out_on_the_forget_data_only(scene):
+def test_a_shifted_method_stands_out_on_the_forget_data_only(records):
     scores = ensemble_scores(
-        [Noisy(scene, s, shift=2.0) for s in range(8)], [Noisy(scene, 100 + s) for s in range(16)], scene
+        [noisy(records, s, shift=2.0) for s in range(8)], [noisy(records, 100 + s) for s in range(16)], records
     )
     assert scores["lira_accuracy"].value > scores["lira_accuracy"].floor_high + 0.2
     assert scores["klom_forget"].value > scores["klom_forget"].floor_high
@@ -51,14 +57,14 @@ def test_a_shifted_method_stands_out_on_the_forget_data_only(scene):
     assert scores["klom_test"].value == pytest.approx(scores["klom_test"].floor, rel=0.1)
 
 
-def test_too_few_models_are_not_assessed(scene):
-    few = ensemble_scores([Noisy(scene, 0)], [Noisy(scene, 1)] * 4, scene)
+def test_too_few_models_are_not_assessed(records):
+    few = ensemble_scores([noisy(records, 0)], [noisy(records, 1)] * 4, records)
     assert not any(s.measured for s in few.values())
     assert "at least 3 and 6" in few["quality"].why
-    assert "run once" in ensemble_scores([], [], scene)["quality"].why
+    assert "run once" in ensemble_scores([], [], records)["quality"].why
 
 
-def test_shadow_models_in_thirds_null_and_planted(scene):
+def test_shadow_models_in_thirds_null_and_planted(records):
     class Fixed(nn.Module):
         """Answers each forget record with a planted margin: two classes left, so the margin is the logit."""
 
@@ -71,22 +77,22 @@ def test_shadow_models_in_thirds_null_and_planted(scene):
             z[:, 0], z[:, 3] = 0, self.planted[: len(x)]
             return z
 
-    records = len(scene.parts["forget"])
-    roles = thirds(30, records, torch.Generator().manual_seed(0))
+    n = len(records.parts["forget"])
+    roles = thirds(30, n, torch.Generator().manual_seed(0))
     for shift, low, high in ((0.0, 0.45, 0.55), (2.0, 0.75, 0.9)):
-        planted = torch.randn(30, records, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        planted = torch.randn(30, n, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         planted[roles == Role.UNLEARNED] += shift
-        scores = thirds_scores(Thirds([Fixed(row) for row in planted], roles), scene)
+        scores = thirds_scores(Thirds([Fixed(row) for row in planted], roles), records)
         found = scores["thirds_accuracy"]
         assert low < found.value < high
         # The permutation floor holds one half and, at 123 records and 10 models a side, is a few points wide.
         assert 0.4 < found.floor_low < 0.5 < found.floor_high < 0.6
         assert "10 shadow models a side" in found.why
-    assert "no shadow models" in thirds_scores(None, scene)["thirds_auc"].why
+    assert "no shadow models" in thirds_scores(None, records)["thirds_auc"].why
     few = Thirds([Fixed(row) for row in planted[:6]], roles[:6])
-    assert not thirds_scores(few, scene)["thirds_auc"].measured
+    assert not thirds_scores(few, records)["thirds_auc"].measured
     with pytest.raises(InputError, match="in the order of split"):
-        thirds_scores(Thirds([], roles), scene)
+        thirds_scores(Thirds([], roles), records)
 
 
 def test_deviations_by_hand():
@@ -103,11 +109,11 @@ def test_deviations_by_hand():
         deviations(torch.zeros(2), torch.zeros(0, 2))
 
 
-def test_most_exposed_records_are_found_by_id_on_both_sides(scene):
-    candidate, retrained = Noisy(scene, 0), [Noisy(scene, s) for s in range(1, 9)]
+def test_most_exposed_records_are_found_by_id_on_both_sides(records):
+    candidate, retrained = noisy(records, 0), [noisy(records, s) for s in range(1, 9)]
     candidate.margin("forget")[[7, 40]] = torch.tensor([30.0, -40.0], dtype=torch.float64)
     found = most_exposed(candidate, retrained, 3)
-    indices = scene.parts["forget"].indices
+    indices = records.parts["forget"].indices
     assert [(e.id, e.direction) for e in found[:2]] == [(indices[40], "over"), (indices[7], "left")]
     assert len(found) == 3
     assert found[0].label == 3

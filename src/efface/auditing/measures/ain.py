@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Relearning", "anamnesis_index"]
+__all__ = ["FEW_STEPS", "Relearning", "anamnesis_index"]
+
+FEW_STEPS = 3
+"""Steps that are added to both models' before a verdict divides them: a few say nothing where few are needed."""
 
 
 @dataclass(frozen=True)

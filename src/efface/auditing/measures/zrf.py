@@ -11,13 +11,13 @@ __all__ = ["zero_retrain_forgetting"]
 
 
 def zero_retrain_forgetting(unlearned: Tensor, random: Tensor) -> float:
-    """Return ZRF = 1 - mean JS(M_u, randomly initialised twin) on the forget data (arXiv 2205.08096).
+    """Return ZRF = 1 - mean JS(M_u, model with random weights) on the forget data (arXiv 2205.08096).
 
     Its target is the retrained model's ZRF, not 1, and no verdict uses it.
 
     Args:
         unlearned: Logits, shape (examples, classes).
-        random: Logits of a twin with fresh weights (`efface.models.reset.reset`) on the same examples.
+        random: Logits of the network with fresh weights (`efface.models.reset.reset`) on the same examples.
 
     Raises:
         InputError: If the shapes differ or there is no example.

@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from efface.auditing.rows import Row
+from efface.auditing.scores.measure import Measure
 from efface.auditing.scores.score import Score, Scores
 from efface.errors import InputError
 
-__all__ = ["cost_scores", "speedup"]
+__all__ = ["MEASURES", "cost_scores", "speedup"]
+
+SECONDS = Measure(
+    key="seconds",
+    group="cost",
+    title="Time",
+    unit="seconds",
+    best="low",
+    reading="Wall time of making this model.",
+)
+
+SPEEDUP = Measure(
+    key="speedup",
+    group="cost",
+    title="Faster than retraining",
+    unit="ratio",
+    best="high",
+    reading="Wall time of retraining divided by this model's.",
+)
+
+MEASURES = (SECONDS, SPEEDUP)
 
 
-def cost_scores(name: str, seconds: Mapping[str, float], reference: str | None) -> Scores:
+def cost_scores(row: Row, retrained: Row | None) -> Scores:
     """Return wall time and how many times faster than retraining.
 
     Args:
-        name: The row.
-        seconds: Wall times by row, as far as they are known.
-        reference: Name of the retrained model's row, or None.
+        row: The model.
+        retrained: The retrained model's row, if there is one.
     """
-    if name not in seconds:
-        why = "no time was given for this model"
-        return {"seconds": Score.missing(why), "speedup": Score.missing(why)}
-    scores = {"seconds": Score(value=seconds[name])}
-    if reference is None or reference not in seconds:
-        scores["speedup"] = Score.missing("no retraining time was given")
-    elif seconds[name] <= 0:
-        scores["speedup"] = Score.missing("no measurable time was taken")
+    if row.seconds is None:
+        missing = Score.missing("no time was given for this model")
+        return {SECONDS.key: missing, SPEEDUP.key: missing}
+    if retrained is None or retrained.seconds is None:
+        faster = Score.missing("no retraining time was given")
+    elif row.seconds <= 0:
+        faster = Score.missing("no measurable time was taken")
     else:
-        scores["speedup"] = Score(value=speedup(seconds[name], seconds[reference]))
-    return scores
+        faster = Score(value=speedup(row.seconds, retrained.seconds))
+    return {SECONDS.key: Score(value=row.seconds), SPEEDUP.key: faster}
 
 
 def speedup(seconds: float, retraining: float) -> float:

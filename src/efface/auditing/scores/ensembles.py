@@ -8,22 +8,116 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from efface.auditing.answers import Subject, checked_logits
-from efface.auditing.floors import clip
+from efface.auditing.answers import Answers, checked_logits
 from efface.auditing.measures.forgetting_quality import epsilon, forgetting_quality
-from efface.auditing.measures.intervals import prediction_interval
+from efface.auditing.measures.intervals import Interval, prediction_interval
 from efface.auditing.measures.klom import klom
 from efface.auditing.measures.margins import margins
 from efface.auditing.measures.u_lira import Role, by_role, u_lira
-from efface.auditing.records import Scene
+from efface.auditing.records import Records
+from efface.auditing.scores.measure import Measure
 from efface.auditing.scores.score import Score, Scores, scored
 from efface.errors import InputError
 
-__all__ = ["ENSEMBLE_KEYS", "THIRDS_KEYS", "Thirds", "ensemble_scores", "thirds_scores"]
+__all__ = ["MEASURES", "Thirds", "ensemble_scores", "thirds_scores"]
 
-ENSEMBLE_KEYS = ("lira_accuracy", "lira_auc", "quality", "klom_forget", "klom_forget_95", "klom_retain", "klom_test")
+LIRA_ACCURACY = Measure(
+    key="lira_accuracy",
+    group="ensembles",
+    title="U-LiRA, balanced accuracy on held-out models",
+    unit="share",
+    best="0.5",
+    source="arXiv 2403.01218",
+    reading="How often an attacker with models of both kinds tells unlearned from retrained, record by record.",
+)
 
-THIRDS_KEYS = ("thirds_accuracy", "thirds_auc")
+LIRA_AUC = Measure(
+    key="lira_auc",
+    group="ensembles",
+    title="U-LiRA, AUC on held-out models",
+    unit="share",
+    best="0.5",
+    source="arXiv 2403.01218",
+    reading="The same as a ranking.",
+)
+
+THIRDS_ACCURACY = Measure(
+    key="thirds_accuracy",
+    group="ensembles",
+    title="U-LiRA with shadow models in thirds, balanced accuracy",
+    unit="share",
+    best="0.5",
+    source="RULI's design",
+    reading="How often an attacker tells records that shadow models unlearned from records that they never saw.",
+)
+
+THIRDS_AUC = Measure(
+    key="thirds_auc",
+    group="ensembles",
+    title="U-LiRA with shadow models in thirds, AUC",
+    unit="share",
+    best="0.5",
+    source="RULI's design",
+    reading="The same as a ranking of models, record by record.",
+)
+
+QUALITY = Measure(
+    key="quality",
+    group="ensembles",
+    title="Forgetting quality F",
+    unit="number",
+    best="reference",
+    source="arXiv 2406.09073",
+    reading="1 when no attack tells unlearned from retrained models on any record; the floor depends on their number.",
+)
+
+KLOM_FORGET = Measure(
+    key="klom_forget",
+    group="ensembles",
+    title="KLoM, forget data",
+    unit="nats",
+    best="reference",
+    source="arXiv 2410.23232",
+    reading="Difference of the margins' distributions, unlearned against retrained models.",
+)
+
+KLOM_FORGET_95 = Measure(
+    key="klom_forget_95",
+    group="ensembles",
+    title="KLoM, forget data, worst 5 %",
+    unit="nats",
+    best="reference",
+    source="arXiv 2410.23232",
+    reading="The 95th percentile of the same.",
+)
+
+KLOM_RETAIN = Measure(
+    key="klom_retain",
+    group="ensembles",
+    title="KLoM, kept training data",
+    unit="nats",
+    best="reference",
+    source="arXiv 2410.23232",
+    reading="The same on records that stay.",
+)
+
+KLOM_TEST = Measure(
+    key="klom_test",
+    group="ensembles",
+    title="KLoM, test data",
+    unit="nats",
+    best="reference",
+    source="arXiv 2410.23232",
+    reading="The same on unseen records.",
+)
+
+OF_RUNS = (LIRA_ACCURACY, LIRA_AUC, QUALITY, KLOM_FORGET, KLOM_FORGET_95, KLOM_RETAIN, KLOM_TEST)
+"""Measured on repeated runs of one request."""
+
+OF_SHADOWS = (THIRDS_ACCURACY, THIRDS_AUC)
+"""Measured on shadow models."""
+
+MEASURES = (LIRA_ACCURACY, LIRA_AUC, *OF_SHADOWS, QUALITY, KLOM_FORGET, KLOM_FORGET_95, KLOM_RETAIN, KLOM_TEST)
 
 LEAST = 3
 
@@ -43,7 +137,7 @@ class Thirds:
     roles: Tensor
 
 
-def ensemble_scores(unlearned: Sequence[Subject], retrained: Sequence[Subject], scene: Scene) -> Scores:
+def ensemble_scores(unlearned: Sequence[Answers], retrained: Sequence[Answers], records: Records) -> Scores:
     """Return U-LiRA, F and KLoM with their floors at the same number of models.
 
     The retrained models are halved at random several times; one half of N is the reference, the other, also of N, is
@@ -51,28 +145,46 @@ def ensemble_scores(unlearned: Sequence[Subject], retrained: Sequence[Subject], 
     means over the halvings; the floor's interval is where one more halving would fall.
 
     Args:
-        unlearned: Models that were trained with the forget data and then unlearned, with different seeds.
-        retrained: Models never trained on it.
-        scene: Gives the records and the randomness.
+        unlearned: Of models that were trained with the forget data and then unlearned, with different seeds.
+        retrained: Of models never trained on it.
+        records: Gives the records and the randomness.
 
     Returns:
-        Every key of `ENSEMBLE_KEYS`; not assessed, with the reason, where there are too few models.
+        Every measure of `OF_RUNS`; not assessed, with the reason, where there are too few models.
     """
     n = min(len(unlearned), len(retrained) // 2)
     if not unlearned:
-        return _missing("the method was run once; several unlearned models are needed")
+        return _missing(OF_RUNS, "the method was run once; several unlearned models are needed")
     if n < LEAST:
         return _missing(
+            OF_RUNS,
             f"{len(unlearned)} unlearned and {len(retrained)} retrained models are too few: at least {LEAST} and "
-            f"{2 * LEAST} are needed, so that the noise floor is known"
+            f"{2 * LEAST} are needed, so that the noise floor is known",
         )
-    generator = scene.run.generator("audit/ensembles")
+    values, floors = _halved(unlearned, retrained, records, n)
+    why = f"{n} models a side, mean over {SPLITS} random halvings of {len(retrained)} retrained models"
+    scores: Scores = {}
+    for measure in OF_RUNS:
+        if not values[measure.key]:
+            scores[measure.key] = Score.missing("there is no record of this part")
+            continue
+        ours = torch.tensor(values[measure.key], dtype=torch.float64)
+        score = scored(Interval(float(ours.mean()), float(ours.min()), float(ours.max())), why)
+        scores[measure.key] = _with_floor(score, measure, floors[measure.key], records)
+    return scores
+
+
+def _halved(
+    unlearned: Sequence[Answers], retrained: Sequence[Answers], records: Records, n: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return what each random halving gives: unlearned against retrained, and retrained against retrained."""
+    generator = records.run.generator("audit/ensembles")
     chosen = {
-        part: torch.randperm(len(retrained[0].labels[part]), generator=generator)[: scene.settings.attack_samples]
+        part: torch.randperm(len(retrained[0].labels[part]), generator=generator)[: records.settings.attack_samples]
         for part in ("forget", "retain", "test_retain")
     }
-    values: dict[str, list[float]] = {key: [] for key in ENSEMBLE_KEYS}
-    floors: dict[str, list[float]] = {key: [] for key in ENSEMBLE_KEYS}
+    values: dict[str, list[float]] = {m.key: [] for m in OF_RUNS}
+    floors: dict[str, list[float]] = {m.key: [] for m in OF_RUNS}
     tables = {
         part: tuple(torch.stack([s.margin(part)[rows] for s in side]) for side in (unlearned, retrained))
         for part, rows in chosen.items()
@@ -85,27 +197,10 @@ def ensemble_scores(unlearned: Sequence[Subject], retrained: Sequence[Subject], 
             pairs = {part: (both[side][rows], both[1][order[:n]]) for part, both in tables.items()}
             for key, value in _compare(pairs).items():
                 found[key].append(value)
-    why = f"{n} models a side, mean over {SPLITS} random halvings of {len(retrained)} retrained models"
-    scores: Scores = {}
-    for key in ENSEMBLE_KEYS:
-        if not values[key]:
-            scores[key] = Score.missing("there is no record of this part")
-            continue
-        ours_mean, floor = (torch.tensor(x[key], dtype=torch.float64) for x in (values, floors))
-        band = prediction_interval(floor, scene.settings.confidence)
-        scores[key] = Score(
-            value=float(ours_mean.mean()),
-            low=float(ours_mean.min()),
-            high=float(ours_mean.max()),
-            floor=band.value,
-            floor_low=clip(key, band.low),
-            floor_high=clip(key, band.high),
-            why=why,
-        )
-    return scores
+    return values, floors
 
 
-def thirds_scores(thirds: Thirds | None, scene: Scene) -> Scores:
+def thirds_scores(thirds: Thirds | None, records: Records) -> Scores:
     """Return U-LiRA between records that shadow models unlearned and records that they never saw.
 
     The floor is the same attack after each record's margins were dealt out at random to both sides, several times:
@@ -113,14 +208,14 @@ def thirds_scores(thirds: Thirds | None, scene: Scene) -> Scores:
 
     Args:
         thirds: The shadow models and the roles of the forget records; None if there are none.
-        scene: Gives the records and the randomness.
+        records: Gives the records and the randomness.
 
     Raises:
         InputError: If the roles do not belong to these models and the forget records.
     """
     if thirds is None:
-        return {key: Score.missing("no shadow models were given") for key in THIRDS_KEYS}
-    part = scene.parts["forget"]
+        return _missing(OF_SHADOWS, "no shadow models were given")
+    part = records.parts["forget"]
     if thirds.roles.shape != (len(thirds.models), len(part)):
         raise InputError(
             f"The roles have shape {tuple(thirds.roles.shape)} for {len(thirds.models)} shadow models and {len(part)} "
@@ -131,41 +226,44 @@ def thirds_scores(thirds: Thirds | None, scene: Scene) -> Scores:
         why = (
             f"some record is out of or unlearned by only {n} of {len(thirds.models)} shadow models; {LEAST} are needed"
         )
-        return {key: Score.missing(why) for key in THIRDS_KEYS}
-    tracked = scene.run.track(thirds.models, "audit: shadow models", len(thirds.models))
+        return _missing(OF_SHADOWS, why)
+    tracked = records.run.track(thirds.models, "audit: shadow models", len(thirds.models))
     table = torch.stack([margins(checked_logits(m, part, name="a shadow model"), part.labels) for m in tracked])
     unlearned, out = (by_role(table, thirds.roles, role, n) for role in (Role.UNLEARNED, Role.OUT))
     found = u_lira(unlearned, out, fprs=())
-    generator, both = scene.run.generator("audit/thirds"), torch.cat([unlearned, out])
+    generator, both = records.run.generator("audit/thirds"), torch.cat([unlearned, out])
     null: list[tuple[float, float]] = []
     for _ in range(SPLITS):
         dealt = both.gather(0, torch.rand(both.shape, generator=generator).argsort(0))
         chance = u_lira(dealt[:n], dealt[n:], fprs=())
         null.append((chance.accuracy.value, chance.auc.value))
     why = f"{n} shadow models a side for each of {len(part)} records"
-    scores: Scores = {}
-    for key, interval, floor in zip(THIRDS_KEYS, (found.accuracy, found.auc), zip(*null, strict=True), strict=True):
-        band = prediction_interval(torch.tensor(floor, dtype=torch.float64), scene.settings.confidence)
-        ends = {"floor_low": clip(key, band.low), "floor_high": clip(key, band.high)}
-        scores[key] = scored(interval, why).model_copy(update={"floor": band.value, **ends})
-    return scores
+    pairs = zip(OF_SHADOWS, (found.accuracy, found.auc), zip(*null, strict=True), strict=True)
+    return {m.key: _with_floor(scored(interval, why), m, floor, records) for m, interval, floor in pairs}
 
 
-def _missing(why: str) -> Scores:
-    return {key: Score.missing(why) for key in ENSEMBLE_KEYS}
+def _with_floor(score: Score, measure: Measure, floor: Sequence[float], records: Records) -> Score:
+    """Return the score with the mean of identical distributions, and where one more draw of them would fall."""
+    band = prediction_interval(torch.tensor(floor, dtype=torch.float64), records.settings.confidence)
+    ends = {"floor_low": measure.clip(band.low), "floor_high": measure.clip(band.high)}
+    return score.model_copy(update={"floor": band.value, **ends})
+
+
+def _missing(measures: Sequence[Measure], why: str) -> Scores:
+    return {m.key: Score.missing(why) for m in measures}
 
 
 def _compare(pairs: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
     lira = u_lira(*pairs["forget"], fprs=())
     forget = klom(*pairs["forget"])
     found = {
-        "lira_accuracy": lira.accuracy.value,
-        "lira_auc": lira.auc.value,
-        "quality": forgetting_quality(epsilon(*pairs["forget"])),
-        "klom_forget": float(forget.mean()),
-        "klom_forget_95": float(forget.quantile(0.95)),
+        LIRA_ACCURACY.key: lira.accuracy.value,
+        LIRA_AUC.key: lira.auc.value,
+        QUALITY.key: forgetting_quality(epsilon(*pairs["forget"])),
+        KLOM_FORGET.key: float(forget.mean()),
+        KLOM_FORGET_95.key: float(forget.quantile(0.95)),
     }
-    for key, part in (("klom_retain", "retain"), ("klom_test", "test_retain")):
+    for measure, part in ((KLOM_RETAIN, "retain"), (KLOM_TEST, "test_retain")):
         if part in pairs:
-            found[key] = float(klom(*pairs[part]).mean())
+            found[measure.key] = float(klom(*pairs[part]).mean())
     return found

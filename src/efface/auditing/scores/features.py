@@ -2,99 +2,163 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from efface.auditing.answers import Subject, checked_logits
+from efface.auditing.answers import Answers, checked_logits
 from efface.auditing.measures.intervals import bootstrap_mean, paired_gap, percentiles
 from efface.auditing.measures.probe import few_record_probe, kept_outputs, linear_probe
 from efface.auditing.measures.separation import class_separation
-from efface.auditing.records import Scene
-from efface.auditing.scores.score import Score, Scores, mean_score, scored, share_score, strict, with_gap
+from efface.auditing.scores.measure import Measure
+from efface.auditing.scores.score import Score, Scores, mean_score, scored, share_score, with_gap
 from efface.errors import InputError
 from efface.models.predictions import features_of
 
-__all__ = ["probe_gaps", "probe_scores"]
+__all__ = ["MEASURES", "Probed", "probe_scores"]
+
+PROBE = Measure(
+    key="probe_recall",
+    group="features",
+    title="New head on frozen features: forgotten classes recognised",
+    unit="share",
+    best="reference",
+    reading="A fresh last layer is fitted on the model's features with all training classes; if it recognises the "
+    "forgotten classes better than on a retrained model's features, the knowledge was hidden, not removed.",
+)
+
+FEW = Measure(
+    key="probe_recall_few",
+    group="features",
+    title="New head from a few records: forgotten classes recognised",
+    unit="share",
+    best="reference",
+    reading="The same with a head made from very few records per class (nearest mean), averaged over many draws; tells "
+    "features apart where the full probe is always right.",
+)
+
+SEPARATION = Measure(
+    key="separation",
+    group="features",
+    title="How far the forgotten classes stand apart in the features",
+    unit="ratio",
+    best="reference",
+    reading="Squared distance of a forgotten class's mean to the nearest kept class's, over the mean spread within "
+    "classes; a network that learned the class holds it further apart than one that never saw it.",
+)
+
+OUTPUTS = Measure(
+    key="probe_outputs",
+    group="features",
+    title="New head on the other classes' outputs",
+    unit="share",
+    best="reference",
+    reading="The forgotten classes' own outputs are removed; this is how far the remaining ones still give them away.",
+)
+
+MEASURES = (PROBE, FEW, SEPARATION, OUTPUTS)
 
 
-def probe_scores(subject: Subject) -> tuple[Scores, dict[str, Tensor]]:
-    """Return the probes and, for gaps, what each rests on: hits on each unseen record, or bootstrap draws.
+@dataclass(frozen=True, eq=False)
+class Probed:
+    """What a model's probes rest on.
 
-    Args:
-        subject: The model.
+    Attributes:
+        hits: By measure: hits on each unseen record, or for separation the value and its bootstrap draws.
+        missing: By measure, why there is nothing.
+        few: Records per class of the probe from a few.
     """
-    scene, settings = subject.scene, subject.scene.settings
-    keys = ("probe_recall", "probe_recall_few", "separation", "probe_outputs")
-    if not scene.by_class:
-        return {
-            k: Score.missing("the request names no class: single items have no head of their own") for k in keys
-        }, {}
-    train, test = scene.parts["probe_train"], scene.parts["probe_test"]
-    if len(test) == 0:
-        return {k: Score.missing("the test data holds no record of the forgotten classes") for k in keys}, {}
-    scores: Scores = {}
-    hits: dict[str, Tensor] = {}
-    y, z = train.labels, test.labels
-    try:
-        features = features_of(subject.model, train, subject.layer), features_of(subject.model, test, subject.layer)
-        hits["probe_recall"] = (linear_probe(features[0], y, features[1]) == z).double()
-        per_class = min(settings.few_per_class, int(torch.bincount(y)[y.unique()].min()))
-        votes = few_record_probe(
-            features[0],
-            y,
-            features[1],
-            scene.run.generator("audit/few records"),
-            per_class=per_class,
-            draws=settings.few_draws,
+
+    hits: dict[str, Tensor]
+    missing: dict[str, Score]
+    few: int = 0
+
+    @classmethod
+    def of(cls, answers: Answers) -> Probed:
+        """Probe one model's features and its outputs for kept classes."""
+        records, settings = answers.records, answers.records.settings
+        if not records.by_class:
+            return cls._nothing("the request names no class: single items have no head of their own")
+        train, test = records.parts["probe_train"], records.parts["probe_test"]
+        if len(test) == 0:
+            return cls._nothing("the test data holds no record of the forgotten classes")
+        y, z = train.labels, test.labels
+        few = min(settings.few_per_class, int(torch.bincount(y)[y.unique()].min()))
+        inside: list[Tensor] = []
+
+        def features() -> tuple[Tensor, Tensor]:
+            if not inside:
+                inside.extend([features_of(answers.model, part, answers.layer) for part in (train, test)])
+            return inside[0], inside[1]
+
+        def full() -> Tensor:
+            return (linear_probe(features()[0], y, features()[1]) == z).double()
+
+        def from_few() -> Tensor:
+            generator, draws = records.run.generator("audit/few records"), settings.few_draws
+            votes = few_record_probe(features()[0], y, features()[1], generator, per_class=few, draws=draws)
+            return votes[torch.arange(len(z)), z]
+
+        def apart() -> Tensor:
+            generator = records.run.generator("audit/separation")
+            return class_separation(features()[0], y, records.split.forget_classes, generator, settings.resamples)
+
+        def outputs() -> Tensor:
+            gone = records.split.forget_classes
+            kept = [kept_outputs(checked_logits(answers.model, p, name=answers.name), gone) for p in (train, test)]
+            return (linear_probe(kept[0], y, kept[1]) == z).double()
+
+        found: dict[str, Tensor] = {}
+        missing: dict[str, Score] = {}
+        probes: tuple[tuple[Measure, Callable[[], Tensor]], ...] = (
+            (PROBE, full),
+            (FEW, from_few),
+            (SEPARATION, apart),
+            (OUTPUTS, outputs),
         )
-        hits["probe_recall_few"] = votes[torch.arange(len(z)), z]
-        generator = scene.run.generator("audit/separation")
-        hits["separation"] = class_separation(features[0], y, scene.split.forget_classes, generator, settings.resamples)
-    except InputError as error:
-        scores |= {k: Score.missing(str(error)) for k in keys[:3] if k not in hits}
-    try:
-        kept = [
-            kept_outputs(checked_logits(subject.model, p, name=subject.name), scene.split.forget_classes)
-            for p in (train, test)
-        ]
-        hits["probe_outputs"] = (linear_probe(kept[0], y, kept[1]) == z).double()
-    except InputError as error:
-        scores["probe_outputs"] = Score.missing(str(error))
-    for key, share in hits.items():
-        why = f"{per_class} records per class, {settings.few_draws} draws" if key == "probe_recall_few" else ""
-        if key == "separation":
-            scores[key] = scored(percentiles(float(share[0]), share[1:], settings.confidence))
-        elif key == "probe_recall_few":
-            scores[key] = mean_score(share, scene, key, settings.resamples, why)
-        else:
-            scores[key] = share_score(share, None, scene)
-    return {key: scores[key] for key in keys}, hits
+        for measure, probe in probes:
+            try:
+                found[measure.key] = probe()
+            except InputError as error:
+                missing[measure.key] = Score.missing(str(error))
+        return cls(found, missing, few)
+
+    @classmethod
+    def _nothing(cls, why: str) -> Probed:
+        return cls({}, {m.key: Score.missing(why) for m in MEASURES})
 
 
-def probe_gaps(scores: Scores, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], scene: Scene) -> Scores:
-    """Return the probes' scores with gaps to the retrained model's, on the same unseen records.
+def probe_scores(answers: Answers, ours: Probed, theirs: Probed | None) -> Scores:
+    """Return the probes' scores, with gaps to the retrained model's on the same unseen records.
 
     Args:
-        scores: From `probe_scores`.
-        ours: What they rest on.
-        theirs: The same of the retrained model.
-        scene: Where the bootstrap's randomness comes from.
+        answers: The model's.
+        ours: Its probes.
+        theirs: The retrained model's; None for values only.
     """
-    found = dict(scores)
-    for key in ours.keys() & theirs.keys():
-        if key == "separation":
-            each = ours[key] - theirs[key]
-            gap = percentiles(float(each[0]), each[1:], strict(scene))
-        elif key == "probe_recall_few":
-            gap = bootstrap_mean(
-                ours[key] - theirs[key],
-                scene.run.generator(f"audit/bootstrap/{key} gap"),
-                resamples=scene.settings.resamples,
-                confidence=strict(scene),
-            )
-        else:
-            gap = paired_gap(ours[key], theirs[key], strict(scene))
-        found[key] = with_gap(scores[key], gap)
-    return found
+    return {m.key: _score(m, answers, ours, theirs) for m in MEASURES}
+
+
+def _score(measure: Measure, answers: Answers, ours: Probed, theirs: Probed | None) -> Score:
+    key, records, settings = measure.key, answers.records, answers.records.settings
+    if key in ours.missing:
+        return ours.missing[key]
+    hits, confidence = ours.hits[key], records.simultaneous_confidence
+    other = None if theirs is None else theirs.hits.get(key)
+    if measure is SEPARATION:
+        score = scored(percentiles(float(hits[0]), hits[1:], settings.confidence))
+        if other is None:
+            return score
+        return with_gap(score, percentiles(float(hits[0] - other[0]), (hits - other)[1:], confidence))
+    if measure is FEW:
+        why = f"{ours.few} records per class, {settings.few_draws} draws"
+        score = mean_score(hits, records, key, settings.resamples, why)
+        if other is None:
+            return score
+        generator = records.run.generator(f"audit/bootstrap/{key} gap")
+        gap = bootstrap_mean(hits - other, generator, resamples=settings.resamples, confidence=confidence)
+        return with_gap(score, gap)
+    score = share_score(hits, None, records)
+    return score if other is None else with_gap(score, paired_gap(hits, other, confidence))

@@ -7,29 +7,103 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from efface.auditing.answers import Subject
+from efface.auditing.answers import Answers
 from efface.auditing.measures.intervals import Interval, percentiles, wilson
 from efface.auditing.measures.logistic_attack import logistic_attack
 from efface.auditing.measures.nomus import nomus
 from efface.auditing.measures.rmia import log_ratio
 from efface.auditing.measures.roc import attack_gap, auc, auc_draws, least_supported_fpr, tpr_at_fpr
-from efface.auditing.records import Scene
-from efface.auditing.scores.score import ITS_OWN, NO_REFERENCE, Score, Scores, scored, strict, with_gap
+from efface.auditing.records import Records
+from efface.auditing.scores.measure import Measure
+from efface.auditing.scores.score import ITS_OWN, NO_REFERENCE, Score, Scores, scored, with_gap
 
-__all__ = ["membership_scores", "rmia_records"]
+__all__ = ["MEASURES", "membership_scores", "rmia_records"]
+
+SHIFT = Measure(
+    key="forget_shift",
+    group="membership",
+    title="Margins above the retrained model's, forget data (AUC)",
+    unit="share",
+    best="0.5",
+    compares=True,
+    reading="Chance that a forget record gets a higher margin than another one gets from the retrained model; above "
+    "50 % knowledge is left, below 50 % the records are rejected more than by a model that never saw them.",
+)
+
+POPULATION_AUC = Measure(
+    key="population_auc",
+    group="membership",
+    title="Attack with one threshold (AUC)",
+    unit="share",
+    best="reference",
+    reading="Chance that a forgotten record looks more familiar to the model than an unseen one of the same class; "
+    "50 % is chance, and both sides of it betray something.",
+)
+
+POPULATION_TPR = Measure(
+    key="population_tpr",
+    group="membership",
+    title="Forget records found at a low false-positive rate",
+    unit="share",
+    best="reference",
+    reading="Share of the forget records that the one-threshold attack finds while hardly accusing unseen ones.",
+)
+
+LOSS_ATTACK = Measure(
+    key="loss_attack",
+    group="membership",
+    title="Attack by logistic regression on the loss",
+    unit="share",
+    best="reference",
+    reading="Balanced accuracy of the 2023 challenge's attack; 50 % is chance.",
+)
+
+RMIA_AUC = Measure(
+    key="rmia_auc",
+    group="membership",
+    title="Attack per record with reference models (RMIA, AUC)",
+    unit="share",
+    best="reference",
+    source="arXiv 2312.03262",
+    reading="Chance that a forgotten record is better known than an unseen one, compared with models that never saw "
+    "either; 50 % is chance.",
+)
+
+RMIA_TPR = Measure(
+    key="rmia_tpr",
+    group="membership",
+    title="RMIA: forget records found at a low false-positive rate",
+    unit="share",
+    best="reference",
+    source="arXiv 2312.03262",
+    reading="Share of the forget records that the attack per record finds while hardly accusing unseen ones.",
+)
+
+NOMUS = Measure(
+    key="nomus",
+    group="utility",
+    title="NoMUS",
+    unit="share",
+    best="1",
+    source="arXiv 2311.02240",
+    reading="Test accuracy and an attack's failure, averaged; never used in the verdict, because a retrained model "
+    "need not reach 1.",
+)
+
+MEASURES = (SHIFT, POPULATION_AUC, POPULATION_TPR, LOSS_ATTACK, RMIA_AUC, RMIA_TPR, NOMUS)
 
 
-def rmia_records(subject: Subject, retrained: Sequence[Subject]) -> tuple[Tensor, Tensor]:
+def rmia_records(answers: Answers, retrained: Sequence[Answers]) -> tuple[Tensor, Tensor]:
     """Return RMIA's log ratio of the attacked forget records and of the unseen ones.
 
     At one target model, RMIA's score is a rising function of the ratio, so both rank alike; the ratio has no ties,
     which the score gets where the unseen records are also its population.
 
     Args:
-        subject: The attacked model.
-        retrained: Reference models, none of them the subject; at least one.
+        answers: Of the attacked model.
+        retrained: Of reference models, none of them the attacked one; at least one.
     """
-    members, others = subject.attack_margins
+    members, others = answers.attack_margins
     references = [r.attack_margins for r in retrained]
     return (
         log_ratio(members, torch.stack([r[0] for r in references])),
@@ -38,74 +112,81 @@ def rmia_records(subject: Subject, retrained: Sequence[Subject]) -> tuple[Tensor
 
 
 def membership_scores(
-    subject: Subject, reference: Subject | None, retrained: Sequence[Subject], *, resamples: int
+    answers: Answers, reference: Answers | None, retrained: Sequence[Answers], *, resamples: int
 ) -> Scores:
     """Return the population attack, the attack on the loss, RMIA and NoMUS.
 
     Args:
-        subject: The model.
-        reference: The retrained model that gaps refer to, if there is one.
-        retrained: All retrained models; the subject itself is left out.
+        answers: The model's.
+        reference: Of the retrained model that gaps refer to, if there is one.
+        retrained: Of all retrained models; the model itself is left out.
         resamples: Of the bootstrap; 0 for values only.
     """
-    scene = subject.scene
-    keys = ("population_auc", "population_tpr", "loss_attack", "rmia_auc", "rmia_tpr", "nomus")
-    shift = {"forget_shift": _shift(subject, reference, resamples)}
-    if len(scene.members) < 2:
+    records = answers.records
+    shift = {SHIFT.key: _shift(answers, reference, resamples)}
+    if len(records.members) < 2:
         why = (
             "fewer than two unseen records share a class with the forget data: the held-out data lacks "
-            f"{_missing_classes(scene)}"
+            f"{_missing_classes(records)}"
         )
-        return {**shift, **{key: Score.missing(why) for key in keys}}
-    others = [r for r in retrained if r is not subject]
-    pair = subject.attack_margins
-    scores = {
+        return {**{m.key: Score.missing(why) for m in MEASURES}, **shift}
+    pair = answers.attack_margins
+    attack = logistic_attack(*pair, records.run.number("audit/loss attack"))
+    area, rate = _rmia(answers, reference, retrained, resamples)
+    return {
         **shift,
-        "population_auc": _area(pair, None if reference is None else reference.attack_margins, scene, resamples),
-        "population_tpr": _tpr(pair, scene),
+        POPULATION_AUC.key: _area(pair, None if reference is None else reference.attack_margins, records, resamples),
+        POPULATION_TPR.key: _tpr(pair, records),
+        LOSS_ATTACK.key: Score(value=attack),
+        RMIA_AUC.key: area,
+        RMIA_TPR.key: rate,
+        NOMUS.key: Score(value=nomus(answers.accuracy("test_retain"), attack))
+        if len(answers.labels["test_retain"])
+        else Score.missing("no test records of kept classes"),
     }
-    attack = logistic_attack(*pair, scene.run.number("audit/loss attack"))
-    scores["loss_attack"] = Score(value=attack)
-    if others:
-        records = rmia_records(subject, others)
-        area = _area(records, None, scene, resamples)
-        if reference is not None and resamples:
-            area = _less_surprising(area, _area(records, reference.attack_margins, scene, resamples))
-        scores["rmia_auc"], scores["rmia_tpr"] = area, _tpr(records, scene)
-    else:
+
+
+def _rmia(
+    answers: Answers, reference: Answers | None, retrained: Sequence[Answers], resamples: int
+) -> tuple[Score, Score]:
+    """Return RMIA's AUC and its true-positive rate."""
+    others = [r for r in retrained if r is not answers]
+    if not others:
         why = NO_REFERENCE if not retrained else "the only retrained model cannot be its own reference"
-        scores["rmia_auc"] = scores["rmia_tpr"] = Score.missing(why)
-    if len(subject.labels["test_retain"]):
-        scores["nomus"] = Score(value=nomus(float(subject.correct("test_retain").double().mean()), attack))
-    else:
-        scores["nomus"] = Score.missing("no test records of kept classes")
-    return scores
+        return Score.missing(why), Score.missing(why)
+    pair = rmia_records(answers, others)
+    area = _area(pair, None, answers.records, resamples)
+    if reference is not None and resamples:
+        area = _less_surprising(area, _area(pair, reference.attack_margins, answers.records, resamples))
+    return area, _tpr(pair, answers.records)
 
 
-def _shift(subject: Subject, reference: Subject | None, resamples: int) -> Score:
-    if reference is None or reference is subject:
+def _shift(answers: Answers, reference: Answers | None, resamples: int) -> Score:
+    if reference is None or reference is answers:
         return Score.missing(NO_REFERENCE if reference is None else ITS_OWN)
-    chosen = subject.scene.watched
-    return _area((subject.margin("forget")[chosen], reference.margin("forget")[chosen]), None, subject.scene, resamples)
+    chosen = answers.records.watched
+    return _area(
+        (answers.margin("forget")[chosen], reference.margin("forget")[chosen]), None, answers.records, resamples
+    )
 
 
-def _missing_classes(scene: Scene) -> str:
-    absent = sorted(set(scene.parts["forget"].labels.tolist()) - set(scene.parts["held_out"].labels.tolist()))
-    return "class " + ", ".join(scene.split.data.classes[c] for c in absent) if absent else "enough of them"
+def _missing_classes(records: Records) -> str:
+    absent = sorted(set(records.parts["forget"].labels.tolist()) - set(records.parts["held_out"].labels.tolist()))
+    return "class " + ", ".join(records.split.data.classes[c] for c in absent) if absent else "enough of them"
 
 
-def _area(pair: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor] | None, scene: Scene, resamples: int) -> Score:
+def _area(pair: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor] | None, records: Records, resamples: int) -> Score:
     value = auc(*pair)
     if not resamples:
         return Score(value=value)
-    draws = auc_draws(*pair, scene.run.generator("audit/auc"), resamples)
+    draws = auc_draws(*pair, records.run.generator("audit/auc"), resamples)
     if theirs is None:
         # Against one half, which two identical distributions give.
-        gap = Interval(*(x - 0.5 for x in percentiles(value, draws, strict(scene))))
+        gap = Interval(*(x - 0.5 for x in percentiles(value, draws, records.simultaneous_confidence)))
     else:
-        generator = scene.run.generator("audit/auc gap")
-        gap = attack_gap(pair, theirs, generator, resamples=resamples, confidence=strict(scene))
-    return with_gap(scored(percentiles(value, draws, scene.settings.confidence)), gap)
+        generator = records.run.generator("audit/auc gap")
+        gap = attack_gap(pair, theirs, generator, resamples=resamples, confidence=records.simultaneous_confidence)
+    return with_gap(scored(percentiles(value, draws, records.settings.confidence)), gap)
 
 
 def _less_surprising(chance: Score, own: Score) -> Score:
@@ -121,11 +202,11 @@ def _less_surprising(chance: Score, own: Score) -> Score:
     return own.model_copy(update={"why": "gap to the retrained model's own margins"})
 
 
-def _tpr(pair: tuple[Tensor, Tensor], scene: Scene) -> Score:
+def _tpr(pair: tuple[Tensor, Tensor], records: Records) -> Score:
     least = least_supported_fpr(len(pair[1]))
-    fpr = max(scene.settings.fpr, least)
+    fpr = max(records.settings.fpr, least)
     value = tpr_at_fpr(*pair, fpr)
     why = f"at a false-positive rate of {fpr:.2%}"
-    if fpr > scene.settings.fpr:
+    if fpr > records.settings.fpr:
         why += f", the least that {len(pair[1])} unseen records support"
-    return scored(wilson(round(value * len(pair[0])), len(pair[0]), scene.settings.confidence), why)
+    return scored(wilson(round(value * len(pair[0])), len(pair[0]), records.settings.confidence), why)

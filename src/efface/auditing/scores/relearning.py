@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import nn
 
-from efface.auditing.answers import Subject, checked_logits
+from efface.auditing.answers import Answers, checked_logits
 from efface.auditing.measures.accuracy import accuracy
-from efface.auditing.measures.ain import Relearning, anamnesis_index
-from efface.auditing.questions import FEW_STEPS
+from efface.auditing.measures.ain import FEW_STEPS, Relearning, anamnesis_index
+from efface.auditing.scores.measure import Measure
 from efface.auditing.scores.score import NO_REFERENCE, Score, Scores
 from efface.data.part import Part
 from efface.errors import InputError
@@ -15,7 +17,31 @@ from efface.running.run import Run
 from efface.training.loop import Trainer
 from efface.training.recipe import Recipe
 
-__all__ = ["RELEARNING", "relearn", "relearned", "relearning_scores"]
+__all__ = ["MEASURES", "RELEARNING", "Relearned", "relearn", "relearning_scores"]
+
+STEPS = Measure(
+    key="relearn_steps",
+    group="relearning",
+    title="Training steps until the forget data is known again",
+    unit="steps",
+    best="reference",
+    source="arXiv 2201.05629",
+    reading="Optimiser steps on the forget data until its accuracy is within 0.05 of the original's.",
+)
+
+AIN = Measure(
+    key="ain",
+    group="relearning",
+    title="Anamnesis index (AIN)",
+    unit="ratio",
+    best="1",
+    source="arXiv 2201.05629",
+    compares=True,
+    reading="Relearning steps divided by the retrained model's; below 1 knowledge is left, above 1 the model was made "
+    "unable to learn it.",
+)
+
+MEASURES = (STEPS, AIN)
 
 RELEARNING = Recipe(optimiser="adam", lr=1e-3, momentum=0.0, weight_decay=0.0, batch_size=256)
 """Adam, 1e-3, batch 256, no augmentation: the values of Zero-Shot MU's code."""
@@ -54,9 +80,7 @@ def relearn(
     copy = run.copied(model)
     for parameter in copy.parameters():
         parameter.requires_grad_(True)
-    trainer = Trainer(
-        copy, part, recipe, run.child(), stage="audit/relearning", total_steps=cap, freeze_batch_norm=True
-    )
+    trainer = Trainer(copy, part, recipe, run.twin(), stage="audit/relearning", total_steps=cap, freeze_batch_norm=True)
     accuracies = [accuracy(checked_logits(copy, seen), labels)]
     while accuracies[-1] < target and len(accuracies) <= cap:
         trainer.advance(1)
@@ -64,50 +88,70 @@ def relearn(
     return Relearning(len(accuracies) - 1, accuracies[-1] >= target, tuple(accuracies))
 
 
-def relearned(subject: Subject, original: Subject, retrained: Relearning | str | None = None) -> Relearning | str:
-    """Return how the model relearns the forget data, or why that was not measured.
+@dataclass(frozen=True)
+class Relearned:
+    """How a model relearns the forget data, or why that was not measured.
 
-    Args:
-        subject: The model.
-        original: The original model, whose forget accuracy less alpha is the target.
-        retrained: The retrained model's relearning: with it, the cap is where its steps times the factor that passes
-            as noise are exceeded, so that a capped model is known to differ.
+    Attributes:
+        course: Its steps and accuracies; None where not measured.
+        missing: Why not.
     """
-    scene, settings = subject.scene, subject.scene.settings
-    if settings.relearn_cap == 0:
-        return "left out by the settings"
-    cap = settings.relearn_cap
-    if isinstance(retrained, Relearning) and retrained.reached:
-        cap = int(settings.ain_factor * (retrained.steps + FEW_STEPS)) + 1
-    forget = scene.parts["forget"]
-    target = max(0.0, float(original.correct("forget").double().mean()) - settings.relearn_alpha)
-    watched = forget.sample(500, scene.run.generator("audit/relearning watched"))
-    try:
-        return relearn(subject.model, forget, target, scene.run, cap=cap, watched=watched)
-    except InputError as error:
-        return str(error)
+
+    course: Relearning | None
+    missing: str = ""
+
+    @classmethod
+    def of(cls, answers: Answers, original: Answers, retrained: Relearned | None = None) -> Relearned:
+        """Let one model relearn.
+
+        Args:
+            answers: The model's.
+            original: The original model's, whose forget accuracy less alpha is the target.
+            retrained: How the retrained model relearns: with it, the cap is where its steps times the factor that
+                passes as noise are exceeded, so that a capped model is known to differ.
+        """
+        records, settings = answers.records, answers.records.settings
+        if settings.relearn_cap == 0:
+            return cls(None, "left out by the settings")
+        cap = settings.relearn_cap
+        if retrained is not None and retrained.course is not None and retrained.course.reached:
+            cap = int(settings.ain_factor * (retrained.course.steps + FEW_STEPS)) + 1
+        forget = records.parts["forget"]
+        target = max(0.0, original.accuracy("forget") - settings.relearn_alpha)
+        watched = forget.sample(500, records.run.generator("audit/relearning watched"))
+        try:
+            return cls(relearn(answers.model, forget, target, records.run, cap=cap, watched=watched))
+        except InputError as error:
+            return cls(None, str(error))
 
 
-def relearning_scores(ours: Relearning | str, theirs: Relearning | str | None) -> Scores:
+def relearning_scores(ours: Relearned, theirs: Relearned | None) -> Scores:
     """Return relearning steps and AIN.
 
+    AIN is a bound where one side did not reach the target, and says nothing where neither did.
+
     Args:
-        ours: From `relearned`.
-        theirs: The retrained model's, or None without one.
+        ours: The model's.
+        theirs: The retrained model's; None without one.
     """
-    if isinstance(ours, str):
-        return {"relearn_steps": Score.missing(ours), "ain": Score.missing(ours)}
+    if ours.course is None:
+        return {m.key: Score.missing(ours.missing) for m in MEASURES}
+    reached = ours.course.reached
     why = f"Adam, learning rate {RELEARNING.lr:g}, batches of {RELEARNING.batch_size}"
-    if not ours.reached:
+    if not reached:
         why = f"at least: the target was not reached; {why}"
-    steps = Score(value=ours.steps, why=why)
-    if theirs is None or isinstance(theirs, str):
-        return {"relearn_steps": steps, "ain": Score.missing(NO_REFERENCE if theirs is None else theirs)}
+    steps = Score(value=ours.course.steps, why=why, bound="" if reached else "at least")
+    if theirs is None or theirs.course is None:
+        return {STEPS.key: steps, AIN.key: Score.missing(NO_REFERENCE if theirs is None else theirs.missing)}
     bounds = []
-    if not ours.reached:
+    if not reached:
         bounds.append("at least: the model did not reach the target")
-    if not theirs.reached:
+    if not theirs.course.reached:
         bounds.append("at most: the retrained model did not reach the target")
-    ain = Score(value=anamnesis_index(ours, theirs), why="; ".join(bounds))
-    gap = float(ours.steps - theirs.steps)
-    return {"relearn_steps": steps.model_copy(update={"gap": gap}), "ain": ain}
+    ain = Score(
+        value=anamnesis_index(ours.course, theirs.course),
+        why="; ".join(bounds),
+        bound="" if reached == theirs.course.reached else "at most" if reached else "at least",
+    )
+    gap = float(ours.course.steps - theirs.course.steps)
+    return {STEPS.key: steps.model_copy(update={"gap": gap}), AIN.key: ain}

@@ -9,8 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 from torch import Tensor
 
 from efface.auditing.measures.intervals import Interval, bootstrap_mean, paired_gap, wilson
-from efface.auditing.questions import asked
-from efface.auditing.records import Scene
+from efface.auditing.records import Records
 
 __all__ = [
     "ITS_OWN",
@@ -20,7 +19,6 @@ __all__ = [
     "mean_score",
     "scored",
     "share_score",
-    "strict",
     "with_gap",
 ]
 
@@ -54,6 +52,7 @@ class Score(Frozen):
         gap_high: Upper end.
         status: Whether it was measured.
         why: Why not, or what to know when reading it (sub-sample, cap, least false-positive rate).
+        bound: The side on which the value is only a bound, e.g. "at least" where a cap was reached.
     """
 
     value: Number = None
@@ -69,6 +68,16 @@ class Score(Frozen):
     gap_high: Number = None
     status: Literal["measured", "not assessed"] = "measured"
     why: str = ""
+    bound: Literal["", "at least", "at most"] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bound_of_old_audits(cls, given: Any) -> Any:
+        """Audits from before `bound` said it in the first words of `why`."""
+        if not isinstance(given, dict) or "bound" in given:
+            return given
+        why = str(given.get("why", ""))
+        return {**given, "bound": next((b for b in ("at least", "at most") if why.startswith(b)), "")}
 
     @model_validator(mode="before")
     @classmethod
@@ -101,11 +110,6 @@ NO_REFERENCE = "no retrained model was given"
 ITS_OWN = "this is the retrained model itself"
 
 
-def strict(scene: Scene) -> float:
-    """Return the confidence of one gap, Bonferroni's share of the verdict's: 1 - (1 - confidence) / questions asked."""
-    return 1 - (1 - scene.settings.confidence) / len(asked(by_class=scene.by_class))
-
-
 def scored(interval: Interval, why: str = "") -> Score:
     """Return a measured score with its interval."""
     return Score(value=interval.value, low=interval.low, high=interval.high, why=why)
@@ -116,30 +120,30 @@ def with_gap(score: Score, gap: Interval) -> Score:
     return score.model_copy(update={"gap": gap.value, "gap_low": gap.low, "gap_high": gap.high})
 
 
-def share_score(hits: Tensor, theirs: Tensor | None, scene: Scene, why: str = "") -> Score:
+def share_score(hits: Tensor, theirs: Tensor | None, records: Records, why: str = "") -> Score:
     """Return a share of records with Wilson's interval, and its paired gap to the same records under another model.
 
     Args:
         hits: bool or 0 and 1, shape (records,).
         theirs: The retrained model's on the same records, or None.
-        scene: Gives the confidences.
+        records: Gives the confidences.
         why: What to know when reading it.
     """
-    score = scored(wilson(float(hits.sum()), len(hits), scene.settings.confidence), why)
-    return score if theirs is None else with_gap(score, paired_gap(hits, theirs, strict(scene)))
+    score = scored(wilson(float(hits.sum()), len(hits), records.settings.confidence), why)
+    return score if theirs is None else with_gap(score, paired_gap(hits, theirs, records.simultaneous_confidence))
 
 
-def mean_score(values: Tensor, scene: Scene, purpose: str, resamples: int, why: str = "") -> Score:
+def mean_score(values: Tensor, records: Records, purpose: str, resamples: int, why: str = "") -> Score:
     """Return a mean over records with its bootstrap interval.
 
     Args:
         values: Finite, shape (records,).
-        scene: Gives randomness and confidence.
+        records: Gives randomness and confidence.
         purpose: What the resamples are for.
         resamples: 0 for the value only.
         why: What to know when reading it.
     """
     if not resamples:
         return Score(value=float(values.mean()), why=why)
-    generator = scene.run.generator(f"audit/bootstrap/{purpose}")
-    return scored(bootstrap_mean(values, generator, resamples=resamples, confidence=scene.settings.confidence), why)
+    generator = records.run.generator(f"audit/bootstrap/{purpose}")
+    return scored(bootstrap_mean(values, generator, resamples=resamples, confidence=records.settings.confidence), why)

@@ -2,76 +2,134 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
-from efface.auditing.answers import Subject
+from efface.auditing.answers import Answers
 from efface.auditing.measures.accuracy import mask_classes
 from efface.auditing.measures.aus import adaptive_unlearning_score
 from efface.auditing.measures.tow import tug_of_war
+from efface.auditing.scores.measure import Measure
 from efface.auditing.scores.score import ITS_OWN, NO_REFERENCE, Score, Scores, share_score
 
-__all__ = ["utility_scores"]
+__all__ = ["MEASURES", "utility_scores"]
+
+ACCURACIES = {
+    "retain": Measure(
+        key="retain_accuracy",
+        group="utility",
+        title="Accuracy, kept training data",
+        unit="share",
+        best="reference",
+        reading="Share of the training records that stay which the model still gets right.",
+    ),
+    "forget": Measure(
+        key="forget_accuracy",
+        group="utility",
+        title="Accuracy, forget data",
+        unit="share",
+        best="reference",
+        reading="Share of the records to forget that the model still gets right; a retrained model shows what is "
+        "normal.",
+    ),
+    "test_retain": Measure(
+        key="test_accuracy",
+        group="utility",
+        title="Accuracy, test data of kept classes",
+        unit="share",
+        best="reference",
+        reading="Share of unseen records of the kept classes that the model gets right.",
+    ),
+    "test_forget": Measure(
+        key="test_forget_accuracy",
+        group="utility",
+        title="Accuracy, test data of forgotten classes",
+        unit="share",
+        best="reference",
+        reading="Share of unseen records of the forgotten classes that are still recognised.",
+    ),
+}
+"""By part."""
+
+MASKED = Measure(
+    key="test_accuracy_masked",
+    group="utility",
+    title="Test accuracy with forgotten classes ruled out",
+    unit="share",
+    best="reference",
+    reading="Accuracy on kept classes when the answer may not be a forgotten class: what masking alone would gain.",
+)
+
+TOW = Measure(
+    key="tow",
+    group="utility",
+    title="Tug of war (ToW)",
+    unit="share",
+    best="1",
+    source="arXiv 2406.01257",
+    compares=True,
+    reading="Product of one minus the accuracy gap to the retrained model on forget, kept and test data.",
+)
+
+AUS = Measure(
+    key="aus",
+    group="utility",
+    title="Adaptive unlearning score (AUS)",
+    unit="number",
+    best="1",
+    source="arXiv 2312.02052",
+    signed=True,
+    reading="Test accuracy kept, divided by one plus what is still recognised of the forget data.",
+)
+
+MEASURES = (*ACCURACIES.values(), MASKED, TOW, AUS)
 
 
-def utility_scores(subject: Subject, reference: Subject | None, original: Subject) -> Scores:
-    """Return accuracies, ToW, AUS and (without its attack) what NoMUS needs.
+def utility_scores(answers: Answers, retrained: Answers | None, original: Answers) -> Scores:
+    """Return accuracies, ToW and AUS.
 
     Args:
-        subject: The model.
-        reference: The retrained model, if there is one.
-        original: The original model.
+        answers: The model's.
+        retrained: The retrained model's, if there is one.
+        original: The original model's.
     """
-    scene = subject.scene
-    parts = {
-        "retain_accuracy": "retain",
-        "forget_accuracy": "forget",
-        "test_accuracy": "test_retain",
-        "test_forget_accuracy": "test_forget",
+    aus = adaptive_unlearning_score(
+        test=answers.accuracy("test_retain"),
+        test_original=original.accuracy("test_retain"),
+        forget=answers.accuracy("forget"),
+        items=not answers.records.by_class,
+    )
+    return {
+        **{m.key: _accuracy(answers, retrained, part) for part, m in ACCURACIES.items()},
+        MASKED.key: _masked(answers, retrained),
+        TOW.key: _tow(answers, retrained),
+        AUS.key: Score(value=aus),
     }
-    scores: Scores = {}
-    for key, part in parts.items():
-        if len(subject.labels[part]) == 0:
-            why = "the request names no class" if part == "test_forget" and not scene.by_class else f"no {part} records"
-            scores[key] = Score.missing(why)
-        else:
-            scores[key] = share_score(
-                subject.correct(part), None if reference is None else reference.correct(part), scene
-            )
-    scores["test_accuracy_masked"] = _masked(subject, reference)
-    scores["tow"] = _tow(subject, reference)
-    test, before, forget = (
-        float(s.correct(part).double().mean()) if len(s.labels[part]) else math.nan
-        for s, part in ((subject, "test_retain"), (original, "test_retain"), (subject, "forget"))
-    )
-    scores["aus"] = Score(
-        value=adaptive_unlearning_score(test=test, test_original=before, forget=forget, items=not scene.by_class)
-    )
-    return scores
 
 
-def _masked(subject: Subject, reference: Subject | None) -> Score:
-    scene = subject.scene
-    if not scene.by_class:
+def _accuracy(answers: Answers, retrained: Answers | None, part: str) -> Score:
+    if len(answers.labels[part]) == 0:
+        no_class = part == "test_forget" and not answers.records.by_class
+        return Score.missing("the request names no class" if no_class else f"no {part} records")
+    theirs = None if retrained is None else retrained.correct(part)
+    return share_score(answers.correct(part), theirs, answers.records)
+
+
+def _masked(answers: Answers, retrained: Answers | None) -> Score:
+    records = answers.records
+    if not records.by_class:
         return Score.missing("the request names no class")
-    if len(subject.labels["test_retain"]) == 0:
+    if len(answers.labels["test_retain"]) == 0:
         return Score.missing("the test data has no record of a kept class")
 
-    def hits(s: Subject) -> Tensor:
-        masked = mask_classes(s.logits["test_retain"], scene.split.forget_classes)
-        return masked.argmax(1) == s.labels["test_retain"]
+    def hits(of: Answers) -> Tensor:
+        masked = mask_classes(of.logits["test_retain"], records.split.forget_classes)
+        return masked.argmax(1) == of.labels["test_retain"]
 
-    return share_score(hits(subject), None if reference is None else hits(reference), scene)
+    return share_score(hits(answers), None if retrained is None else hits(retrained), records)
 
 
-def _tow(subject: Subject, reference: Subject | None) -> Score:
-    if reference is None:
-        return Score.missing(NO_REFERENCE)
-    if reference is subject:
-        return Score.missing(ITS_OWN)
-    ours, theirs = (
-        {part: float(s.correct(part).double().mean()) for part in ("forget", "retain", "test_retain")}
-        for s in (subject, reference)
-    )
-    return Score(value=tug_of_war(ours, theirs))
+def _tow(answers: Answers, retrained: Answers | None) -> Score:
+    if retrained is None or retrained is answers:
+        return Score.missing(NO_REFERENCE if retrained is None else ITS_OWN)
+    parts = ("forget", "retain", "test_retain")
+    return Score(value=tug_of_war(*({part: of.accuracy(part) for part in parts} for of in (answers, retrained))))

@@ -1,0 +1,130 @@
+"""The rows of an audit: original, retrained, fine-tuned, logit mask, others, candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import nn
+
+from efface.artifact.artifact import Artifact
+from efface.artifact.case import Model, given
+from efface.artifact.compatible import check_architecture, check_reference
+from efface.auditing.rows import Role, Row, Rows
+from efface.data import Split
+from efface.errors import InputError
+from efface.methods.applying import apply
+from efface.methods.catalogue import make
+from efface.references.references import References
+from efface.running.run import Run
+
+__all__ = ["Retrained", "rows_of"]
+
+Retrained = Model | Sequence[Model] | References | bool
+"""One or several models trained without the data, or a folder of them; True trains one; False: none."""
+
+BASELINES = (("fine-tuned", "fine-tune"), ("logit mask", "logit-mask"))
+"""Rows made for every audit, with their methods: what is had without an unlearning method."""
+
+
+def rows_of(
+    model: Model,
+    original: Artifact,
+    split: Split,
+    run: Run,
+    *,
+    retrained: Retrained = False,
+    others: Mapping[str, Model] | None = None,
+) -> Rows:
+    """Gather the models of an audit, and make those that every audit has.
+
+    Args:
+        model: What is audited.
+        original: The model before forgetting.
+        split: The data under the request.
+        run: Device, and seed of what is trained.
+        retrained: Models trained without the data. Of a folder, repeated runs of the model's own method are used, too.
+        others: More models by name.
+
+    Raises:
+        InputError: A reference does not belong to the original or saw the data, or two rows have one name.
+    """
+    record = model.record if isinstance(model, Artifact) else None
+    name = record.method if record and record.action == "forget" else "candidate"
+    references = [_row("retrained", "retrained", r, run) for r in references_of(retrained, original, split, run)]
+    before = original.record.weights_after
+    if record and record.weights_before not in {None, before}:
+        raise InputError(
+            "this original is not the model that forgetting started from "
+            f"(SHA-256 {before[:12]}..., recorded {str(record.weights_before)[:12]}...)"
+        )
+    repeats: Iterable[Artifact] = ()
+    if record and isinstance(retrained, References):
+        repeats = retrained.unlearned(record.method, record.settings)
+    baselines, notes = _baselines(original, split, run, name)
+    table = [
+        Row("original", "original", run.copied(original.model), record=original.record),
+        *references[:1],
+        *baselines,
+        *(_row(label, "other", other, run) for label, other in (others or {}).items()),
+        _row(name, "candidate", model, run),
+    ]
+    return Rows(
+        tuple(table),
+        further=tuple(references[1:]),
+        repeats=tuple(_row(name, "candidate", r, run) for r in repeats),
+        notes=tuple(notes),
+    )
+
+
+def references_of(retrained: Retrained, original: Artifact, split: Split, run: Run) -> list[Artifact]:
+    """Return the retrained models, checked against the original; for True, one that is trained now.
+
+    Args:
+        retrained: As handed over.
+        original: The model before forgetting.
+        split: The data under the request.
+        run: Seed of what is trained.
+
+    Raises:
+        InputError: A reference does not belong to the original, or saw the data.
+    """
+    if isinstance(retrained, References):
+        retrained.check(original.record, split)
+        models = list(retrained)
+        check_architecture(models[0].model, original.model)
+        return models
+    if isinstance(retrained, bool):
+        return [apply(make("retrain"), original, split, run.twin())] if retrained else []
+    listed = [retrained] if isinstance(retrained, Artifact | nn.Module) else list(retrained)
+    made = []
+    for reference in listed:
+        if isinstance(reference, Artifact):
+            check_reference(reference.record, original.record, split)
+            made.append(reference)
+        else:
+            made.append(given(reference, split, original.record.recipe, run))
+    return made
+
+
+def _baselines(original: Artifact, split: Split, run: Run, candidate: str) -> tuple[list[Row], list[str]]:
+    """Return what can be had without a method, but for what is audited itself, and why one could not be made."""
+    assert split.request is not None
+    rows, notes = [], []
+    for row, kind in BASELINES:
+        method = make(kind)
+        if split.request.target not in method.needs.targets or candidate in {row, kind}:
+            continue
+        try:
+            made = apply(method, original, split, run.twin())
+        except InputError as error:
+            notes.append(f"the row {row!r} is not assessed: {error}")
+        else:
+            rows.append(_row(row, "baseline", made, run))
+    return rows, notes
+
+
+def _row(name: str, role: Role, model: Model, run: Run) -> Row:
+    """Put a model on the device; its time is that of forgetting, as its record says."""
+    if not isinstance(model, Artifact):
+        return Row(name, role, run.copied(model))
+    return Row(name, role, run.copied(model.model), model.record.seconds.get("forget"), model.record)
