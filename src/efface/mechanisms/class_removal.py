@@ -55,7 +55,7 @@ def keep_class_means(model: nn.Module, split: Split, run: Run, weights: str) -> 
         weights: SHA-256 of the model's weights.
     """
     batches = split.train.batches(Epoch(_READ, device=run.device))
-    means = class_means(model, batches, split.retain_classes, weights)
+    means = class_means(model, batches, split.train.labels.unique().tolist(), weights)
     memory = means.memory()
     size = sum(t.numel() * t.element_size() for t in memory.values())
     run.note(

@@ -66,7 +66,7 @@ class ClassMeans(Method):
         targets=("classes",), forget=True, retain=True, prepared="class means kept at training"
     )
     cost: ClassVar[str] = "O(L d² K) for L layers of d inputs, no data; or one forward pass"
-    memory: ClassVar[str] = "2 P, and d numbers per class and layer of d inputs"
+    memory: ClassVar[str] = "3 P, and d numbers per class and layer of d inputs"
     expense: ClassVar[Expense] = "instant"
     source: ClassVar[str] = "ours"
     space: ClassVar[Mapping[str, Axis]] = {

@@ -129,6 +129,7 @@ class ProjectDistil(Method):
             )
         shrink_and_perturb(model, fresh, self.alpha, self.alpha_last)
         head_rows_anew(model, fresh, means, split, run, logit)
+        del fresh  # as much memory as the model, which the repair will want
         recipe = artifact.record.recipe
         recipe = recipe.but(
             optimiser=self.optimiser,

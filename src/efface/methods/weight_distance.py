@@ -45,7 +45,7 @@ class WeightDistance(Method):
     name: ClassVar[str] = "weight-distance"
     needs: ClassVar[Needs] = Needs(targets=("classes", "items"), retain=True)
     cost: ClassVar[str] = "O(E N_R), few epochs"
-    memory: ClassVar[str] = "6 P + A: Adam and the original's weights"
+    memory: ClassVar[str] = "5 P + A: Adam and the original's weights"
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "arXiv 2505.22310"
     moves_batch_norm: ClassVar[bool] = True
