@@ -86,23 +86,24 @@ def main() -> None:
     tests = chosen.tests or related(source)
     print(f"{source} against {' '.join(tests)}", flush=True)
     folder = prepare(source, tests, chosen.again)
-    mutmut(
-        folder, "run", "--max-children", "1", *(survivors(folder) if chosen.again else []), shown=sys.stdout.isatty()
-    )
-    left = survivors(folder)
+    names = [*outcomes(folder, "survived"), *outcomes(folder, "no tests")] if chosen.again else []
+    if names or not chosen.again:
+        mutmut(folder, "run", "--max-children", "1", *names, shown=sys.stdout.isatty())
     mutmut(folder, "export-cicd-stats")
     counts = json.loads((folder / "mutants" / "mutmut-cicd-stats.json").read_text())
-    differences = [mutmut(folder, "show", name) for name in left]
-    (folder / "survivors.diff").write_text("\n".join(differences))
     noticed = counts["killed"] + counts["timeout"] + counts["segfault"]
-    print(f"{source}: {noticed} of {counts['total']} noticed ({noticed / max(1, counts['total']):.0%})")
-    print(f"{len(left)} survivors: {folder.relative_to(ROOT) / 'survivors.diff'}")
+    print(f"{source}: {noticed} of {counts['total']} noticed ({noticed / max(1, counts['total']):.0%})", flush=True)
+    survived, unreached = outcomes(folder, "survived"), outcomes(folder, "no tests")
+    differences = [mutmut(folder, "show", name) for name in survived]
+    (folder / "survivors.diff").write_text("\n".join([*differences, *(f"# {n}: no tests" for n in unreached)]))
+    words = f"{len(survived)} survived, {len(unreached)} in functions that these tests do not reach"
+    print(f"{words}: {folder.relative_to(ROOT) / 'survivors.diff'}")
 
 
-def survivors(folder: Path) -> list[str]:
-    """Return the names of the changes that no test noticed, those that no test reaches among them."""
+def outcomes(folder: Path, wanted: str) -> list[str]:
+    """Return the names of the changes with an outcome: `survived`, or `no tests` where none reaches the function."""
     lines = (line.strip().partition(": ") for line in mutmut(folder, "results").splitlines())
-    return [name for name, _, outcome in lines if outcome in {"survived", "no tests", "suspicious"}]
+    return [name for name, _, outcome in lines if outcome == wanted]
 
 
 if __name__ == "__main__":

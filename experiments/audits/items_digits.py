@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import efface
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import split_of
+from efface.artifact.case import split_under
 from efface.data import ArraySamples, Data, Part, Split, load
 from efface.mechanisms.repair import lesson_loss, masked_teacher, repair
 from efface.models.predictions import accuracy_of, logits_of
@@ -107,7 +107,7 @@ def main() -> None:
         )
         original = efface.train(MODEL, data, recipe=recipe, device="cpu")
         request = Request.of(items=items)
-        split = split_of(original, data, request).only(("forget", "retain", "validation"), "this table")
+        split = split_under(original.record, data, request).only(("forget", "retain", "validation"), "this table")
 
         def add(label: str, model: nn.Module, split: Split = split, canaries: np.ndarray = canaries) -> None:
             table.setdefault(label, []).append(scores(model, split, canaries))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import efface
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import split_of
+from efface.artifact.case import split_under
 from efface.auditing.scores.relearning import relearn
 from efface.data import Part, Split, load
 from efface.data.epoch import Epoch
@@ -94,7 +94,7 @@ def measured(model: nn.Module, original: nn.Module, references: list[nn.Module],
     bias, norm = layer.bias.detach(), layer.weight.detach().norm(dim=1)
     target = accuracy_of(original, forget) - 0.05
     others = [mass(r, forget, kept) for r in references if r is not model]
-    steps = relearn(model, split.forget, target, run.twin(), cap=CAP, watched=forget)
+    steps = relearn(model, split.forget, target, run.child(), cap=CAP, watched=forget)
     return {
         "kept held-out": 100 * accuracy_of(model, split.validation_retain),
         "kept training": 100 * accuracy_of(model, split.retain.sample(10_000, run.generator("switches/retain"))),
@@ -123,7 +123,7 @@ def main(plan_file: str, root: str, folder: str) -> None:
         there = work / f"references-{plan['seed']}-{c}"
         efface.train_references(original, data, request, plan["references"], there, workers=1, device="cpu")
         references = [r.model for r in load_references(there)]
-        split = split_of(original, data, request).only(("forget", "retain", "validation"), "this table")
+        split = split_under(original.record, data, request).only(("forget", "retain", "validation"), "this table")
         run = Run(seed=plan["seed"], device="cpu")
 
         def add(label: str, model: nn.Module, seconds: float, c: int = c, split: Split = split, run: Run = run,

@@ -261,3 +261,19 @@ def test_prepare_does_not_change_the_model_it_is_given(data: Data) -> None:
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert made.record.weights_before == weights_sha256(before)
     assert made.record.weights_after == weights_sha256(made.model.state_dict()) != made.record.weights_before
+
+
+def test_weights_are_hashed_again_only_after_a_change(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[int] = []
+
+    def counted(state: dict[str, torch.Tensor]) -> str:
+        hashed.append(1)
+        return weights_sha256(state)
+
+    monkeypatch.setattr("efface.artifact.artifact.weights_sha256", counted)
+    copied = Artifact(copy.deepcopy(artifact.model), artifact.record)
+    assert copied.weights_sha256 == copied.weights_sha256 == weights_sha256(copied.model.state_dict())
+    assert len(hashed) == 1
+    with torch.no_grad():
+        next(copied.model.parameters()).add_(1)
+    assert copied.weights_sha256 == weights_sha256(copied.model.state_dict()) != artifact.weights_sha256

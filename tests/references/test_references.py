@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import pickle
 import shutil
 
 import pytest
@@ -13,22 +12,22 @@ from torch import nn
 
 import efface
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import given, split_of
+from efface.artifact.case import given, split_under
 from efface.artifact.record import weights_sha256
 from efface.auditing.measures.u_lira import Role, by_role
 from efface.auditing.settings import AuditSettings
 from efface.data import Data, Split, load
-from efface.data.mapped import MappedSamples, mapped
 from efface.data.samples import ArraySamples
 from efface.errors import InputError, UnsupportedRequestError
 from efface.methods.applying import apply
 from efface.methods.retrain import Retrain
 from efface.models.spec import ModelSpec
 from efface.references import References, load_references, train_references
-from efface.references.backends import chosen, cores, side_by_side
+from efface.references.backends import chosen, side_by_side
 from efface.references.jobs import Repeat, Retraining, Shadow
 from efface.references.shadows import shadow_attack, shadow_notes
 from efface.request import Request
+from efface.running.engines import cores
 from efface.running.run import Run
 from efface.training.loop import fit
 from efface.training.recipe import Recipe
@@ -54,7 +53,7 @@ def original(digits) -> Artifact:
 
 @pytest.fixture(scope="module")
 def split(digits, original) -> Split:
-    return split_of(original, digits, REQUEST)
+    return split_under(original.record, digits, REQUEST)
 
 
 @pytest.fixture(scope="module")
@@ -207,18 +206,6 @@ def test_processes_give_the_very_same_models_and_share_the_data(original, digits
     first, second, _ = made
     assert set(first.record.seconds) == {"forget"}  # timed alone
     assert set(second.record.seconds) == {"side by side"}
-
-
-def test_mapped_samples_are_the_same_samples_and_pickle_small(split, tmp_path):
-    twin = mapped(split, tmp_path)
-    assert isinstance(twin.data.train, MappedSamples)
-    assert twin.data.fingerprint == split.data.fingerprint
-    packed = pickle.dumps(twin.data.train)
-    assert len(packed) < split.data.train.inputs.nbytes / 4
-    again = pickle.loads(packed)  # noqa: S301 - made just above
-    order = [torch.tensor([5, 0, 700])]
-    assert torch.equal(next(again.read(order)), next(split.data.train.read(order)))
-    assert torch.equal(twin.retain.labels, split.retain.labels)
 
 
 def test_a_stopped_run_resumes_and_a_larger_one_adds(original, digits, references, tmp_path):
@@ -384,7 +371,7 @@ def test_repeats_train_as_a_prepared_original_was_trained(digits, split):
 
 def test_repeats_keep_what_the_original_kept(digits):
     kept = efface.train(MODEL, digits, recipe=RECIPE, keep=["class-means"], device="cpu")
-    split = split_of(kept, digits, Request(classes=(0,)))
+    split = split_under(kept.record, digits, Request(classes=(0,)))
     made = Repeat(0, 5, "class-means").make(kept, split, Run(seed=5, device="cpu"))
     assert made.record.parent.kept == ("class-means",)
     assert made.record.kept == ("class-means",)
@@ -396,7 +383,7 @@ def test_shadow_models_are_dealt_in_thirds(original, digits, tmp_path):
         original, digits, Request(items=items), 1, tmp_path / "s", backend="serial", device="cpu",
         shadows=6, method="fine-tune", settings=UNLEARNING,
     )  # fmt: skip
-    trained = set(split_of(original, digits, Request(items=items)).forget.indices.tolist())
+    trained = set(split_under(original.record, digits, Request(items=items)).forget.indices.tolist())
     roles = torch.full((6, len(trained)), Role.IN, dtype=torch.int8)
     order = {item: column for column, item in enumerate(sorted(trained))}
     for k, shadow in enumerate(made.load("shadow-fine-tune")):
@@ -430,7 +417,7 @@ def test_u_lira_on_shadow_models_tells_what_was_not_unlearned(method, settings, 
         original, data, request, 1, tmp_path / "s", shadows=12, method=method, settings=settings, backend="serial",
         device="cpu",
     )  # fmt: skip
-    split = split_of(original, data, request)
+    split = split_under(original.record, data, request)
     found = shadow_attack(made, split, method)
     if method == "retrain":
         # 21 records x 8 verdicts on exchangeable models: a standard deviation of .04, more as records share models.

@@ -36,18 +36,18 @@ def test_the_global_generator_is_left_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_twin_has_its_own_history_notes_and_seed() -> None:
+def test_a_child_has_its_own_history_notes_and_seed() -> None:
     run = Run(seed=1, device="cpu")
     run.history.add("a", loss=1.0)
     run.note("said")
-    twin = run.twin(2)
-    twin.history.add("b", loss=2.0)
-    twin.note("other")
+    child = run.child(2)
+    child.history.add("b", loss=2.0)
+    child.note("other")
     assert [row["stage"] for row in run.history.rows] == ["a"]
     assert run.notes == ["said"]
-    assert (run.seed, twin.seed) == (1, 2)
-    assert run.twin().seed == 1
-    assert twin.device == run.device
+    assert (run.seed, child.seed) == (1, 2)
+    assert run.child().seed == 1
+    assert child.device == run.device
 
 
 def test_copied_shares_nothing() -> None:

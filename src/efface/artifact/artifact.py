@@ -38,6 +38,16 @@ class Artifact:
     memory: dict[str, Tensor] = field(default_factory=dict)
     path: Path | None = None
     parent: Artifact | None = None
+    _hashed: tuple[tuple[tuple[int, int], ...], str] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the present weights; computed again only when torch has counted a change of some tensor."""
+        state = self.model.state_dict()
+        version = tuple((t.data_ptr(), t._version) for t in state.values())
+        if self._hashed is None or self._hashed[0] != version:
+            self._hashed = version, weights_sha256(state)
+        return self._hashed[1]
 
     def save(self, path: str | Path, *, overwrite: bool = False, extra: Callable[[Path], object] | None = None) -> Path:
         """Write the folder atomically.

@@ -1,21 +1,108 @@
-"""One original with its data under one request."""
+"""One original with its data under one request, and the run of all work on them: made once, checked once."""
 
 from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
 
 from torch import nn
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.compatible import check_data
 from efface.artifact.record import Record, describe_data, now, versions, weights_sha256
 from efface.data import Data, Split
 from efface.models.check import check_model
 from efface.models.spec import ModelSpec
 from efface.request import Request
+from efface.running.progress import Progress
 from efface.running.run import Run
 from efface.training.recipe import Recipe
 
-__all__ = ["Model", "given", "network_of", "split_of", "split_under"]
+__all__ = ["Case", "Model", "asked_seed", "given", "network_of", "split_under", "step_seed"]
 
 Model = nn.Module | Artifact
+
+OFFSET = 1
+"""Retraining from the original's own seed would give a model unnaturally close to it."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One original, the data it was trained on under one request, and what work on them runs on.
+
+    Attributes:
+        original: The model that the request is addressed to, as an artifact.
+        split: Its data, held out and gone as when it was trained, under the request.
+        run: Device, randomness, progress and history of the work.
+    """
+
+    original: Artifact
+    split: Split
+    run: Run
+
+    @classmethod
+    def of(
+        cls,
+        original: Model,
+        data: Data,
+        request: Request | None = None,
+        *,
+        seed: int = 0,
+        device: str = "auto",
+        recipe: Recipe | None = None,
+        validation: float = 0.1,
+        progress: Progress | None = None,
+        known: Record | None = None,
+    ) -> Case:
+        """Put an original, its data and a request together.
+
+        Args:
+            original: An artifact, or any trained module from inputs to logits (a copy is kept).
+            data: The data it was trained on.
+            request: What to forget; None keeps everything.
+            seed: Of this piece of work; see `step_seed`.
+            device: `auto`, `cpu`, `cuda`, `cuda:N`.
+            recipe: How a module was trained, or how Efface shall retrain it; an artifact knows.
+            validation: Fraction of the training data that a module has not seen; an artifact knows.
+            progress: Where to show progress.
+            known: Record of a model made from the original by this request, if there is one: it says how the original
+                was trained.
+
+        Raises:
+            InputError: The data is not what the artifact was trained on, the model does not take it, or the request
+                does not fit (see `Split.of`).
+        """
+        record = known or (original.record if isinstance(original, Artifact) else None)
+        if record is not None:
+            check_data(record, data)
+            recipe = record.recipe
+            earlier = tuple(r for r in record.earlier_requests if known is None or r != request)
+            split = Split.of(data, request, record.data.validation, record.data.split_seed, earlier)
+        else:
+            recipe = recipe or Recipe()
+            split = Split.of(data, request, validation, recipe.seed)
+        run = Run(seed=step_seed(recipe, seed), device=device, precision=recipe.precision, progress=progress)
+        artifact = original if isinstance(original, Artifact) else given(original, split, recipe, run)
+        return cls(artifact, split, run)
+
+    def child(self, seed: int | None = None) -> Case:
+        """Return the same case with a history and notes of its own and, if given, another seed; see `Run.child`."""
+        return dataclasses.replace(self, run=self.run.child(seed))
+
+
+def step_seed(recipe: Recipe, seed: int) -> int:
+    """Return the seed of a step after training: `recipe.seed + 1 + seed`.
+
+    Args:
+        recipe: How the original was trained.
+        seed: The one asked for, 0 by default.
+    """
+    return recipe.seed + OFFSET + seed
+
+
+def asked_seed(recipe: Recipe, step: int) -> int:
+    """Return the seed that was asked for, from the seed of a step: the inverse of `step_seed`."""
+    return step - recipe.seed - OFFSET
 
 
 def split_under(record: Record, data: Data, request: Request | None = None) -> Split:
@@ -37,7 +124,7 @@ def given(model: nn.Module, split: Split, recipe: Recipe, run: Run, *, spec: Mod
         InputError: The model does not take the data's inputs, or its output width is not the number of classes.
     """
     check_model(model, split.data.input_shape, len(split.data.classes), split.data.input_dtype)
-    twin = run.copied(model).eval()
+    copied = run.copied(model).eval()
     record = Record(
         action="given",
         created=now(),
@@ -50,14 +137,9 @@ def given(model: nn.Module, split: Split, recipe: Recipe, run: Run, *, spec: Mod
         device=str(run.device),
         seconds={},
         versions=versions(),
-        weights_after=weights_sha256(twin.state_dict()),
+        weights_after=weights_sha256(copied.state_dict()),
     )
-    return Artifact(twin, record)
-
-
-def split_of(artifact: Artifact, data: Data, request: Request | None = None) -> Split:
-    """Return the data split as the artifact was trained on it, under a further request."""
-    return split_under(artifact.record, data, request)
+    return Artifact(copied, record)
 
 
 def network_of(model: Model) -> nn.Module:

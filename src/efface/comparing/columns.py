@@ -57,7 +57,7 @@ def measure(
         scores["probe"] = 100 * _probe(model, split, run)
     if "relearning" in measures:
         target = max(0.0, _accuracy(run.copied(original), split.forget) - ALPHA)
-        scores["relearn"] = relearn(model, split.forget, target, run.twin(), cap=RELEARN_CAP).steps
+        scores["relearn"] = relearn(model, split.forget, target, run.child(), cap=RELEARN_CAP).steps
     return scores
 
 

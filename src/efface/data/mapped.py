@@ -1,10 +1,13 @@
-"""Samples whose inputs lie in a file that processes map into memory: shared by all, read from disk once."""
+"""Samples whose inputs lie in memory that processes share, under no name: nothing is left when the last one ends."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from pathlib import Path
+import mmap
+import os
+import tempfile
+from multiprocessing.reduction import DupFd
 from typing import Any
 
 import numpy as np
@@ -18,49 +21,71 @@ __all__ = ["MappedSamples", "mapped"]
 
 
 class MappedSamples(ArraySamples):
-    """The same samples as an `ArraySamples`, with the inputs in a .npy file; pickling moves only its path.
+    """The same samples as an `ArraySamples`, with the inputs in shared memory; pickling for a process moves a handle.
 
-    Shared memory would do as well, but containers often allow just 64 MB of it.
+    The memory has no name (`memfd_create`; elsewhere a temporary file that is deleted as soon as it is open), so that
+    no copy of data that is to be forgotten stays behind, even if every process is killed. Named shared memory would
+    not do: containers often allow just 64 MB of it.
 
     Args:
-        samples: What to write; not changed.
-        file: The .npy file to make; it must outlive every process that maps it.
+        samples: What to copy there; not changed.
     """
 
-    def __init__(self, samples: ArraySamples, file: Path) -> None:
+    def __init__(self, samples: ArraySamples) -> None:
         self.__dict__.update(copy.copy(samples).__dict__)
-        self.file = file
-        np.save(file, samples.inputs.numpy(), allow_pickle=False)
+        values = np.ascontiguousarray(samples.inputs.numpy())
+        self._layout = (values.dtype.str, values.shape)
+        self._handle = _nameless()
+        with os.fdopen(os.dup(self._handle), "wb") as file:
+            file.write(values.data)
         self._map()
 
     def _map(self) -> None:
+        kind, shape = self._layout
         # Copy on write: torch warns about read-only arrays, and nobody writes.
-        self.inputs: Tensor = torch.from_numpy(np.load(self.file, mmap_mode="c", allow_pickle=False))
+        shared = mmap.mmap(self._handle, 0, access=mmap.ACCESS_COPY)
+        self.inputs: Tensor = torch.from_numpy(np.frombuffer(shared, dtype=kind).reshape(shape))
         self._resident = {"cpu": self.inputs}
         self._affine = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but the inputs."""
-        return {k: v for k, v in self.__dict__.items() if k not in {"inputs", "_resident", "_affine"}}
+        own = {k: v for k, v in self.__dict__.items() if k not in {"inputs", "_resident", "_affine"}}
+        return own | {"_handle": DupFd(self._handle)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Map the file again."""
-        self.__dict__.update(state)
+        """Map the memory here."""
+        self.__dict__.update(state | {"_handle": state["_handle"].detach()})
         self._map()
 
+    def __del__(self) -> None:
+        """Close the handle; the memory goes with the last process that maps it."""
+        handle = self.__dict__.get("_handle")
+        if isinstance(handle, int):
+            os.close(handle)
 
-def mapped(split: Split, folder: Path) -> Split:
-    """Return a split that can be sent to other processes without copying its inputs.
+
+def mapped(split: Split) -> Split:
+    """Return a split that can be sent to processes started by `multiprocessing` without copying its inputs.
 
     Args:
-        split: Tensors in memory are written to `folder`; data of other kinds stays as it is.
-        folder: An existing folder, to be deleted when the processes have ended.
+        split: Tensors in memory are copied once into shared memory; data of other kinds stays as it is. So does all
+            data on systems without POSIX file handles, where it is copied to each process.
     """
+    if os.name != "posix":
+        return split
     changed: dict[str, Any] = {}
     for name in ("train", "test"):
         samples = getattr(split.data, name)
         if isinstance(samples, ArraySamples):
             # Known now, the fingerprint travels along; a process need not read all inputs for it.
             assert samples.fingerprint
-            changed[name] = MappedSamples(samples, folder / f"{name}.npy")
+            changed[name] = MappedSamples(samples)
     return dataclasses.replace(split, data=dataclasses.replace(split.data, **changed))
+
+
+def _nameless() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("efface")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

@@ -57,8 +57,8 @@ def fresh_weights(model: nn.Module, run: Run, purpose: str, noise: Noise = "init
         InputError: As `reset`, for `initial`.
     """
     if noise == "initial":
-        twin = reset(model, run.number(purpose))
-        return {name: p.detach().clone() for name, p in twin.named_parameters()}
+        random_model = reset(model, run.number(purpose))
+        return {name: p.detach().clone() for name, p in random_model.named_parameters()}
     generator = run.generator(purpose)
     drawn = {}
     for name, p in model.named_parameters():

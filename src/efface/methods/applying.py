@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.artifact.record import Record, describe_data, now, versions, weights_sha256
 from efface.data import Split
 from efface.errors import InputError, UnsupportedRequestError
@@ -95,25 +96,36 @@ def prepare(
     return Artifact(trained, record, memory, parent=parent)
 
 
-def apply(method: Method, artifact: Artifact, split: Split, run: Run) -> Artifact:
-    """Forget the split's request with a method, and return a new artifact whose parent is the old one.
+def apply(method: Method, case: Case | Artifact, split: Split | None = None, run: Run | None = None) -> Artifact:
+    """Forget a case's request with a method, and return a new artifact whose parent is the original.
 
     Checks come first: target, preparation, the method's own. The split the method sees raises `DataAccessError` for
-    data it did not declare, and the input model's weights are compared before and after.
+    data it did not declare, and the original's weights are compared before and after.
+
+    Args:
+        method: What forgets.
+        case: The original with its data under the request; or an artifact, with the next two.
+        split: The data under the request.
+        run: What it runs on.
 
     Raises:
         UnsupportedRequestError: The method cannot forget this kind of target.
         NotPreparedError: Training left nothing behind for it.
         InputError: The method's own check, or forgetting produced weights that are not finite.
     """
+    if isinstance(case, Artifact):
+        assert split is not None
+        assert run is not None
+        case = Case(case, split, run)
+    artifact, split, run = case.original, case.split, case.run
     check(method, artifact, split)
-    before = weights_sha256(artifact.model.state_dict())
+    before = artifact.weights_sha256
     if method.reads():  # what reads no data trains nothing, and need not wait
         warm_up(run)
     started = time.perf_counter()
     model, memory = method.forget_and_keep(artifact, split.only(method.reads(), method.name), run)
     seconds = time.perf_counter() - started
-    if weights_sha256(artifact.model.state_dict()) != before:
+    if weights_sha256(artifact.model.state_dict()) != before:  # hashed anew: torch does not count changes of `.data`
         raise RuntimeError(f"{method.name} changed its input model; this is a defect of the method")
     return forgotten(method, artifact, model, split, run, {"forget": seconds}, memory)
 
@@ -178,7 +190,7 @@ def forgotten(
         notes=tuple(run.notes),
         history=tuple(run.history.rows),
         versions=versions(),
-        weights_before=weights_sha256(artifact.model.state_dict()),
+        weights_before=artifact.weights_sha256,
         weights_after=weights_sha256(model.state_dict()),
         kept=(KEPT,) if LayerMeans.recalled(memory) else (),
         parent=artifact.record,

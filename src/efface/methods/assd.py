@@ -73,8 +73,7 @@ class ASSD(Method):
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a dampened copy."""
         model = run.copied(artifact.model).eval()
-        sha256 = weights_sha256(artifact.model.state_dict())
-        full = recall_full(artifact.memory, model, split, self.estimator, sha256)
+        full = recall_full(artifact.memory, model, split, self.estimator, artifact.weights_sha256)
         found = contrast(
             model, split, run, self.name, self.estimator, self.denominator, self.batch_size, self.order, full
         )

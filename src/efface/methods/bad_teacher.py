@@ -79,12 +79,14 @@ class BadTeacher(Method):
     }
 
     def check(self, artifact: Artifact, split: Split) -> None:
-        """Raise an `InputError` if no random twin of the model can be made."""
+        """Raise an `InputError` if no randomly initialised copy of the model can be made."""
         if not self.uniform:
             try:
                 reset(artifact.model, 0)
             except InputError as error:
-                raise InputError(f"bad-teacher needs a random twin. {error} Or set uniform, or use scrub") from None
+                raise InputError(
+                    f"bad-teacher needs a randomly initialised copy. {error} Or set uniform, or use scrub"
+                ) from None
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return the student of both teachers."""

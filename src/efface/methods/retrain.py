@@ -39,7 +39,7 @@ class Retrain(Method):
     moves_batch_norm: ClassVar[bool] = True
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
-        """Return a freshly initialised twin trained on the retained data."""
+        """Return a freshly initialised network trained on the retained data."""
         return fit(self.fresh(artifact.model, run), split.retain, artifact.record.recipe, run, stage=self.name)
 
     def memory_after(self, artifact: Artifact, model: nn.Module, split: Split) -> dict[str, Tensor]:
@@ -48,10 +48,10 @@ class Retrain(Method):
 
     @staticmethod
     def fresh(model: nn.Module, run: Run) -> nn.Module:
-        """Return a twin with new random weights from the run's seed; frozen parameters keep their values."""
-        twin = run.copied(reset(model, run.number("retrain/initial weights")))
+        """Return a copy with new random weights from the run's seed; frozen parameters keep their values."""
+        fresh = run.copied(reset(model, run.number("retrain/initial weights")))
         with torch.no_grad():
-            for parameter, original in zip(twin.parameters(), model.parameters(), strict=True):
+            for parameter, original in zip(fresh.parameters(), model.parameters(), strict=True):
                 if not original.requires_grad:
                     parameter.copy_(original)
-        return twin
+        return fresh

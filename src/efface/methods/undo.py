@@ -156,7 +156,7 @@ class Undo(Method):
         method = self._suppressor()
         if method is None:
             return run.copied(artifact.model).eval()
-        part = run.twin()
+        part = run.child()
         made = method.forget(artifact, split, part).eval()
         for note in part.notes:
             run.note(note)

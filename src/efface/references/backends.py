@@ -1,16 +1,11 @@
-"""Where jobs run: one by one, as single-threaded processes, side by side in one batched network, or over Ray."""
+"""Which engine makes which series of references: one by one, in processes, side by side as one network, or over Ray."""
 
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import os
 import pickle
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Literal
@@ -27,10 +22,12 @@ from efface.errors import InputError, nearest
 from efface.methods.applying import forgotten
 from efface.methods.retrain import Retrain
 from efface.references.jobs import Job, Retraining
+from efface.running import engines
+from efface.running.extras import import_ray
 from efface.running.run import Run
 from efface.training.side_by_side import fit_together, stackable
 
-__all__ = ["BACKENDS", "Backend", "chosen", "cores", "one_by_one", "over_ray", "processes", "side_by_side"]
+__all__ = ["BACKENDS", "Backend", "chosen", "one_by_one", "over_ray", "processes", "side_by_side"]
 
 Backend = Literal["auto", "processes", "vmap", "serial", "ray"]
 BACKENDS: tuple[Backend, ...] = ("auto", "processes", "vmap", "serial", "ray")
@@ -73,19 +70,14 @@ def chosen(backend: Backend, jobs: Sequence[Job], original: Artifact, split: Spl
             raise InputError(f"the model or the data cannot be sent to another process: {why}. Use backend serial")
         return "serial" if why else "processes"
     if backend == "ray":
-        _ray()
+        import_ray()
     return "serial" if backend == "auto" else backend
-
-
-def cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def one_by_one(jobs: Sequence[Job], original: Artifact, split: Split, run: Run) -> Iterator[Made]:
     """Do the jobs here, each with all threads; only these times may be compared with a method's."""
     for job in jobs:
-        yield job, job.make(original, split, run.twin(job.seed))
+        yield job, job.make(original, split, run.child(job.seed))
 
 
 def side_by_side(jobs: Sequence[Job], original: Artifact, split: Split, run: Run) -> Iterator[Made]:
@@ -93,7 +85,7 @@ def side_by_side(jobs: Sequence[Job], original: Artifact, split: Split, run: Run
     todo, size = list(jobs), AT_ONCE
     while todo:
         group = todo[:size]
-        runs = [run.twin(job.seed) for job in group]
+        runs = [run.child(job.seed) for job in group]
         started = time.perf_counter()
         models: list[nn.Module] | None = None
         try:
@@ -117,40 +109,20 @@ def side_by_side(jobs: Sequence[Job], original: Artifact, split: Split, run: Run
 def processes(
     jobs: Sequence[Job], original: Artifact, split: Split, run: Run, folder: Path, workers: int
 ) -> Iterator[Made]:
-    """Do the jobs in spawned processes with one thread each; inputs in memory are mapped, not copied.
+    """Do the jobs in processes with one thread each; inputs in memory are shared, not copied.
 
     Each process saves what it made, so that a stopped run keeps it.
 
     Raises:
-        InputError: A process died.
+        InputError: A job's process died twice.
     """
-    with tempfile.TemporaryDirectory(prefix="efface-") as files:
-        state = (original, mapped(split, Path(files)), run.precision, folder)
-        pool = ProcessPoolExecutor(
-            min(workers, len(jobs)), multiprocessing.get_context("spawn"), initializer=_begin, initargs=state
-        )
-        try:
-            for future in as_completed([pool.submit(_make, job) for job in jobs]):
-                yield future.result(), None
-        except BrokenProcessPool:
-            raise InputError(
-                "a worker process died: too little memory for so many (use fewer workers), or a script without "
-                '`if __name__ == "__main__":` around its calls. Finished models are kept; start again to go on'
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+    state = (original, mapped(split), run.precision, folder)
+    for outcome in engines.in_processes(_saved, _tasks(jobs), state, min(workers, len(jobs))):
+        yield _succeeded(outcome), None
 
 
-_worker: list[tuple[Artifact, Split, Any, Path]] = []
-
-
-def _begin(original: Artifact, split: Split, precision: Any, folder: Path) -> None:
-    torch.set_num_threads(1)
-    _worker[:] = [(original, split, precision, folder)]
-
-
-def _make(job: Job) -> Job:
-    original, split, precision, folder = _worker[0]
+def _saved(state: tuple[Artifact, Split, Any, Path], job: Job, _: Sequence[Any]) -> Job:
+    original, split, precision, folder = state
     artifact = job.make(original, split, Run(seed=job.seed, device="cpu", precision=precision))
     _beside(artifact, "trained in a process with one thread, beside others").save(folder / job.folder)
     return job
@@ -166,35 +138,38 @@ def over_ray(jobs: Sequence[Job], original: Artifact, split: Split, run: Run, wo
         original: The model that the request is addressed to.
         split: The data under the request; sent to each node once.
         run: Device kind and precision.
-        workers: Most tasks at once; results are collected before more are sent.
+        workers: Most tasks at once.
+
+    Raises:
+        InputError: A job's worker died twice.
     """
-    ray = _ray()
-    started = not ray.is_initialized()
-    if started:
-        ray.init(log_to_driver=False, configure_logging=False, include_dashboard=False)
-    try:
-        gpu = run.device.type == "cuda"
-        task = ray.remote(num_cpus=1, num_gpus=int(gpu))(_remote)
-        state = ray.put((original, split, run.device.type, run.precision))
-        waiting = list(jobs)
-        pending: list[Any] = []
-        while waiting or pending:
-            while waiting and len(pending) < workers:
-                pending.append(task.remote(state, waiting.pop(0)))
-            (first,), pending = ray.wait(pending, num_returns=1)
-            yield ray.get(first)
-    finally:
-        if started:
-            ray.shutdown()
+    state = (original, split, run.device.type, run.precision)
+    for outcome in engines.over_ray(_remote, _tasks(jobs), state, workers, gpu=run.device.type == "cuda"):
+        yield _succeeded(outcome)
 
 
-def _remote(state: tuple[Artifact, Split, str, Any], job: Job) -> Made:
+def _remote(state: tuple[Artifact, Split, str, Any], job: Job, _: Sequence[Any]) -> Made:
     original, split, device, precision = state
-    if device == "cpu":
-        torch.set_num_threads(1)
     artifact = job.make(original, split, Run(seed=job.seed, device=device, precision=precision))
     artifact.model.cpu()
     return job, dataclasses.replace(_beside(artifact, "trained over Ray"), parent=None)
+
+
+def _tasks(jobs: Sequence[Job]) -> list[engines.Task]:
+    return [engines.Task(job.folder, job) for job in jobs]
+
+
+def _succeeded(outcome: engines.Outcome) -> Any:
+    """Return what a task made, or raise why it made nothing."""
+    failure = outcome.failure
+    if failure is not None and failure.died:
+        raise InputError(
+            f"{outcome.key}: {failure.words}. Use fewer workers if memory is short; finished models are kept, start "
+            "again to go on"
+        )
+    if failure is not None:
+        failure.raised()
+    return outcome.value
 
 
 def _beside(artifact: Artifact, how: str) -> Artifact:
@@ -220,11 +195,3 @@ def _not_sendable(original: Artifact, split: Split) -> str:
     except (pickle.PicklingError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         return (str(error) or type(error).__name__).splitlines()[0]
     return ""
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise InputError("Ray is not installed; pip install 'efface[ray]', or use another backend") from None
-    return ray

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Split
 from efface.errors import InputError, UnsupportedRequestError
 from efface.methods.applying import apply, check, prepare
@@ -64,7 +65,7 @@ class Retraining(Job):
 
     def make(self, original: Artifact, split: Split, run: Run) -> Artifact:
         """Retrain; see `efface.methods.retrain.Retrain`."""
-        return apply(Retrain(), original, split, run)
+        return apply(Retrain(), Case(original, split, run))
 
 
 @dataclass(frozen=True)
@@ -109,15 +110,16 @@ class Repeat(_Unlearning):
         whole = Split.of(split.data, None, split.validation_fraction, split.seed)
         steps = [s for s in original.record.chain if s.action == "train"] or [original.record]
         model = Retrain.fresh(original.model, run)
-        twin: Artifact | None = None
+        trained: Artifact | None = None
         for i, step in enumerate(steps):
             method = None if step.method in {"plain", "none"} else make(step.method, step.settings)
-            part = run.twin(run.number(f"repeat/training {i}"))
+            part = run.child(run.number(f"repeat/training {i}"))
             spec = original.record.model
-            twin = prepare(method, model, whole, step.recipe, part, spec=spec, parent=twin, keep=step.kept)
-            model = twin.model
-        assert twin is not None
-        return apply(make(self.method, self.settings), twin, split, run.twin(run.number("repeat/forgetting")))
+            trained = prepare(method, model, whole, step.recipe, part, spec=spec, parent=trained, keep=step.kept)
+            model = trained.model
+        assert trained is not None
+        forgetting = run.child(run.number("repeat/forgetting"))
+        return apply(make(self.method, self.settings), Case(trained, split, forgetting))
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ class Shadow(_Unlearning):
         earlier = original.record.earlier_requests
         absent, asked = (Request(items=i, reason="U-LiRA") for i in (self.out, self.unlearned))
         held_out = (split.validation_fraction, split.seed)
-        first = apply(Retrain(), original, Split.of(split.data, absent, *held_out, earlier), run)
+        first = apply(Retrain(), Case(original, Split.of(split.data, absent, *held_out, earlier), run))
         second = Split.of(split.data, asked, *held_out, (*earlier, absent))
-        return apply(make(self.method, self.settings), first, second, run.twin(run.number("shadow/forgetting")))
+        forgetting = run.child(run.number("shadow/forgetting"))
+        return apply(make(self.method, self.settings), Case(first, second, forgetting))

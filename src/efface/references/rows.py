@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import nn
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import Model, given
+from efface.artifact.case import Case, Model, given
 from efface.artifact.compatible import check_architecture, check_reference
 from efface.auditing.rows import Role, Row, Rows
-from efface.data import Split
 from efface.errors import InputError
 from efface.methods.applying import apply
 from efface.methods.catalogue import make
@@ -28,9 +27,7 @@ BASELINES = (("fine-tuned", "fine-tune"), ("logit mask", "logit-mask"))
 
 def rows_of(
     model: Model,
-    original: Artifact,
-    split: Split,
-    run: Run,
+    case: Case,
     *,
     retrained: Retrained = False,
     others: Mapping[str, Model] | None = None,
@@ -39,9 +36,7 @@ def rows_of(
 
     Args:
         model: What is audited.
-        original: The model before forgetting.
-        split: The data under the request.
-        run: Device, and seed of what is trained.
+        case: The model before forgetting, its data under the request, device and seed of what is trained.
         retrained: Models trained without the data. Of a folder, repeated runs of the model's own method are used, too.
         others: More models by name.
 
@@ -50,7 +45,8 @@ def rows_of(
     """
     record = model.record if isinstance(model, Artifact) else None
     name = record.method if record and record.action == "forget" else "candidate"
-    references = [_row("retrained", "retrained", r, run) for r in references_of(retrained, original, split, run)]
+    original, run = case.original, case.run
+    references = [_row("retrained", "retrained", r, run) for r in references_of(retrained, case)]
     before = original.record.weights_after
     if record and record.weights_before not in {None, before}:
         raise InputError(
@@ -60,7 +56,7 @@ def rows_of(
     repeats: Iterable[Artifact] = ()
     if record and isinstance(retrained, References):
         repeats = retrained.unlearned(record.method, record.settings)
-    baselines, notes = _baselines(original, split, run, name)
+    baselines, notes = _baselines(case, name)
     table = [
         Row("original", "original", run.copied(original.model), record=original.record),
         *references[:1],
@@ -76,25 +72,24 @@ def rows_of(
     )
 
 
-def references_of(retrained: Retrained, original: Artifact, split: Split, run: Run) -> list[Artifact]:
+def references_of(retrained: Retrained, case: Case) -> list[Artifact]:
     """Return the retrained models, checked against the original; for True, one that is trained now.
 
     Args:
         retrained: As handed over.
-        original: The model before forgetting.
-        split: The data under the request.
-        run: Seed of what is trained.
+        case: The model before forgetting, its data under the request, and the seed of what is trained.
 
     Raises:
         InputError: A reference does not belong to the original, or saw the data.
     """
+    original, split = case.original, case.split
     if isinstance(retrained, References):
         retrained.check(original.record, split)
         models = list(retrained)
         check_architecture(models[0].model, original.model)
         return models
     if isinstance(retrained, bool):
-        return [apply(make("retrain"), original, split, run.twin())] if retrained else []
+        return [apply(make("retrain"), case.child())] if retrained else []
     listed = [retrained] if isinstance(retrained, Artifact | nn.Module) else list(retrained)
     made = []
     for reference in listed:
@@ -102,24 +97,25 @@ def references_of(retrained: Retrained, original: Artifact, split: Split, run: R
             check_reference(reference.record, original.record, split)
             made.append(reference)
         else:
-            made.append(given(reference, split, original.record.recipe, run))
+            made.append(given(reference, split, original.record.recipe, case.run))
     return made
 
 
-def _baselines(original: Artifact, split: Split, run: Run, candidate: str) -> tuple[list[Row], list[str]]:
+def _baselines(case: Case, candidate: str) -> tuple[list[Row], list[str]]:
     """Return what can be had without a method, but for what is audited itself, and why one could not be made."""
-    assert split.request is not None
+    request = case.split.request
+    assert request is not None
     rows, notes = [], []
     for row, kind in BASELINES:
         method = make(kind)
-        if split.request.target not in method.needs.targets or candidate in {row, kind}:
+        if request.target not in method.needs.targets or candidate in {row, kind}:
             continue
         try:
-            made = apply(method, original, split, run.twin())
+            made = apply(method, case.child())
         except InputError as error:
             notes.append(f"the row {row!r} is not assessed: {error}")
         else:
-            rows.append(_row(row, "baseline", made, run))
+            rows.append(_row(row, "baseline", made, case.run))
     return rows, notes
 
 

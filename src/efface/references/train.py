@@ -12,17 +12,17 @@ import torch
 from torch import nn
 
 from efface.artifact.artifact import RECORD, Artifact
-from efface.artifact.case import given, split_under
-from efface.artifact.compatible import check_data
+from efface.artifact.case import Case
 from efface.data import Data, Split
 from efface.errors import InputError
 from efface.files import check_vacant
 from efface.methods.catalogue import make
-from efface.references.backends import Backend, Made, chosen, cores, one_by_one, over_ray, processes, side_by_side
+from efface.references.backends import Backend, Made, chosen, one_by_one, over_ray, processes, side_by_side
 from efface.references.jobs import Job, Repeat, Retraining, Shadow
 from efface.references.manifest import MANIFEST, Manifest, write_manifest
 from efface.references.references import References, load_references
 from efface.request import Request
+from efface.running.engines import cores
 from efface.running.progress import Progress
 from efface.running.run import Run
 from efface.training.recipe import Recipe
@@ -83,15 +83,10 @@ def train_references(
         InputError: Numbers do not fit, a job cannot be done, or the folder holds references of something else; it says
             of what.
     """
-    if isinstance(original, Artifact):
-        check_data(original.record, data)
-        recipe = original.record.recipe
-        split = split_under(original.record, data, request)
-    else:
-        recipe = recipe or Recipe()
-        split = Split.of(data, request, validation, recipe.seed)
-    run = Run(seed=recipe.seed + 1 + seed, device=device, precision=recipe.precision, progress=progress)
-    known = original if isinstance(original, Artifact) else given(original, split, recipe, run)
+    case = Case.of(
+        original, data, request, seed=seed, device=device, recipe=recipe, validation=validation, progress=progress
+    )
+    known, split, run = case.original, case.split, case.run
     if n < 1 or repeats < 0 or (workers is not None and workers < 1):
         raise InputError(f"{n} references, {repeats} repeats and {workers} workers; needed: at least 1, 0 and 1")
     if (repeats or shadows) and method is None:

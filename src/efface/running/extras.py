@@ -12,7 +12,7 @@ import torch
 
 from efface.errors import InputError
 
-__all__ = ["import_pillow", "import_timm", "import_torchvision"]
+__all__ = ["import_pillow", "import_ray", "import_timm", "import_torchvision"]
 
 SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -62,6 +62,21 @@ def import_pillow() -> ModuleType:
     """
     _locate("PIL")
     return importlib.import_module("PIL.Image")
+
+
+def import_ray() -> ModuleType:
+    """Import Ray.
+
+    Returns:
+        The module `ray`.
+
+    Raises:
+        InputError: Ray is not installed.
+    """
+    try:
+        return importlib.import_module("ray")
+    except ModuleNotFoundError:
+        raise InputError("Ray is not installed; pip install 'efface[ray]', or use another engine") from None
 
 
 def _locate(package: str) -> str:

@@ -16,7 +16,7 @@ __all__ = ["ConsoleProgress", "Progress"]
 
 
 class Progress:
-    """Shows nothing; the twin of `ConsoleProgress` for library use and tests."""
+    """Shows nothing; the counterpart of `ConsoleProgress` for library use and tests."""
 
     def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
         """Yield the items; subclasses show how far they are."""

@@ -110,10 +110,10 @@ class Run:
 
     def copied(self, model: M) -> M:
         """Return a deep copy of a model on this run's device; convolutions on a GPU get channels-last weights."""
-        twin = copy.deepcopy(model).to(self.device)
-        if self.device.type == "cuda" and any(isinstance(m, nn.Conv2d) for m in twin.modules()):
-            twin = twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return twin
+        copied = copy.deepcopy(model).to(self.device)
+        if self.device.type == "cuda" and any(isinstance(m, nn.Conv2d) for m in copied.modules()):
+            copied = copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return copied
 
     def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
         """Yield the items while showing progress and time left."""
@@ -124,7 +124,7 @@ class Run:
         self.notes.append(text)
         self.progress.say(text)
 
-    def twin(self, seed: int | None = None) -> Run:
+    def child(self, seed: int | None = None) -> Run:
         """Return a run on the same device with its own history and, if given, another seed."""
         other = copy.copy(self)
         other.history = History()

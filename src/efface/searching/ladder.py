@@ -7,6 +7,7 @@ from typing import get_args
 from torch import nn
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Split
 from efface.errors import InputError
 from efface.methods.applying import apply
@@ -63,9 +64,9 @@ def choose(
     best: Artifact | None = None
     able = candidates(split.request.target)
     for kind in run.track(able, "auto", len(able)):
-        attempt = run.twin()
+        attempt = run.child()
         try:
-            made = apply(make(kind.name), artifact, split, attempt)
+            made = apply(make(kind.name), Case(artifact, split, attempt))
         except InputError as error:
             trials.append(Trial(kind.name, refused=str(error)))
             continue

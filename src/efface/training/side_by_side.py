@@ -128,7 +128,7 @@ def fit_together(
     if recipe.epochs == 0:
         return
     stack = Stack(models)
-    shared = runs[0].twin()
+    shared = runs[0].child()
     clip = None if recipe.clip_norm is None else recipe.clip_norm
     fit(
         stack,

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import Model, given
-from efface.artifact.compatible import check_data
-from efface.data import Data, Split
+from efface.artifact.case import Case, Model
+from efface.data import Data
 from efface.errors import InputError
 from efface.references import References
 from efface.request import Request
 from efface.running.progress import Progress
-from efface.running.run import Run
 from efface.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -65,52 +63,35 @@ def audit(
     from efface.references.rows import rows_of
     from efface.references.shadows import shadow_notes
 
-    before, split, run = _case(model, data, request, original, recipe, validation, seed, device, progress)
-    rows = rows_of(model, before, split, run, retrained=retrained, others=others)
-    folder = retrained if isinstance(retrained, References) else None
-    record = rows.candidate.record
-    found = assess(
-        rows,
-        split,
-        run,
-        settings=settings,
-        history=[dict(row) for row in record.history] if record else (),
-        kept=KeptAnswers(folder.answers) if folder and folder.answers else None,
-    )
-    notes = shadow_notes(folder, split, record) if folder and record else ()
-    return found.model_copy(update={"notes": (*found.notes, *notes)})
-
-
-def _case(
-    model: Model,
-    data: Data,
-    request: Request | None,
-    original: Model | None,
-    recipe: Recipe | None,
-    validation: float,
-    seed: int,
-    device: str,
-    progress: Progress | None,
-) -> tuple[Artifact, Split, Run]:
-    """Find the original, its data under the request, and the run, from what was given and what artifacts know."""
-    record = model.record if isinstance(model, Artifact) else None
-    request = request or (record.request if record else None)
+    known = model.record if isinstance(model, Artifact) else None
+    request = request or (known.request if known else None)
     if request is None:
         raise InputError("the request is missing: say what was to be forgotten")
     if original is None:
         original = model.parent if isinstance(model, Artifact) else None
     if original is None:
         raise InputError("the original model is missing: give the model (or artifact folder) before forgetting")
-    earlier: tuple[Request, ...] = ()
-    known = record or (original.record if isinstance(original, Artifact) else None)
-    if known is None:
-        recipe = recipe or Recipe()
-        split_seed = recipe.seed
-    else:
-        check_data(known, data)
-        recipe, validation, split_seed = known.recipe, known.data.validation, known.data.split_seed
-        earlier = tuple(r for r in known.earlier_requests if record is None or r != request)
-    split = Split.of(data, request, validation, split_seed, earlier)
-    run = Run(seed=recipe.seed + 1 + seed, device=device, precision=recipe.precision, progress=progress)
-    before = original if isinstance(original, Artifact) else given(original, split, recipe, run)
-    return before, split, run
+    case = Case.of(
+        original,
+        data,
+        request,
+        seed=seed,
+        device=device,
+        recipe=recipe,
+        validation=validation,
+        progress=progress,
+        known=known,
+    )
+    rows = rows_of(model, case, retrained=retrained, others=others)
+    folder = retrained if isinstance(retrained, References) else None
+    record = rows.candidate.record
+    found = assess(
+        rows,
+        case.split,
+        case.run,
+        settings=settings,
+        history=[dict(row) for row in record.history] if record else (),
+        kept=KeptAnswers(folder.answers) if folder and folder.answers else None,
+    )
+    notes = shadow_notes(folder, case.split, record) if folder and record else ()
+    return found.model_copy(update={"notes": (*found.notes, *notes)})

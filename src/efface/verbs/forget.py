@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import Model, given, network_of, split_of
-from efface.artifact.compatible import check_data
-from efface.data import Data, Split
+from efface.artifact.case import Case, Model, network_of
+from efface.data import Data
 from efface.errors import InputError
 from efface.methods.applying import apply
 from efface.methods.catalogue import method_of
 from efface.methods.method import Method
 from efface.request import Request
 from efface.running.progress import Progress
-from efface.running.run import Run
 from efface.training.recipe import Recipe
 
 __all__ = ["forget"]
@@ -65,18 +63,11 @@ def forget(
         raise InputError("method auto takes every method at its defaults; name a method to set hyper-parameters")
     if chosen is not None and retrained is not None:
         raise InputError("a retrained model is only for method auto to judge by; give it to the audit instead")
-    if isinstance(model, Artifact):
-        check_data(model.record, data)
-        recipe = model.record.recipe
-        split = split_of(model, data, request)
-    else:
-        recipe = recipe or Recipe()
-        split = Split.of(data, request, validation, recipe.seed)
-    # Offset by one: retraining from the original's own seed would give a model unnaturally close to it.
-    run = Run(seed=recipe.seed + 1 + seed, device=device, precision=recipe.precision, progress=progress)
-    artifact = model if isinstance(model, Artifact) else given(model, split, recipe, run)
+    case = Case.of(
+        model, data, request, seed=seed, device=device, recipe=recipe, validation=validation, progress=progress
+    )
     if chosen is None:
         from efface.searching.ladder import choose  # scikit-learn and scipy, which no method needs
 
-        return choose(artifact, split, run, None if retrained is None else network_of(retrained))
-    return apply(chosen, artifact, split, run)
+        return choose(case.original, case.split, case.run, None if retrained is None else network_of(retrained))
+    return apply(chosen, case)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import split_of
+from efface.artifact.case import split_under
 from efface.artifact.compatible import check_data
 from efface.data import Data, Split
 from efface.errors import InputError
@@ -69,7 +69,7 @@ def train(
     if isinstance(model, Artifact):
         check_data(model.record, data)
         spec, network = model.record.model, model.model
-        split = split_of(model, data)
+        split = split_under(model.record, data)
     else:
         if isinstance(model, str):
             model = ModelSpec(build=model)

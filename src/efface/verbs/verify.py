@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import Model
+from efface.artifact.case import Model, asked_seed
 from efface.auditing.result import Audit
 from efface.auditing.settings import AuditSettings
 from efface.data import Data
@@ -93,7 +93,7 @@ def verify(
     if recorded is not None and recorded.seed is not None:
         known = candidate if isinstance(candidate, Artifact) else original
         assert isinstance(known, Artifact)
-        seed = recorded.seed - known.record.recipe.seed - 1
+        seed = asked_seed(known.record.recipe, recorded.seed)
     if isinstance(retrained, References):
         retrained = dataclasses.replace(retrained, keep_answers=False)  # what is to be verified is not believed
     again = audit(

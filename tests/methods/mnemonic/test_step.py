@@ -117,6 +117,8 @@ def test_the_deepest_of_those_that_cost_little_is_taken() -> None:
     assert chosen((-1, deep), (-1, deeper), (-1, deepest)) == (1, why)
     assert chosen((-1, deep), (-1, deeper), (-1, deepest), slack=0)[0] == 0
     assert chosen((-1, deep), (-1, deeper), (-1, deepest), slack=0.2)[0] == 2
+    unless_told = {(float(i), 0.0): (-1, s) for i, s in enumerate((deep, deeper, deepest))}
+    assert best_cell(unless_told, BEFORE)[0] == (1.0, 0.0)
     # One that went up is taken only if none went down.
     assert chosen((1, deeper), (-1, deep))[0] == 1
     assert chosen((1, deep), (1, deeper))[0] == 1
@@ -140,6 +142,10 @@ def test_without_a_deep_pair_the_lowest_that_keeps_half_of_the_margin_is_taken()
         "no pair brought the forget margin to -4.00 with every retained code recognised; this one brought it lowest "
         "with at least half of the retained margin"
     )
+    # Half of a margin of 1 is enough to be kept, small as it is.
+    little = dataclasses.replace(BEFORE, retain_margin=1.0)
+    cells = (CodeScores(0.9, 0.2, -1.0, 0.6), CodeScores(0.9, 1.0, -50.0, 0.1))
+    assert chosen(*((-1, c) for c in cells), before=little)[0] == 0
 
 
 def test_without_a_gentle_pair_the_highest_score_is_taken_then_the_lowest_margin() -> None:

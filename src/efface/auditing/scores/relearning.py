@@ -80,7 +80,9 @@ def relearn(
     copy = run.copied(model)
     for parameter in copy.parameters():
         parameter.requires_grad_(True)
-    trainer = Trainer(copy, part, recipe, run.twin(), stage="audit/relearning", total_steps=cap, freeze_batch_norm=True)
+    trainer = Trainer(
+        copy, part, recipe, run.child(), stage="audit/relearning", total_steps=cap, freeze_batch_norm=True
+    )
     accuracies = [accuracy(checked_logits(copy, seen), labels)]
     while accuracies[-1] < target and len(accuracies) <= cap:
         trainer.advance(1)

@@ -1,0 +1,189 @@
+"""Processes that take one job after another, never outlive the one that started them, and can be stopped at once.
+
+`concurrent.futures` blames every waiting job when one process dies, and waits for the running ones when it is stopped.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+
+from efface.errors import InputError
+
+__all__ = ["Died", "Worker", "end_with_parent", "first_answers"]
+
+READY = "ready"
+
+PATIENCE = 5.0
+"""Seconds that a process has to clean up before it is killed."""
+
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Died:
+    """What comes in place of an answer when a process has ended.
+
+    Attributes:
+        why: In words.
+    """
+
+    why: str
+
+
+@dataclass(eq=False)
+class Worker:
+    """One process and the pipe to it.
+
+    Attributes:
+        process: Started by `started`.
+        pipe: For jobs and answers.
+        ready: Whether it has said that it takes jobs.
+    """
+
+    process: BaseProcess
+    pipe: Connection[Any, Any]
+    ready: bool = False
+
+    @classmethod
+    def started(cls, answer: Callable[..., Any], work: Any, state: Any, threads: int) -> Worker:
+        """Start a process that answers each (job, values) with `answer(work, state, job, values)`."""
+        context = _context(work.__module__)
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, answer, work, state, threads), daemon=False)
+        process.start()
+        theirs.close()  # so that the process's end closes the pipe
+        worker = cls(process, ours)
+        _LIVE.add(worker)
+        return worker
+
+    def send(self, message: Any) -> None:
+        """Give the process a job; if it has died, `receive` says so."""
+        try:
+            self.pipe.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+
+    def receive(self) -> Any:
+        """Return the next answer, `READY` once, or `Died`.
+
+        Raises:
+            InputError: The process ended by itself before it was ready.
+        """
+        try:
+            message = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            _LIVE.discard(self)
+            code = self.process.exitcode
+            if not self.ready and code is not None and code > 0:
+                raise InputError(
+                    "a worker process ended before it took a job: a script without "
+                    '`if __name__ == "__main__":` around its calls? What went wrong stands above'
+                ) from None
+            return Died(_ending(code))
+        self.ready = True
+        return message
+
+    @staticmethod
+    def stop(workers: Sequence[Worker], *, at_once: bool) -> None:
+        """End the processes: after the job that they do, or at once, with a few seconds to clean up."""
+        for worker in workers:
+            if at_once:
+                worker.process.terminate()
+            else:
+                worker.send(None)
+        for worker in workers:
+            worker.process.join(PATIENCE)
+            if worker.process.exitcode is None:
+                worker.process.kill()
+                worker.process.join()
+            worker.pipe.close()
+            _LIVE.discard(worker)
+
+
+_LIVE: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """End what is left before multiprocessing's own exit handler waits for it: a generator may not have been closed."""
+    Worker.stop(list(_LIVE), at_once=True)
+
+
+def first_answers(workers: Collection[Worker]) -> Iterator[tuple[Worker, Any]]:
+    """Wait for a process to answer or to end, and yield those that have."""
+    ready = wait([w.pipe for w in workers])
+    for worker in [w for w in workers if w.pipe in ready]:
+        answer = worker.receive()
+        if answer != READY:
+            yield worker, answer
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it ends, however that happens; call it first thing in a worker.
+
+    The system is asked to (Linux), and a thread watches: it needs no system call, but the interpreter's lock.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _context(module: str) -> Any:
+    """Return how processes start: from a server that has imported PyTorch once, where the system can fork.
+
+    Each process is then there in a moment instead of in seconds, and shares what was imported. Unlike this process, the
+    server runs no threads, so that forking it is safe.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", *([] if module == "__main__" else [module])])
+    return context
+
+
+def _serve(pipe: Connection[Any, Any], answer: Callable[..., Any], work: Any, state: Any, threads: int) -> None:
+    end_with_parent()
+    # Ctrl-C reaches every process of a terminal; the one that started this one decides what becomes of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, so that half-written folders vanish
+    torch.set_num_threads(threads)
+    pipe.send(READY)
+    while True:
+        try:
+            message = pipe.recv()
+        except EOFError:
+            return
+        if message is None:
+            return
+        pipe.send(answer(work, state, *message))
+
+
+def _ending(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"it ended with status {code}"
+    name = signal.Signals(-code).name
+    hint = "; the system kills so when memory runs out" if name == "SIGKILL" else ""
+    return f"it was ended by {name}{hint}"

@@ -1,0 +1,152 @@
+"""Engines: the same outcomes from each, what fails stops nothing else, and no worker outlives its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from efface.errors import InputError
+from efface.running.engines import Failure, Task, in_processes, one_by_one, over_ray
+
+
+def doubled(state, job, values):
+    """Return state + job + the values waited for; or do what the job says."""
+    if job == "refuse":
+        raise InputError("this cannot be done")
+    if job == "break":
+        raise KeyError("broken")
+    if isinstance(job, tuple) and job[0] == "die":  # ("die", FILE, TIMES)
+        file = Path(job[1])
+        file.write_text((file.read_text() if file.exists() else "") + "x")
+        if len(file.read_text()) <= job[2]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 100
+    return state + job + sum(values)
+
+
+def graph(*jobs) -> list[Task]:
+    return [Task("a", 1), Task("b", 2, ("a",)), Task("c", 3, ("a", "b")), *jobs]
+
+
+EXPECTED = {"a": 11, "b": 23, "c": 10 + 3 + 11 + 23}
+
+
+def values(outcomes) -> dict:
+    return {o.key: o.value if o.failure is None else o.failure for o in outcomes}
+
+
+def test_each_job_gets_the_values_of_what_it_waited_for():
+    assert values(one_by_one(doubled, graph(), 10)) == EXPECTED
+    assert values(in_processes(doubled, graph(), 10, 2)) == EXPECTED
+
+
+def test_what_fails_stops_only_what_waits_for_it():
+    bad = [Task("no", "refuse"), Task("never", 1, ("a", "no")), Task("after", 1, ("never",)), Task("bad", "break")]
+    for outcomes in (one_by_one(doubled, graph(*bad), 10), in_processes(doubled, graph(*bad), 10, 1)):
+        found = values(outcomes)
+        assert {k: v for k, v in found.items() if not isinstance(v, Failure)} == EXPECTED
+        assert found["no"].words == "this cannot be done"
+        assert isinstance(found["no"].error, InputError)
+        assert found["never"].words == "no failed: this cannot be done"
+        assert found["after"].words.endswith("this cannot be done")
+        assert found["bad"].words == "KeyError: 'broken'"
+        assert "test_engines.py" in found["bad"].trace
+        with pytest.raises(KeyError):
+            found["bad"].raised()
+
+
+def test_running_out_of_memory_is_said():
+    assert Failure.of(MemoryError("no room")).words == "out of memory (MemoryError: no room)"
+    assert Failure.of(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate")).words.startswith("out of mem")
+
+
+def test_a_job_whose_process_dies_is_tried_once_more_and_no_other_is_blamed(tmp_path):
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    jobs = [Task("once", ("die", once, 1)), Task("twice", ("die", twice, 2))]
+    found = values(in_processes(doubled, graph(*jobs), 10, 2))
+    assert found.pop("once") == 100
+    failure = found.pop("twice")
+    assert failure.died
+    assert "SIGKILL" in failure.words
+    assert (len(once.read_text()), len(twice.read_text())) == (2, 2)
+    assert found == EXPECTED
+
+
+def test_tasks_that_can_never_begin_are_refused():
+    with pytest.raises(ValueError, match="before one"):
+        list(one_by_one(doubled, [Task("a", 1, ("b",)), Task("b", 1)], 0))
+    with pytest.raises(ValueError, match="twice"):
+        list(one_by_one(doubled, [Task("a", 1), Task("a", 2)], 0))
+
+
+SLEEPER = textwrap.dedent(
+    """
+    import os, sys, time
+    from pathlib import Path
+    from efface.running.engines import Task, in_processes
+
+    def work(state, job, values):
+        Path(state, f"{job}.pid").write_text(str(os.getpid()))
+        try:
+            time.sleep(60)
+        finally:
+            Path(state, f"{job}.cleaned").touch()
+
+    if __name__ == "__main__":
+        list(in_processes(work, [Task("0", 0), Task("1", 1)], sys.argv[1], 2))
+    """
+)
+
+
+def alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def waited(condition, seconds: float = 30) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
+def test_no_worker_outlives_its_parent(tmp_path, sent):
+    script = tmp_path / "script.py"
+    script.write_text(SLEEPER)
+    parent = subprocess.Popen([sys.executable, script, tmp_path], stderr=subprocess.DEVNULL)
+    assert waited(lambda: len([p for p in tmp_path.glob("*.pid") if p.read_text()]) == 2)
+    workers = [int(p.read_text()) for p in tmp_path.glob("*.pid")]
+    parent.send_signal(sent)
+    parent.wait(20)
+    assert waited(lambda: not any(map(alive, workers)), 5)
+    if sent == signal.SIGINT:  # there was time to unwind
+        assert len(list(tmp_path.glob("*.cleaned"))) == 2
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_outcomes(tmp_path):
+    pytest.importorskip("ray")
+    bad = [Task("no", "refuse"), Task("never", 1, ("a", "no")), Task("once", ("die", tmp_path / "once", 1))]
+    found = values(over_ray(doubled, graph(*bad), 10, 2))
+    assert found.pop("no").words == "this cannot be done"
+    assert found.pop("never").words == "no failed: this cannot be done"
+    assert found.pop("once") == 100
+    assert found == EXPECTED
+
+
+@pytest.mark.slow
+def test_an_address_where_no_cluster_answers():
+    pytest.importorskip("ray")
+    with pytest.raises(InputError, match=r"no Ray cluster answers at '127\.0\.0\.1:1'"):
+        list(over_ray(doubled, graph(), 10, 2, address="127.0.0.1:1"))
