@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
 from efface.data import ArraySamples, Data, Part, Split
+from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.importance import Unit, ablation_importance, unit_list
 from efface.methods.applying import apply, prepare
@@ -363,3 +364,18 @@ def test_after_n_steps_the_chosen_units_are_what_the_rate_says(
     for name, where in changed.items():
         # four float32 roundings of 6e-8 each
         torch.testing.assert_close(after[name][where], before[name][where] * math.exp(-1.2), rtol=1e-6, atol=0)
+
+
+def test_fine_tuning_is_adam_without_weight_decay(trained: dict[str, Artifact], class_split: Split) -> None:
+    """Whatever the artifact was trained with: here SGD with momentum and weight decay."""
+    artifact = trained["mlp"]
+    assert (artifact.record.recipe.optimiser, artifact.record.recipe.weight_decay > 0) == ("sgd", True)
+    made = apply(Decay(fine_tune="only", epochs=1, lr=0.01), artifact, class_split, run())
+    model = copy.deepcopy(artifact.model).train()
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    for x, y in class_split.retain.batches(Epoch(64, generator=run().generator("decay/fine-tune/epoch 0"))):
+        optimiser.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimiser.step()
+    for ours, by_hand in zip(made.model.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, by_hand, atol=1e-5, rtol=1e-4)
