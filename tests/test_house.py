@@ -1,4 +1,4 @@
-"""The house's rules that no linter holds: short docstrings of methods, short functions."""
+"""The house's rules that no linter holds: short docstrings and functions, tests that stand where their module stands."""
 
 from __future__ import annotations
 
@@ -27,6 +27,30 @@ LONG = {
     "verbs/audit.py:audit",
     "verbs/verify.py:verify",
 }
+
+NO_MODULE = {
+    "auditing/test_scores.py": "scores of one real audit, made in several modules of that folder",
+    "curvature/test_backpack.py": "skipped as a whole without BackPACK",
+    "methods/test_contract.py": "every method, found by introspection",
+    "report/test_browser.py": "skipped as a whole without a browser",
+    "test_docs.py": "the documents",
+    "test_house.py": "this file",
+    "test_readme.py": "the README",
+    "test_revisions.py": "tests/revisions.py",
+}
+
+
+def test_a_test_stands_where_its_module_stands() -> None:
+    """tests/ROOM/test_NAME.py is about efface/ROOM/NAME.py, or, if NAME is the room's own, about the room's __init__."""
+    homeless = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        place = path.relative_to(ROOT / "tests")
+        room, name = SOURCE / place.parent, place.stem.removeprefix("test_")
+        own = name == room.name and (room / "__init__.py").is_file()
+        if not own and not (room / f"{name}.py").is_file():
+            homeless.add(place.as_posix())
+    assert homeless - set(NO_MODULE) == set(), "move these to their module's place, or say above why there is none"
+    assert set(NO_MODULE) - homeless == set(), "these have a place now: take them off the list"
 
 
 @pytest.mark.parametrize("name", sorted(methods()))

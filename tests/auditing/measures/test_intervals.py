@@ -9,6 +9,7 @@ from efface.auditing.measures.intervals import (
     bootstrap_mean,
     clopper_pearson,
     paired_gap,
+    percentiles,
     prediction_interval,
     t_interval,
     wilson,
@@ -98,3 +99,11 @@ def test_paired_gap_covers_as_often_as_it_says():
 def test_confidence_is_a_share(confidence):
     with pytest.raises(InputError, match="between 0 and 1"):
         wilson(1, 2, confidence)
+
+
+def test_percentiles_hold_the_value_and_the_asked_share_of_the_draws():
+    draws = torch.arange(101, dtype=torch.float64)
+    assert percentiles(50.0, draws, 0.9) == pytest.approx((50, 5, 95))
+    assert percentiles(50.0, draws, 0.5) == pytest.approx((50, 25, 75))
+    assert percentiles(-3.0, draws, 0.9) == pytest.approx((-3, -3, 95))
+    assert percentiles(200.0, draws, 0.9) == pytest.approx((200, 5, 200))

@@ -4,12 +4,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold
 
 from efface.auditing.measures.intervals import percentiles
-from efface.auditing.measures.logistic_attack import logistic_attack
 from efface.auditing.measures.roc import attack_gap, auc, auc_draws, least_supported_fpr, tpr_at_fpr
 from efface.errors import InputError
 
@@ -89,28 +86,11 @@ def test_too_few_negatives_are_refused_and_the_least_rate_is_stated():
         tpr_at_fpr(_normal(50, 0), _normal(50, 1), 0.01)
 
 
-def test_logistic_attack_is_cross_validated():
-    found = [logistic_attack(_normal(40, s), _normal(40, s + 900), s) for s in range(40)]
-    # In-sample fitting would push the mean above one half by about 0.05; three standard errors are 0.03.
-    assert np.mean(found) == pytest.approx(0.5, abs=0.03)
-    assert logistic_attack(_normal(100, 0, 4), _normal(100, 1, -4), 0) > 0.95
-    with pytest.raises(InputError, match="two records"):
-        logistic_attack(_normal(1, 0), _normal(5, 1), 0)
-
-
 def test_empty_and_nan_groups_are_refused():
     with pytest.raises(InputError, match="at least one of each"):
         auc(torch.empty(0), torch.ones(1))
     with pytest.raises(InputError, match="NaN"):
         auc(torch.tensor([math.nan]), torch.ones(1))
-
-
-def test_percentiles_hold_the_value_and_the_asked_share_of_the_draws():
-    draws = torch.arange(101, dtype=torch.float64)
-    assert percentiles(50.0, draws, 0.9) == pytest.approx((50, 5, 95))
-    assert percentiles(50.0, draws, 0.5) == pytest.approx((50, 25, 75))
-    assert percentiles(-3.0, draws, 0.9) == pytest.approx((-3, -3, 95))
-    assert percentiles(200.0, draws, 0.9) == pytest.approx((200, 5, 200))
 
 
 def test_gap_intervals_are_percentiles_of_paired_draws():
@@ -153,19 +133,3 @@ def test_both_groups_are_checked():
     for groups in ((torch.tensor([math.nan]), torch.ones(1)), (torch.ones(1), torch.tensor([math.nan]))):
         with pytest.raises(InputError, match="NaN"):
             auc(*groups)
-
-
-def test_logistic_attack_equals_scikit_learns_on_the_loss():
-    """Groups of unequal size, infinite margins, and the folds' seed."""
-    members, others = torch.cat([_normal(23, 0, 1), torch.tensor([math.inf])]), _normal(11, 1)
-    for seed, folds in ((0, 5), (3, 4)):
-        loss = np.logaddexp(0, -torch.cat([members.clamp(max=100), others]).numpy())[:, None]
-        truth = np.r_[np.ones(24), np.zeros(11)]
-        scores = []
-        for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(loss, truth):
-            answers = LogisticRegression(class_weight="balanced").fit(loss[train], truth[train]).predict(loss[test])
-            right = [np.mean(answers[truth[test] == k] == k) for k in (0, 1)]
-            scores.append(np.mean(right))
-        assert logistic_attack(members, others, seed, folds=folds) == pytest.approx(np.mean(scores))
-    assert logistic_attack(members, others, 0) == logistic_attack(members, others, 0, folds=5)
-    assert 0 <= logistic_attack(_normal(2, 0), _normal(9, 1), 0) <= 1

@@ -2,99 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from torch.utils.data import TensorDataset
 
-from efface.data import ArraySamples, Data, load
+from efface.data import load
 from efface.errors import InputError
-
-BLOCK: dict[str, Any] = {
-    "x_train": np.random.default_rng(0).integers(0, 256, (8, 5, 5), dtype=np.uint8),
-    "y_train": np.arange(8) % 2,
-    "x_test": np.zeros((4, 5, 5), dtype=np.uint8),
-    "y_test": np.arange(4) % 2,
-}
-
-
-def saved(tmp_path: Path, **changes: Any) -> Path:
-    content = {k: v for k, v in {**BLOCK, **changes}.items() if v is not None}
-    np.savez(tmp_path / "data.npz", **content)
-    return tmp_path / "data.npz"
-
-
-def test_digits_are_the_same_every_time_and_stratified() -> None:
-    one, two = load("digits"), load("digits")
-    assert one.fingerprint == two.fingerprint
-    assert (len(one.train), len(one.test), one.input_shape) == (1347, 450, (1, 8, 8))
-    assert one.source == "digits"
-    shares = torch.bincount(one.test.labels) / torch.bincount(torch.cat([one.train.labels, one.test.labels]))
-    assert (shares - 0.25).abs().max() < 0.01
-    assert float(one.train.inputs.max()) == 1
-    raw = load("digits", normalise=False)
-    assert float(raw.train.inputs.max()) == 16
-    assert raw.fingerprint != one.fingerprint
-    assert load("digits", test_fraction=0.5).options == {"test_fraction": 0.5, "normalise": True}
-
-
-def test_arrays_with_groups_and_metadata(tmp_path: Path) -> None:
-    path = saved(tmp_path, groups=np.arange(8) // 2, meta_year=np.arange(8))
-    data = load("arrays", path, classes=["even", "odd"], mean=[0.5], std=[0.25])
-    assert data.input_shape == (1, 5, 5)
-    assert data.classes == ("even", "odd")
-    assert data.groups is not None
-    assert data.groups.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert list(data.metadata) == ["year"]
-    assert str(tmp_path) not in json.dumps(data.options)
-    x = next(iter(data.train.read([torch.tensor([0])])))
-    expected = (BLOCK["x_train"][0] / 255 - 0.5) / 0.25
-    assert x[0, 0].numpy() == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("shape", "expected"), [((8, 6, 6, 3), (3, 6, 6)), ((8, 3, 6, 6), (3, 6, 6)), ((8, 6, 6), (1, 6, 6))]
-)
-def test_pixel_axes_are_brought_in_order(tmp_path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    x = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    data = load("arrays", saved(tmp_path, x_train=x, x_test=x[:4]))
-    assert data.input_shape == expected
-    got = next(iter(data.train.read([torch.tensor([1])])))[0]
-    wanted = x[1].transpose(2, 0, 1) if shape[-1] == 3 else x[1]
-    assert got.squeeze(0).numpy() == pytest.approx(wanted / 255, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"y_test": None}, "lacks y_test"),
-        ({"y_train": np.zeros(3, dtype=int)}, r"labels have shape \(3,\)"),
-        ({"x_test": np.zeros((4, 6, 6), dtype=np.uint8)}, "test inputs"),
-        ({"groups": np.arange(3)}, "groups has 3 entries; needed: 8"),
-        ({"meta_year": np.arange(3)}, "year has 3 entries"),
-        ({"y_train": np.zeros(8, dtype=int), "y_test": np.zeros(4, dtype=int)}, "at least 2"),
-        ({"x_train": np.array([None] * 8, dtype=object)}, "not a readable .npz of plain arrays"),
-        ({"x_train": np.full((8, 3), np.nan), "x_test": np.zeros((4, 3))}, "NaN"),
-    ],
-)
-def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        load("arrays", saved(tmp_path, **changes))
-
-
-def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
-    path = saved(tmp_path)
-    whole = path.read_bytes()
-    for content in (whole[: len(whole) // 2], b"not a zip", b""):
-        path.write_bytes(content)
-        with pytest.raises(InputError, match="not a readable"):
-            load("arrays", path)
-    with pytest.raises(InputError, match="no file at"):
-        load("arrays", tmp_path / "none.npz")
 
 
 @pytest.mark.parametrize(
@@ -109,27 +22,3 @@ def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
 def test_unknown_names_and_options_are_refused(name: str, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         load(name, **options)
-
-
-def test_any_two_datasets_make_data() -> None:
-    x, y = torch.randn(6, 2), torch.tensor([0, 1, 2, 0, 1, 2])
-    data = Data.of(TensorDataset(x, y), TensorDataset(x[:3], y[:3]), groups=list("aabbcc"), metadata={"k": range(6)})
-    assert data.classes == ("0", "1", "2")
-    assert data.source == "custom"
-    named = Data.of(TensorDataset(x, y), TensorDataset(x[:3], y[:3]), classes=["a", "b", "c"])
-    assert named.classes == ("a", "b", "c")
-    assert named.fingerprint != data.fingerprint
-    with pytest.raises(InputError, match="labels reach 2, but there are 2 class names"):
-        Data.of(TensorDataset(x, y), TensorDataset(x[:3], y[:3]), classes=["a", "b"])
-
-
-def test_fingerprint_covers_train_test_and_names() -> None:
-    x = torch.randn(4, 2)
-    train, test = ArraySamples(x, [0, 1, 0, 1]), ArraySamples(x + 1, [0, 1, 0, 1])
-    prints = {
-        Data("a", train, test, ("x", "y")).fingerprint,
-        Data("a", test, train, ("x", "y")).fingerprint,
-        Data("a", train, test, ("x", "z")).fingerprint,
-    }
-    assert len(prints) == 3
-    assert Data("b", train, test, ("x", "y"), options={"k": 1}).fingerprint in prints
