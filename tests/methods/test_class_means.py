@@ -13,7 +13,7 @@ from efface.artifact.artifact import Artifact
 from efface.data import Data, Split
 from efface.data.epoch import Epoch
 from efface.errors import DataAccessError, InputError, NotPreparedError
-from efface.mechanisms.class_directions import LayerMeans, class_means
+from efface.mechanisms.class_means import LayerMeans, class_means
 from efface.methods.applying import apply, prepare
 from efface.methods.class_means import ClassMeans
 from efface.methods.fine_tune import FineTune

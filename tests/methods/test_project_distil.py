@@ -9,6 +9,7 @@ from efface.artifact.artifact import Artifact
 from efface.data import Data, Split
 from efface.data.epoch import Epoch
 from efface.errors import DataAccessError, InputError
+from efface.mechanisms.dampening import dampen_by_contrast
 from efface.methods.applying import apply, prepare
 from efface.methods.class_means import ClassMeans
 from efface.methods.project_distil import ProjectDistil
@@ -103,8 +104,6 @@ def test_fisher_contrast_shrinks_what_the_forget_data_needs_more(
     trained: dict[str, Artifact], class_split: Split
 ) -> None:
     """Against per-sample gradients taken one by one."""
-    from efface.mechanisms.class_removal import dampen_by_contrast
-
     model = Run(device="cpu").copied(trained["mlp"].model)
     forget, retain = class_split.forget.take(range(6)), class_split.retain.take(range(9))
     squares = []

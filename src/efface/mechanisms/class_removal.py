@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
-from efface.curvature.fisher import fisher_diagonal
 from efface.data.epoch import Epoch
 from efface.data.part import Part
 from efface.data.split import Split
 from efface.errors import InputError, NotPreparedError
-from efface.mechanisms.class_directions import Convolutions, LayerMeans, class_means, directions, take_out, taps
+from efface.mechanisms.class_directions import Convolutions, directions, take_out
+from efface.mechanisms.class_means import LayerMeans, class_means, taps
 from efface.mechanisms.shrink_and_perturb import by_depth, redraw_rows, require_reset
 from efface.models.head import head
 from efface.running.run import Run
@@ -24,7 +24,6 @@ __all__ = [
     "KEPT",
     "Source",
     "check_removable",
-    "dampen_by_contrast",
     "head_rows_anew",
     "keep_class_means",
     "known_means",
@@ -280,25 +279,3 @@ def head_rows_anew(
     retain = [c for c in split.retain_classes if c in means.classes]
     mean = means.rows(last, retain).mean((0, 1))
     redraw_rows(model, fresh, split.forget_classes, split.data.input_shape, mean, logit)
-
-
-def dampen_by_contrast(model: nn.Module, forget: Part, retain: Part, strength: float, run: Run) -> None:
-    """Shrink every weight by how much more the forget data depends on it: theta <- (1 - s q) theta, in place.
-
-    q = max(0, (I_F - I_R) / (I_F + I_R)), I the mean squared per-sample gradient (empirical Fisher) of each part.
-
-    Args:
-        model: In eval mode; frozen parameters stay.
-        forget: Samples to forget.
-        retain: Samples to keep.
-        strength: s.
-        run: Device.
-    """
-    epoch = Epoch(1024, device=run.device)
-    gone, kept = (fisher_diagonal(model, part.batches(epoch)).mean() for part in (forget, retain))
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if name in gone and p.requires_grad:
-                total = gone[name] + kept[name]
-                q = ((gone[name] - kept[name]) / total.clamp(min=torch.finfo(total.dtype).tiny)).clamp(min=0)
-                p.mul_((1 - strength * q).to(p))

@@ -9,11 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from efface.curvature.chunks import Batches, require_eval
+from efface.curvature.fisher import fisher_diagonal
 from efface.curvature.recording import trainable
+from efface.data.epoch import Epoch
+from efface.data.part import Part
 from efface.errors import InputError
 from efface.running.run import Run
 
-__all__ = ["Dampened", "Importances", "dampen", "loss_free", "norm_parameters", "quantile_of_ratios"]
+__all__ = [
+    "Dampened",
+    "Importances",
+    "dampen",
+    "dampen_by_contrast",
+    "loss_free",
+    "norm_parameters",
+    "quantile_of_ratios",
+]
 
 Importances = dict[str, Tensor]
 
@@ -180,3 +191,25 @@ def norm_parameters(model: nn.Module) -> frozenset[str]:
         if isinstance(module, kinds)
         for name, _ in module.named_parameters(recurse=False)
     )
+
+
+def dampen_by_contrast(model: nn.Module, forget: Part, retain: Part, strength: float, run: Run) -> None:
+    """Shrink every weight by how much more the forget data depends on it: theta <- (1 - s q) theta, in place.
+
+    q = max(0, (I_F - I_R) / (I_F + I_R)), I the mean squared per-sample gradient (empirical Fisher) of each part.
+
+    Args:
+        model: In eval mode; frozen parameters stay.
+        forget: Samples to forget.
+        retain: Samples to keep.
+        strength: s.
+        run: Device.
+    """
+    epoch = Epoch(1024, device=run.device)
+    gone, kept = (fisher_diagonal(model, part.batches(epoch)).mean() for part in (forget, retain))
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name in gone and p.requires_grad:
+                total = gone[name] + kept[name]
+                q = ((gone[name] - kept[name]) / total.clamp(min=torch.finfo(total.dtype).tiny)).clamp(min=0)
+                p.mul_((1 - strength * q).to(p))

@@ -12,7 +12,7 @@ from efface.artifact.case import Case
 from efface.artifact.record import Record, describe_data, now, versions, weights_sha256
 from efface.data import Split
 from efface.errors import InputError, UnsupportedRequestError
-from efface.mechanisms.class_directions import LayerMeans
+from efface.mechanisms.class_means import LayerMeans
 from efface.mechanisms.class_removal import KEPT, keep_class_means, memory_without
 from efface.methods.catalogue import make, methods
 from efface.methods.method import Method, Target

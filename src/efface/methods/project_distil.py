@@ -16,7 +16,6 @@ from efface.mechanisms.class_directions import Convolutions
 from efface.mechanisms.class_removal import (
     Source,
     check_removable,
-    dampen_by_contrast,
     head_rows_anew,
     keep_class_means,
     known_means,
@@ -24,6 +23,7 @@ from efface.mechanisms.class_removal import (
     project_out,
     untrained_logit,
 )
+from efface.mechanisms.dampening import dampen_by_contrast
 from efface.mechanisms.repair import Lesson, lesson_loss, masked_teacher, pushed, repair, statistics_anew
 from efface.mechanisms.shrink_and_perturb import fresh_weights, shrink_and_perturb
 from efface.methods.method import Axis, Expense, Method, Needs

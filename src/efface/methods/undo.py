@@ -12,7 +12,7 @@ from torch import nn
 from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError
-from efface.mechanisms.class_directions import LayerMeans
+from efface.mechanisms.class_means import LayerMeans
 from efface.mechanisms.class_removal import check_removable, head_rows_anew, known_means, untrained_logit
 from efface.mechanisms.repair import Lesson, lesson_loss, masked_teacher, pushed, repair, statistics_anew
 from efface.mechanisms.shrink_and_perturb import Noise, fresh_weights, redraw_rows, require_reset, shrink_and_perturb
