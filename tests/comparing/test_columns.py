@@ -9,13 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from efface.comparing.columns import measure
+from efface.artifact.case import given
+from efface.auditing.scores.score import Score, Scores
+from efface.auditing.settings import AuditSettings
+from efface.comparing.columns import COLUMNS, columns_of, measure
 from efface.data import ArraySamples, Data, Split, load
 from efface.request import Request
 from efface.running.run import Run
 from efface.running.seeding import seeded
 from efface.training.loop import fit
 from efface.training.recipe import Recipe
+from efface.verbs.audit import audit
 
 
 def planted() -> Data:
@@ -38,8 +42,12 @@ def nearest() -> nn.Module:
     return model
 
 
-def scores(split: Split, *measures: str) -> dict[str, float]:
-    return measure(nearest(), nearest(), split, Run(device="cpu"), measures)
+def values(scores: Scores) -> dict[str, float | None]:
+    return {name: score.value for name, score in scores.items() if score.measured}
+
+
+def scores(split: Split, *measures: str) -> dict[str, float | None]:
+    return values(measure(nearest(), nearest(), split, Run(device="cpu"), measures))
 
 
 def test_accuracies_of_a_class_request_are_on_test_records_and_the_others_on_training_records() -> None:
@@ -85,10 +93,10 @@ def test_relearning_aims_five_points_below_the_original() -> None:
         nn.functional.cross_entropy(again(x), y).backward()
         optimiser.step()
         steps += 1
-    found = measure(without, original, split, Run(device="cpu"), ("relearning",))
+    found = values(measure(without, original, split, Run(device="cpu"), ("relearning",)))
     assert found == {"relearn": steps}
     assert steps > 10
-    assert measure(original, original, split, Run(device="cpu"), ("relearning",)) == {"relearn": 0}
+    assert values(measure(original, original, split, Run(device="cpu"), ("relearning",))) == {"relearn": 0}
 
 
 def confused() -> nn.Module:
@@ -102,18 +110,54 @@ def confused() -> nn.Module:
 
 def test_training_accuracies_are_percentages_of_what_is_drawn() -> None:
     split = Split.of(planted(), Request(classes=(0,)))
-    found = measure(confused(), nearest(), split, Run(device="cpu"), ("accuracy",))
+    found = values(measure(confused(), nearest(), split, Run(device="cpu"), ("accuracy",)))
     assert (found["RA"], found["FA"]) == (50, 100)
     other = Split.of(planted(), Request(classes=(2,)))
-    assert measure(confused(), nearest(), other, Run(device="cpu"), ("accuracy",))["FA"] == 0
+    assert values(measure(confused(), nearest(), other, Run(device="cpu"), ("accuracy",)))["FA"] == 0
     few = []
     for seed in range(6):
         torch.manual_seed(0)
         twice = [
-            measure(confused(), nearest(), split, Run(device="cpu", seed=seed), ("accuracy",), sampled=5)["RA"]
+            measure(confused(), nearest(), split, Run(device="cpu", seed=seed), ("accuracy",), sampled=5)["RA"].value
             for _ in range(2)
         ]
         assert twice[0] == twice[1]
         few.append(twice[0])
     assert all(x % 20 == 0 for x in few)
     assert len(set(few)) > 1
+
+
+@pytest.mark.parametrize(
+    "request_", [Request(classes=(3,)), Request(items=tuple(range(0, 300, 3)))], ids=["class", "items"]
+)
+def test_each_column_is_what_an_audit_with_the_same_seed_says(request_: Request) -> None:
+    """Also where samples are drawn."""
+    data = load("digits")
+    split = Split.of(data, request_)
+    with seeded(0):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    recipe = Recipe(epochs=3, lr=0.05, batch_size=64)
+    original = fit(network, split.train, recipe, Run(device="cpu"), stage="train")
+    forgotten = fit(copy.deepcopy(original), split.retain, recipe.but(epochs=1), Run(device="cpu"), stage="tune")
+    run = Run(seed=recipe.seed + 1, device="cpu")
+    before = given(original, split, recipe, run)
+    settings = AuditSettings(retain_samples=200, resamples=100)
+    row = audit(forgotten, data, request_, original=before, settings=settings, device="cpu").row("candidate")
+    found = measure(forgotten, original, split, run, ("accuracy", "probe", "relearning"), sampled=200)
+    by_class = bool(request_.classes)
+    assert found.keys() == {c.name for c in COLUMNS if by_class or c.items}
+    for column in COLUMNS:
+        if column.name in found:
+            said = row[column.classes if by_class else column.items].value
+            expected = said if not column.percent else 100 - 100 * said if column.complement else 100 * said
+            assert found[column.name].value == pytest.approx(expected), column.name
+
+
+def test_a_complement_turns_intervals_and_gaps_round() -> None:
+    share = Score(
+        value=0.25, low=0.2, high=0.4, floor=0.1, floor_low=0.0, floor_high=0.3, gap=0.15, gap_low=0.1, gap_high=0.2
+    )
+    turned = columns_of({"test_forget_accuracy": share}, by_class=True)["E_F"]
+    assert (turned.value, turned.low, turned.high) == (75, 60, 80)
+    assert (turned.floor, turned.floor_low, turned.floor_high) == (90, 70, 100)
+    assert (turned.gap, turned.gap_low, turned.gap_high) == (-15, -20, -10)

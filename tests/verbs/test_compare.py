@@ -154,7 +154,7 @@ def cell(entry: str, seed: int, probe: float, seconds: float | None) -> dict:
         "settings": {},
         "request": "class 0",
         "seed": seed,
-        "scores": {"A_R": 90.0, "probe": probe},
+        "scores": {"A_R": {"value": 90.0}, "probe": {"value": probe}},
         "seconds": seconds,
         "train_seconds": 9.0,
         "refused": "",

@@ -1,41 +1,77 @@
-"""The few numbers that a comparison's cell keeps: percentages, for tables beside published ones."""
+"""The few numbers of a comparison's table: names for the audit's measures, in per cent, as publications print them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import torch
 from torch import nn
 
-from efface.auditing.measures.accuracy import accuracy
-from efface.auditing.measures.probe import linear_probe
-from efface.auditing.scores.relearning import relearn
-from efface.data import Part, Split
-from efface.models.head import head
-from efface.models.predictions import features_of, logits_of
+from efface.auditing.answers import Subject
+from efface.auditing.records import Scene
+from efface.auditing.scores.features import probe_scores
+from efface.auditing.scores.relearning import relearned, relearning_scores
+from efface.auditing.scores.score import Score, Scores
+from efface.auditing.scores.utility import utility_scores
+from efface.auditing.settings import AuditSettings
+from efface.data import Split
 from efface.running.run import Run
 
-__all__ = ["measure"]
+__all__ = ["COLUMNS", "Column", "columns_of", "measure"]
 
-PROBE_PER_CLASS = 200
 
-RELEARN_CAP = 100
+@dataclass(frozen=True)
+class Column:
+    """One column of the table.
 
-ALPHA = 0.05
+    Attributes:
+        name: Its header.
+        classes: The audit's measure that it prints, for requests of classes.
+        items: The same for requests of items; empty where there is none.
+        meaning: For the reader of the table.
+        complement: Print 100 % less the measure.
+        percent: Print shares in per cent.
+    """
+
+    name: str
+    classes: str
+    items: str
+    meaning: str
+    complement: bool = False
+    percent: bool = True
+
+
+COLUMNS = (
+    Column("A_R", "test_accuracy", "test_accuracy", "accuracy on test samples of kept classes (items: on all), %"),
+    Column(
+        "E_F",
+        "test_forget_accuracy",
+        "forget_accuracy",
+        "error on test samples of forgotten classes (items: on the samples to forget), %",
+        complement=True,
+    ),
+    Column("RA", "retain_accuracy", "retain_accuracy", "accuracy on retained training samples, %"),
+    Column("FA", "forget_accuracy", "forget_accuracy", "accuracy on the training samples to forget, %"),
+    Column(
+        "probe",
+        "probe_recall",
+        "",
+        "recall of the forgotten classes by a linear probe on the features, % (compare with retrain, not with 0)",
+    ),
+    Column(
+        "relearn",
+        "relearn_steps",
+        "relearn_steps",
+        "steps of training on the samples to forget until they are known again (100: not within 100)",
+        percent=False,
+    ),
+)
 
 
 def measure(
     model: nn.Module, original: nn.Module, split: Split, run: Run, measures: Sequence[str], sampled: int = 10_000
-) -> dict[str, float]:
-    """Return the scores of one model under one request, in per cent (steps for relearning).
-
-    - `A_R`: accuracy on test samples of kept classes (for items: on the test set).
-    - `E_F`: 100 - accuracy on test samples of forgotten classes (for items: on the samples to forget).
-    - `RA`, `FA`: accuracy on retained training samples and on the samples to forget (at most `sampled` of each, drawn).
-    - `probe`: recall of the forgotten classes' test samples by logistic regression on the features, fitted on at most
-      200 training samples of every class.
-    - `relearn`: steps of training on the samples to forget until accuracy there is within 5 points of the original's,
-      at most 100.
+) -> Scores:
+    """Return the columns of one model under one request, measured as an audit with the same seed measures them.
 
     Args:
         model: What to measure, on the run's device.
@@ -43,36 +79,54 @@ def measure(
         split: The data under the request.
         run: Randomness and device.
         measures: Some of `accuracy`, `probe`, `relearning`.
-        sampled: Most training samples that `RA` and `FA` look at.
+        sampled: Most retained training samples that are looked at.
+
+    Returns:
+        By column name; see `COLUMNS`.
     """
-    scores: dict[str, float] = {}
-    classes = bool(split.forget_classes)
-    kept, gone = split.test_retain, split.test_forget if classes else split.forget
+    # The probe from a few records and the bootstraps are computed beside the full probe, and are not printed.
+    scene = Scene.of(split, AuditSettings(retain_samples=sampled, few_draws=2, resamples=100), run)
+    ours, before = Subject("model", model, scene), Subject("original", original, scene)
+    scores: Scores = {}
     if "accuracy" in measures:
-        scores["A_R"] = 100 * _accuracy(model, kept)
-        scores["E_F"] = 100 - 100 * _accuracy(model, gone)
-        scores["RA"] = 100 * _accuracy(model, split.retain.sample(sampled, run.generator("compare/retain")))
-        scores["FA"] = 100 * _accuracy(model, split.forget.sample(sampled, run.generator("compare/forget")))
-    if "probe" in measures and classes:
-        scores["probe"] = 100 * _probe(model, split, run)
+        scores |= utility_scores(ours, None, before)
+    if "probe" in measures:
+        scores |= probe_scores(ours)[0]
     if "relearning" in measures:
-        target = max(0.0, _accuracy(run.copied(original), split.forget) - ALPHA)
-        scores["relearn"] = relearn(model, split.forget, target, run.child(), cap=RELEARN_CAP).steps
-    return scores
+        scores |= relearning_scores(relearned(ours, before), None)
+    return columns_of(scores, by_class=scene.by_class)
 
 
-def _accuracy(model: nn.Module, part: Part) -> float:
-    return accuracy(logits_of(model, part), part.labels)
+def columns_of(scores: Mapping[str, Score], *, by_class: bool) -> Scores:
+    """Return the columns among an audit's scores of one model.
+
+    Args:
+        scores: By the audit's keys.
+        by_class: Whether whole classes are forgotten.
+    """
+    found: Scores = {}
+    for column in COLUMNS:
+        key = column.classes if by_class else column.items
+        if key in scores:
+            found[column.name] = _printed(scores[key], column)
+    return found
 
 
-def _probe(model: nn.Module, split: Split, run: Run) -> float:
-    generator = run.generator("compare/probe")
-    whole = split.forget.joined(split.retain)
-    chosen = [
-        whole.of_class(c).sample(PROBE_PER_CLASS, generator).indices
-        for c in (*split.forget_classes, *split.retain_classes)
-    ]
-    train = Part("probe", split.data.train, torch.cat([torch.from_numpy(i) for i in chosen]).numpy())
-    layer, _ = head(model, torch.zeros(2, *split.data.input_shape, device=run.device))
-    answers = linear_probe(features_of(model, train, layer), train.labels, features_of(model, split.test_forget, layer))
-    return float((answers == split.test_forget.labels).double().mean())
+def _printed(score: Score, column: Column) -> Score:
+    """Return a share in per cent, or as what is missing to 100 %; steps as they are."""
+    if not column.percent:
+        return score
+
+    def turned(x: float | None) -> float | None:
+        return None if x is None else 100 - 100 * x if column.complement else 100 * x
+
+    ends = ("high", "low") if column.complement else ("low", "high")
+    update: dict[str, float | None] = {
+        k: turned(getattr(score, k)) for k in ("value", "original", "reference", "floor")
+    }
+    update |= {"low": turned(getattr(score, ends[0])), "high": turned(getattr(score, ends[1]))}
+    floor = tuple(turned(getattr(score, f"floor_{end}")) for end in ends)
+    update |= {"floor_low": floor[0], "floor_high": floor[1]}
+    sign = -100 if column.complement else 100
+    gap = tuple(None if x is None else sign * x for x in (score.gap, *(getattr(score, f"gap_{e}") for e in ends)))
+    return score.model_copy(update=update | {"gap": gap[0], "gap_low": gap[1], "gap_high": gap[2]})

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import t as student
 
+from efface.comparing.columns import COLUMNS
 from efface.comparing.figures import draw
 from efface.comparing.plan import Plan
 from efface.files import write_file
@@ -18,15 +19,9 @@ from efface.report.console import print_table
 
 __all__ = ["Comparison"]
 
-COLUMNS = ("A_R", "E_F", "RA", "FA", "probe", "relearn", "seconds", "of_retrain")
+COLUMN_NAMES = tuple(c.name for c in COLUMNS)
 
-MEANING = {
-    "A_R": "accuracy on test samples of kept classes (items: on the test set), %",
-    "E_F": "error on test samples of forgotten classes (items: on the samples to forget), %",
-    "RA": "accuracy on retained training samples, %",
-    "FA": "accuracy on the training samples to forget, %",
-    "probe": "recall of the forgotten classes by a linear probe on the features, % (compare with retrain, not with 0)",
-    "relearn": "steps of training on the samples to forget until they are known again (100: not within 100)",
+MEANING = {c.name: c.meaning for c in COLUMNS} | {
     "seconds": "wall time of forgetting",
     "of_retrain": "the same as a share of retraining's for the same request and seed, %",
 }
@@ -60,7 +55,7 @@ class Comparison:
             flat.append(
                 {k: row[k] for k in ("entry", "method", "request", "seed")}
                 | varied
-                | row["scores"]
+                | {name: row["scores"][name].get("value") for name in COLUMN_NAMES if name in row["scores"]}
                 | {k: row[k] for k in ("seconds", "train_seconds")}
                 | {"refused": row["refused"], "notes": " | ".join(row["notes"])}
             )
@@ -75,7 +70,7 @@ class Comparison:
     @property
     def columns(self) -> list[str]:
         """The measured columns, in order."""
-        return [c for c in COLUMNS if c in self.frame]
+        return [c for c in MEANING if c in self.frame]
 
     def summary(self, *, by_request: bool) -> pd.DataFrame:
         """Return mean and standard deviation (n - 1) over seeds, and over requests unless kept apart.

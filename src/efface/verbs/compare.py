@@ -176,6 +176,7 @@ def _one(plan: Plan, cell: Cell, original: Artifact, data: Data, device: str, pr
             return result | {"refused": str(error)}
         model = made.model
         result |= {"seconds": made.record.seconds["forget"], "notes": list(made.record.notes)}
-    return result | {
-        "scores": measure(case.run.copied(model), original.model, case.split, case.run, plan.measures, plan.sampled)
-    }
+    scores = measure(
+        case.run.copied(model), case.run.copied(original.model), case.split, case.run, plan.measures, plan.sampled
+    )
+    return result | {"scores": {k: s.model_dump(exclude_defaults=True) for k, s in scores.items()}}
