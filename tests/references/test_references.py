@@ -25,7 +25,6 @@ from efface.models.spec import ModelSpec
 from efface.references import References, load_references, train_references
 from efface.references.backends import chosen, side_by_side
 from efface.references.jobs import Repeat, Retraining, Shadow
-from efface.references.shadows import shadow_attack, shadow_notes
 from efface.request import Request
 from efface.running.engines import cores
 from efface.running.run import Run
@@ -417,20 +416,28 @@ def test_u_lira_on_shadow_models_tells_what_was_not_unlearned(method, settings, 
         original, data, request, 1, tmp_path / "s", shadows=12, method=method, settings=settings, backend="serial",
         device="cpu",
     )  # fmt: skip
-    split = split_under(original.record, data, request)
-    found = shadow_attack(made, split, method)
+    candidate = efface.forget(original, data, request, method=method, settings=settings, device="cpu")
+
+    def scores(artifact):
+        audit = efface.audit(artifact, data, original=original, retrained=made, settings=QUICK, device="cpu")
+        row = audit.row(method)
+        return row["thirds_accuracy"], row["thirds_auc"]
+
+    accuracy, auc = scores(candidate)
+    assert "4 shadow models a side for each of" in auc.why
+    assert auc.low < auc.value < auc.high or auc.low == auc.high
+    assert accuracy.floor_low < 0.5 < accuracy.floor_high
     if method == "retrain":
         # 21 records x 8 verdicts on exchangeable models: a standard deviation of .04, more as records share models.
-        assert abs(found.auc.value - 0.5) < 0.15
+        assert abs(auc.value - 0.5) < 0.15
     else:
-        assert found.auc.value > 0.8  # a step of size zero unlearns nothing
-    candidate = efface.forget(original, data, request, method=method, settings=settings, device="cpu")
-    (note,) = shadow_notes(made, split, candidate.record)
-    assert f"balanced accuracy {found.accuracy.value:.3f}" in note
+        assert auc.value > 0.8  # a step of size zero unlearns nothing
+        assert accuracy.value > accuracy.floor_high
     shutil.rmtree(tmp_path / "s" / f"shadow-{method}-003")
-    with pytest.raises(InputError, match="11 of 12"):
-        shadow_attack(made, split, method)
-    assert "not assessed" in shadow_notes(made, split, candidate.record)[0]
+    if method == "fine-tune":
+        assert "3 shadow models a side" in scores(candidate)[1].why  # what is finished is used
+        other = efface.forget(original, data, request, method=method, settings={"lr": 1e-5}, device="cpu")
+        assert scores(other)[1].why == "no shadow models were given"  # these unlearned with other settings
 
 
 def test_shadow_models_refuse_methods_that_cannot_forget_items(original, split):

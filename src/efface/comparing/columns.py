@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from efface.auditing.answers import Subject
-from efface.auditing.records import Scene
-from efface.auditing.scores.features import probe_scores
-from efface.auditing.scores.relearning import relearned, relearning_scores
+from efface.auditing.answers import Answers
+from efface.auditing.records import Records
+from efface.auditing.rows import Row
+from efface.auditing.scores.features import Probed, probe_scores
+from efface.auditing.scores.relearning import Relearned, relearning_scores
 from efface.auditing.scores.score import Score, Scores
 from efface.auditing.scores.utility import utility_scores
 from efface.auditing.settings import AuditSettings
@@ -85,16 +86,17 @@ def measure(
         By column name; see `COLUMNS`.
     """
     # The probe from a few records and the bootstraps are computed beside the full probe, and are not printed.
-    scene = Scene.of(split, AuditSettings(retain_samples=sampled, few_draws=2, resamples=100), run)
-    ours, before = Subject("model", model, scene), Subject("original", original, scene)
+    records = Records.drawn(split, AuditSettings(retain_samples=sampled, few_draws=2, resamples=100), run)
+    before = Answers.of(Row("original", "original", original), records)
+    ours = Answers.of(Row("model", "candidate", model), records, original=before)
     scores: Scores = {}
     if "accuracy" in measures:
         scores |= utility_scores(ours, None, before)
     if "probe" in measures:
-        scores |= probe_scores(ours)[0]
+        scores |= probe_scores(ours, Probed.of(ours), None)
     if "relearning" in measures:
-        scores |= relearning_scores(relearned(ours, before), None)
-    return columns_of(scores, by_class=scene.by_class)
+        scores |= relearning_scores(Relearned.of(ours, before), None)
+    return columns_of(scores, by_class=records.by_class)
 
 
 def columns_of(scores: Mapping[str, Score], *, by_class: bool) -> Scores:

@@ -61,7 +61,7 @@ def audit(
     from efface.auditing.answers import KeptAnswers
     from efface.auditing.assess import assess  # scikit-learn and scipy, which training and forgetting do not need
     from efface.references.rows import rows_of
-    from efface.references.shadows import shadow_notes
+    from efface.references.shadows import thirds_of
 
     known = model.record if isinstance(model, Artifact) else None
     request = request or (known.request if known else None)
@@ -85,13 +85,12 @@ def audit(
     rows = rows_of(model, case, retrained=retrained, others=others)
     folder = retrained if isinstance(retrained, References) else None
     record = rows.candidate.record
-    found = assess(
+    return assess(
         rows,
         case.split,
         case.run,
         settings=settings,
+        thirds=thirds_of(folder, case.split, record, case.run) if folder and record else None,
         history=[dict(row) for row in record.history] if record else (),
         kept=KeptAnswers(folder.answers) if folder and folder.answers else None,
     )
-    notes = shadow_notes(folder, case.split, record) if folder and record else ()
-    return found.model_copy(update={"notes": (*found.notes, *notes)})
