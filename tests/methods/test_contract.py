@@ -41,6 +41,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "random-labels": {"epochs": 2},
     "salun": {"epochs": 2},
     "scrub": {"retain_steps": 10, "forget_steps": 5},
+    "sisa": {"shards": 3, "slices": 2},
     "unsir": {"noise_steps": 5, "noise_batch": 32, "min_steps": 5},
     "zero-shot-gkt": {"pseudo_batches": 3, "batch_size": 32, "student_steps": 2, "generator_width": 16},
     "zero-shot-noise": {"noise_steps": 5, "noise_batch": 32},

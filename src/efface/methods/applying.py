@@ -16,6 +16,7 @@ from efface.mechanisms.class_means import LayerMeans
 from efface.mechanisms.class_removal import KEPT, keep_class_means, memory_without
 from efface.methods.catalogue import make, methods
 from efface.methods.method import Method, Target
+from efface.models.ensemble import Ensemble
 from efface.models.spec import ModelSpec
 from efface.running.run import Run
 from efface.training.loop import fit, warm_up
@@ -60,6 +61,7 @@ def prepare(
     """
     if unknown := [name for name in keep if name != KEPT]:
         raise InputError(f"training cannot keep {', '.join(unknown)}; allowed: {KEPT}")
+    _check_apart(method, model)
     before = weights_sha256(model.state_dict())
     warm_up(run)
     started = time.perf_counter()
@@ -140,6 +142,7 @@ def check(method: Method, artifact: Artifact, split: Split) -> None:
             f"{method.name} forgets {' and '.join(method.needs.targets)}, not {target}; "
             f"methods that can: {', '.join(_serving(target))}"
         )
+    _check_apart(method, artifact.model)
     method.check(artifact, split)
 
 
@@ -196,6 +199,16 @@ def forgotten(
         parent=artifact.record,
     )
     return Artifact(model, record, memory, parent=artifact)
+
+
+def _check_apart(method: Method | None, model: nn.Module) -> None:
+    """Refuse to train or change the members of an ensemble together, which would mix what was kept apart."""
+    if isinstance(model, Ensemble) and not (method and method.apart):
+        raise InputError(
+            f"this model is an ensemble of {len(model.members)} members trained apart, and "
+            f"{method.name if method else 'plain training'} would change them together; methods that do not: "
+            f"{', '.join(name for name, kind in methods().items() if kind.apart)}"
+        )
 
 
 def _serving(target: Target) -> list[str]:

@@ -80,6 +80,7 @@ class Method(ABC):
         expense: `cost` as one of five orders of magnitude, by which `auto` goes.
         source: Where it was published.
         moves_batch_norm: Whether forgetting (with default settings) changes BatchNorm's running statistics.
+        apart: Whether it trains the members of an ensemble apart; other methods are refused on an ensemble.
         space: Which hyper-parameters a search varies, and where; the others stay at what they are.
     """
 
@@ -90,6 +91,7 @@ class Method(ABC):
     expense: ClassVar[Expense]
     source: ClassVar[str]
     moves_batch_norm: ClassVar[bool] = False
+    apart: ClassVar[bool] = False
     space: ClassVar[Mapping[str, Axis]] = {}
 
     def settings(self) -> dict[str, object]:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
 from efface.data import Split
+from efface.errors import InputError
 from efface.methods.method import Expense, Method, Needs
+from efface.models.ensemble import Ensemble
 from efface.models.reset import reset
 from efface.running.run import Run
 from efface.training.loop import fit
@@ -37,10 +39,22 @@ class Retrain(Method):
     expense: ClassVar[Expense] = "training"
     source: ClassVar[str] = "definition of exact unlearning; arXiv 1912.03817"
     moves_batch_norm: ClassVar[bool] = True
+    apart: ClassVar[bool] = True
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
-        """Return a freshly initialised network trained on the retained data."""
+        """Return a freshly initialised network trained on the retained data; an ensemble as its own method trains it."""
+        if isinstance(artifact.model, Ensemble):
+            return self._apart(artifact, split, run)
         return fit(self.fresh(artifact.model, run), split.retain, artifact.record.recipe, run, stage=self.name)
+
+    def _apart(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
+        """Return an ensemble that the method of the original trained on the retained data, from this run's seed."""
+        from efface.methods.catalogue import make  # which reads this file
+
+        step = next((r for r in reversed(artifact.record.chain) if r.action == "train"), None)
+        if step is None:
+            raise InputError("how this ensemble was trained is not recorded; give an artifact that Efface trained")
+        return make(step.method, step.settings).train(artifact.model, split, artifact.record.recipe, run)[0]
 
     def memory_after(self, artifact: Artifact, model: nn.Module, split: Split) -> dict[str, Tensor]:
         """Return nothing: codes and the like belong to a training that this model never had."""

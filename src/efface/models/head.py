@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from efface.errors import InputError, nearest
+from efface.models.ensemble import Ensemble
 from efface.models.mode import evaluating
 
 __all__ = ["Penultimate", "features", "head", "penultimate"]
@@ -138,6 +139,11 @@ def _logits(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 def _producer(calls: dict[str, tuple[torch.Tensor, torch.Tensor]], output: torch.Tensor, model: nn.Module) -> str:
     """Return the name of the last linear layer whose output is `output`."""
+    if isinstance(model, Ensemble):
+        raise InputError(
+            f"an ensemble of {len(model.members)} members has no single head, so its features are not assessed; "
+            "ask its members (`model.members`) one by one"
+        )
     given = output.detach()
     for name, (_, result) in reversed(calls.items()):
         if _same(result, given):

@@ -21,6 +21,7 @@ from efface.data.samples import DatasetSamples
 from efface.errors import InputError, nearest
 from efface.methods.applying import forgotten
 from efface.methods.retrain import Retrain
+from efface.models.ensemble import Ensemble
 from efface.references.jobs import Job, Retraining
 from efface.running import engines
 from efface.running.extras import import_ray
@@ -183,6 +184,8 @@ def _beside(artifact: Artifact, how: str) -> Artifact:
 def _not_together(jobs: Sequence[Job], original: Artifact, split: Split, run: Run) -> str:
     if any(type(job) is not Retraining for job in jobs):
         return "only plain retraining is done so, no unlearning method"
+    if isinstance(original.model, Ensemble):
+        return "the members of an ensemble are trained apart"
     example, _ = next(split.retain.take(range(min(2, len(split.retain)))).batches(Epoch(2, device=run.device)))
     return stackable(Retrain.fresh(original.model, run), example)
 

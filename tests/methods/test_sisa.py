@@ -1,0 +1,228 @@
+"""SISA: the checks of its sheet by number."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from efface.artifact.artifact import Artifact
+from efface.data import Augment, Data, Split, load
+from efface.errors import InputError, NotPreparedError
+from efface.mechanisms.shards import epochs_by_slice
+from efface.methods.applying import apply, prepare, rebuilt
+from efface.methods.fine_tune import FineTune
+from efface.methods.retrain import Retrain
+from efface.methods.sisa import Sisa
+from efface.models.ensemble import Ensemble
+from efface.request import Request
+from efface.running.run import Run
+from efface.running.seeding import seeded
+from efface.training.recipe import Recipe
+from tests.methods.conftest import accuracy, small_cnn, small_mlp
+
+HARD = Recipe(optimiser="adam", lr=3e-3, epochs=4, batch_size=32, augment=Augment(crop=1, flip=True))
+QUICK = Recipe(lr=0.1, epochs=2, batch_size=64)
+
+
+def with_dropout() -> nn.Module:
+    with seeded(0):
+        layers = [nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 10)]
+        return nn.Sequential(*layers)
+
+
+def trained(data: Data, method: Sisa, recipe: Recipe, model: nn.Module | None = None) -> Artifact:
+    return prepare(method, model or with_dropout(), Split.of(data), recipe, Run(seed=3, device="cpu"))
+
+
+def from_the_start(data: Data, method: Sisa, recipe: Recipe, *requests: Request) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Training on the reduced data with the same seeds: what deletion must equal."""
+    return method.train(with_dropout(), Split.of(data, earlier=requests), recipe, Run(seed=3, device="cpu"))
+
+
+def assert_equal(made: Artifact, model: nn.Module, memory: dict[str, Tensor]) -> None:
+    ours, theirs = made.model.state_dict(), model.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+    assert made.memory.keys() == memory.keys()
+    assert all(torch.equal(made.memory[k], memory[k]) for k in memory)
+
+
+def places(data: Data, method: Sisa) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The trained positions, and shard and slice of each."""
+    split = Split.of(data)
+    dealt = method._dealt(split, Run(seed=3, device="cpu"))
+    positions = split.train.indices
+    return positions, dealt.shard[positions], dealt.piece[positions]
+
+
+def deletion(artifact: Artifact, data: Data, request: Request, seed: int = 9) -> Artifact:
+    split = Split.of(data, request, earlier=artifact.record.earlier_requests)
+    return apply(Sisa(), artifact, split, Run(seed=seed, device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def hard(digits_data: Data) -> tuple[Sisa, Artifact]:
+    method = Sisa(shards=3, slices=4)
+    return method, trained(digits_data, method, HARD)
+
+
+@pytest.mark.parametrize("where", ["first slice", "last slice", "tail", "several"])
+def test_check_1_deletion_is_training_without(where: str, hard: tuple[Sisa, Artifact], digits_data: Data) -> None:
+    """With BatchNorm, dropout, Adam and augmentation, whatever seed the deletion runs with."""
+    method, artifact = hard
+    positions, shard, piece = places(digits_data, method)
+    items = {
+        "first slice": positions[(shard == 1) & (piece == 0)][:1],
+        "last slice": positions[(shard == 1) & (piece == 3)][:1],
+        "tail": positions[(shard == 2) & (piece == 3)][-1:],
+        "several": positions[::97],
+    }[where]
+    request = Request.of(items=items.tolist())
+    made = deletion(artifact, digits_data, request)
+    assert_equal(made, *from_the_start(digits_data, method, HARD, request))
+    assert made.record.weights_after != artifact.record.weights_after
+
+
+@settings(max_examples=8, deadline=None)
+@given(choice=st.data())
+def test_check_1_over_random_sequences_of_requests(choice: Any) -> None:
+    data = load("digits")
+    shards, slices = (choice.draw(st.integers(1, 4)) for _ in range(2))
+    method = Sisa(shards=shards, slices=slices, vote=choice.draw(st.sampled_from(["mean", "vote"])))
+    recipe = QUICK.but(epochs=choice.draw(st.sampled_from([1, 2, 2.5])))
+    artifact, served = trained(data, method, recipe), []
+    left = Split.of(data).train.indices
+    for _ in range(2):
+        items = choice.draw(st.lists(st.sampled_from(left.tolist()), min_size=1, max_size=5, unique=True))
+        served.append(Request.of(items=items))
+        artifact = deletion(artifact, data, served[-1])
+        left = np.setdiff1d(left, items)
+    assert_equal(artifact, *from_the_start(data, method, recipe, *served))
+
+
+def test_check_1_a_class_is_a_retraining_and_exact(hard: tuple[Sisa, Artifact], digits_data: Data) -> None:
+    method, artifact = hard
+    made = deletion(artifact, digits_data, Request.of(classes=[4]))
+    assert_equal(made, *from_the_start(digits_data, method, HARD, Request.of(classes=[4])))
+    assert any("every shard, so this was a retraining" in note for note in made.record.notes)
+
+
+def test_check_2_and_3_untouched_shards_and_slices_run_no_step(hard: tuple[Sisa, Artifact], digits_data: Data) -> None:
+    method, artifact = hard
+    positions, shard, piece = places(digits_data, method)
+    item = int(positions[(shard == 1) & (piece == 2)][0])
+    made = deletion(artifact, digits_data, Request.of(items=[item]))
+    stages = [r["stage"] for r in made.record.history if "loss" in r]
+    epochs = epochs_by_slice(HARD.epochs, 4)
+    assert stages == [f"sisa/shard 1/slice {j}" for j in (2, 3) for _ in range(int(epochs[j]))]
+    before, after = artifact.model.state_dict(), made.model.state_dict()
+    same = {k.split(".")[1] for k in after if k.startswith("members.") and torch.equal(before[k], after[k])}
+    changed = {k.split(".")[1] for k in after if k.startswith("members.") and not torch.equal(before[k], after[k])}
+    assert changed == {"1"}
+    assert same >= {"0", "2"}
+    kept = [k for k in artifact.memory if k.startswith("shards/1/2/")]
+    assert any(not torch.equal(artifact.memory[k], made.memory[k]) for k in kept)
+    assert all(torch.equal(artifact.memory[k], made.memory[k]) for k in artifact.memory if k not in kept)
+
+
+def test_check_3_a_deletion_costs_two_thirds_of_a_shard_on_average(digits_data: Data) -> None:
+    """(2R + 1) / (3R), by sample visits over the slices."""
+    epochs = epochs_by_slice(60, 4)
+    visits = [e * (j + 1) / 4 for j, e in enumerate(epochs)]
+    mean = np.mean([sum(visits[j:]) for j in range(4)]) / sum(visits)
+    assert mean == pytest.approx((2 * 4 + 1) / (3 * 4), abs=0.01)
+
+
+def test_check_4_one_shard_and_slice_is_plain_training(digits_data: Data) -> None:
+    method = Sisa(shards=1, slices=1)
+    artifact = trained(digits_data, method, QUICK)
+    request = Request.of(items=[int(Split.of(digits_data).train.indices[5])])
+    made = deletion(artifact, digits_data, request)
+    split = Split.of(digits_data, earlier=[request])
+    alone = Sisa(shards=1, slices=1).train(with_dropout(), split, QUICK, Run(seed=3, device="cpu"))[0]
+    x, _ = split.test.tensors()
+    torch.testing.assert_close(made.model(x), alone.eval().members[0](x).log_softmax(1))
+
+
+def test_check_5_an_emptied_shard_leaves_the_vote(digits_data: Data) -> None:
+    method = Sisa(shards=40, slices=1)
+    artifact = trained(digits_data, method, QUICK.but(epochs=1))
+    positions, shard, _ = places(digits_data, method)
+    request = Request.of(items=positions[shard == 7].tolist())
+    made = deletion(artifact, digits_data, request)
+    assert made.model.present.tolist() == [k != 7 for k in range(40)]
+    assert_equal(made, *from_the_start(digits_data, method, QUICK.but(epochs=1), request))
+    with pytest.raises(InputError, match="already forgotten"):
+        deletion(made, digits_data, request)
+
+
+def test_check_8_what_is_saved_holds_no_superseded_state(
+    hard: tuple[Sisa, Artifact], digits_data: Data, tmp_path: Path
+) -> None:
+    method, artifact = hard
+    positions, shard, piece = places(digits_data, method)
+    made = deletion(artifact, digits_data, Request.of(items=[int(positions[(shard == 0) & (piece == 1)][0])]))
+    made.save(tmp_path / "a")
+    back = Artifact.load(tmp_path / "a", with_dropout(), rebuild=rebuilt)
+    assert isinstance(back.model, Ensemble)
+    assert_equal(made, back.model, back.memory)
+    for j in (1, 2):
+        for key in (k for k in artifact.memory if k.startswith(f"shards/0/{j}/") and k.endswith("weight")):
+            assert not any(torch.equal(artifact.memory[key], v) for v in back.memory.values())
+
+
+def test_check_9_accuracy_falls_slowly_with_the_number_of_shards(digits_data: Data) -> None:
+    recipe, test = Recipe(lr=0.1, epochs=8, batch_size=32), Split.of(digits_data).test
+    by_shards = [
+        accuracy(trained(digits_data, Sisa(shards=s, slices=1), recipe, small_mlp()).model, test) for s in (1, 5)
+    ]
+    assert by_shards[0] - 0.08 < by_shards[1] <= by_shards[0] + 0.01
+    vote = trained(digits_data, Sisa(shards=5, slices=1, vote="vote"), recipe, small_mlp()).model
+    assert by_shards[1] >= accuracy(vote, test) - 0.005
+
+
+def test_groups_are_deleted_from_one_shard(digits_data: Data) -> None:
+    data = dataclasses.replace(digits_data, groups=np.arange(len(digits_data.train)) // 5)
+    artifact = trained(data, Sisa(shards=4, slices=2, groups=True), QUICK)
+    request = Request.of(groups=[11])
+    made = deletion(artifact, data, request)
+    assert any("1 of 4 shards" in note for note in made.record.notes)
+    assert_equal(made, *from_the_start(data, Sisa(shards=4, slices=2, groups=True), QUICK, request))
+
+
+def test_retraining_an_ensemble_trains_its_members_apart(hard: tuple[Sisa, Artifact], digits_data: Data) -> None:
+    method, artifact = hard
+    request = Request.of(items=[int(Split.of(digits_data).train.indices[0])])
+    made = apply(Retrain(), artifact, Split.of(digits_data, request), Run(seed=11, device="cpu"))
+    alone = method.train(with_dropout(), Split.of(digits_data, earlier=[request]), HARD, Run(seed=11, device="cpu"))[0]
+    assert all(torch.equal(v, alone.state_dict()[k]) for k, v in made.model.state_dict().items())
+    with pytest.raises(InputError, match="retrain has changed these members"):
+        deletion(made, digits_data, Request.of(items=[int(Split.of(digits_data).train.indices[1])]))
+
+
+def test_methods_that_change_members_together_are_refused(hard: tuple[Sisa, Artifact], class_split: Split) -> None:
+    _, artifact = hard
+    with pytest.raises(InputError, match=r"ensemble of 3 members.*retrain, sisa"):
+        apply(FineTune(), artifact, class_split, Run(device="cpu"))
+    with pytest.raises(InputError, match="plain training would change them together"):
+        prepare(None, artifact.model, Split.of(class_split.data), QUICK, Run(device="cpu"))
+
+
+def test_frozen_parameters_are_refused(digits_data: Data) -> None:
+    model = small_cnn()
+    model[0].weight.requires_grad_(False)
+    with pytest.raises(InputError, match="frozen"):
+        prepare(Sisa(), model, Split.of(digits_data), QUICK, Run(device="cpu"))
+
+
+def test_a_plain_artifact_is_refused(trained: dict[str, Artifact], class_split: Split) -> None:
+    with pytest.raises(NotPreparedError, match="members trained apart"):
+        Sisa().check(trained["mlp"], class_split)
