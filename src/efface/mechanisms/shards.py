@@ -152,7 +152,7 @@ def train_slices(
 
 def seeded_as(run: Run, seed: int) -> Run:
     """Return a run whose draws are those of another seed, and whose history and notes are this run's."""
-    other = run.twin(seed)
+    other = run.child(seed)
     other.history, other.notes = run.history, run.notes
     return other
 

@@ -42,7 +42,7 @@ class Retrain(Method):
     apart: ClassVar[bool] = True
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
-        """Return a freshly initialised network trained on the retained data; an ensemble as its own method trains it."""
+        """Return a fresh network trained on the retained data; an ensemble is trained as its own method does it."""
         if isinstance(artifact.model, Ensemble):
             return self._apart(artifact, split, run)
         return fit(self.fresh(artifact.model, run), split.retain, artifact.record.recipe, run, stage=self.name)
