@@ -29,6 +29,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/pylint --score=n src/efface
 
 # make mutate PATH=src/efface/auditing/verdict.py: which changes to a file do its tests not notice? (tests/mutation.md)
 # PATH names the file here; commands get the usual search path instead.

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
 from efface.data import Part, Split
-from efface.data.augment import Augment
 from efface.errors import InputError
 from efface.mechanisms.batch_size import fitting_batch
 from efface.mechanisms.distillation import kl
@@ -104,17 +103,9 @@ class BadTeacher(Method):
             mean = kl(answers[positions], model(x), self.temperature).mean()
             return mean / classes if self.reduction == "elements" else mean
 
-        recipe = artifact.record.recipe.but(
-            optimiser=self.optimiser,
-            momentum=0.9,
-            nesterov=False,
-            lr=self.lr,
-            weight_decay=0.0,
-            schedule="constant",
-            epochs=self.epochs,
-            batch_size=fitting_batch(len(part), self.batch_size, self.min_steps),
-            augment=Augment(),
-            clip_norm=None,
+        size = fitting_batch(len(part), self.batch_size, self.min_steps)
+        recipe = artifact.record.recipe.bare(
+            optimiser=self.optimiser, momentum=0.9, lr=self.lr, epochs=self.epochs, batch_size=size
         )
         fit(student, part, recipe, run, stage=self.name, loss=loss, freeze_batch_norm=self.freeze_batch_norm)
         if split.forget_classes:

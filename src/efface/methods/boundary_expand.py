@@ -13,13 +13,11 @@ from torch import nn
 
 from efface.artifact.artifact import Artifact
 from efface.data import Split
-from efface.data.augment import Augment
 from efface.errors import InputError
 from efface.mechanisms.batch_size import fitting_batch
+from efface.mechanisms.forget_only import note_if_left, require_more_than_one
 from efface.methods.method import Axis, Expense, Method, Needs
-from efface.models.batch_norm import batch_norms
 from efface.models.head import head
-from efface.models.predictions import accuracy_of
 from efface.running.run import Run
 from efface.training.loop import cross_entropy, fit
 
@@ -125,27 +123,15 @@ class BoundaryExpand(Method):
                 "boundary-expand exchanges the last layer, and this model is nothing but that layer; wrap it in "
                 "nn.Sequential, or use boundary-shrink"
             )
-        if len(split.forget) == 1 and not self.freeze_batch_norm and batch_norms(artifact.model):
-            raise InputError(
-                "boundary-expand trains on the forget data alone, and BatchNorm cannot normalise a single sample; set "
-                "freeze_batch_norm, or use logit-mask"
-            )
+        require_more_than_one(self.name, artifact.model, split.forget, self.freeze_batch_norm, "logit-mask")
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a copy whose forget images were driven into a class that no longer exists."""
         model, part = run.copied(artifact.model), split.forget
         name, layer = head(model, torch.zeros(2, *split.data.input_shape, device=run.device))
-        recipe = artifact.record.recipe.but(
-            optimiser="sgd",
-            momentum=self.momentum,
-            nesterov=False,
-            lr=self.lr,
-            weight_decay=0.0,
-            schedule="constant",
-            epochs=self.epochs,
-            batch_size=fitting_batch(len(part), self.batch_size, self.min_steps),
-            augment=Augment(),
-            clip_norm=None,
+        size = fitting_batch(len(part), self.batch_size, self.min_steps)
+        recipe = artifact.record.recipe.bare(
+            optimiser="sgd", momentum=self.momentum, lr=self.lr, epochs=self.epochs, batch_size=size
         )
         widen(model, name, run.generator("boundary-expand/new class"))
         fit(
@@ -158,7 +144,5 @@ class BoundaryExpand(Method):
             freeze_batch_norm=self.freeze_batch_norm,
         )
         narrow(model, name)
-        left = accuracy_of(model, part)
-        if left > 0.1:
-            run.note(f"{self.name}: {left:.0%} of the forget data is still recognised; raise lr ({self.lr:g})")
+        note_if_left(self.name, model, part, self.lr, run)
         return model

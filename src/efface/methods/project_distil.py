@@ -117,7 +117,7 @@ class ProjectDistil(Method):
             gone, kept = (of_each_class(part, self.samples, draw) for part in (split.forget, split.retain))
             dampen_by_contrast(model, gone, kept, self.strength, run)
         elif self.directions == "means" and (self.strength or self.strength_last):
-            project_out(
+            project_out(  # one call, as in class-means; pylint: disable=duplicate-code
                 model,
                 means,
                 split,

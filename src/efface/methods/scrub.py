@@ -17,6 +17,7 @@ from efface.data.augment import Augment
 from efface.errors import InputError
 from efface.mechanisms.batch_size import fitting_batch
 from efface.mechanisms.distillation import kl
+from efface.mechanisms.forget_only import require_more_than_one
 from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.batch_norm import batch_norms
 from efface.models.predictions import accuracy_of, logits_of
@@ -107,11 +108,7 @@ class SCRUB(Method):
                 f"scrub: forget_epochs {self.forget_epochs} must be below epochs {self.epochs}: ending on a max step "
                 "ruins the model; raise epochs"
             )
-        if len(split.forget) == 1 and not self.freeze_batch_norm and batch_norms(artifact.model):
-            raise InputError(
-                "scrub trains on the forget data alone, and BatchNorm cannot normalise a single sample; set "
-                "freeze_batch_norm, or use fine-tune"
-            )
+        require_more_than_one(self.name, artifact.model, split.forget, self.freeze_batch_norm, "fine-tune")
         if self.rewind and not bool(torch.isin(split.validation.labels, split.forget.labels).any()):
             raise InputError(
                 "scrub: rewind compares with held-out images of the classes to forget, and there are none; train with "

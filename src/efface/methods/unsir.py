@@ -12,7 +12,6 @@ from torch import nn
 
 from efface.artifact.artifact import Artifact
 from efface.data import Part, Split
-from efface.data.augment import Augment
 from efface.data.epoch import Epoch
 from efface.mechanisms.batch_size import fitting_batch
 from efface.mechanisms.class_noise import NoiseMix, class_noise
@@ -106,14 +105,7 @@ class UNSIR(Method):
             f"unsir: {noise.shape[1]} distinct noise images per forgotten class, {mix.noise_samples} noise samples "
             f"among {len(mix)} in the impair epoch; {len(subset)} retained samples read"
         )
-        recipe = artifact.record.recipe.but(
-            optimiser="adam",
-            weight_decay=0.0,
-            schedule="constant",
-            augment=Augment(),
-            label_smoothing=0.0,
-            clip_norm=None,
-        )
+        recipe = artifact.record.recipe.bare(optimiser="adam")
         sizes = [fitting_batch(len(p), self.batch_size, self.min_steps) for p in (mix, subset)]
         impair = recipe.but(lr=self.impair_lr, epochs=self.impair_epochs, batch_size=sizes[0])
         repair = recipe.but(lr=self.repair_lr, epochs=self.repair_epochs, batch_size=sizes[1])

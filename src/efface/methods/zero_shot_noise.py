@@ -11,7 +11,6 @@ from torch import nn
 
 from efface.artifact.artifact import Artifact
 from efface.data import Split
-from efface.data.augment import Augment
 from efface.mechanisms.class_noise import Aim, NoiseMix, class_noise
 from efface.methods.method import Axis, Expense, Method, Needs
 from efface.running.run import Run
@@ -85,14 +84,7 @@ class ZeroShotNoise(Method):
             weight=self.noise_weight,
             stage="zero-shot/noise",
         )
-        recipe = artifact.record.recipe.but(
-            optimiser="adam",
-            weight_decay=0.0,
-            schedule="constant",
-            augment=Augment(),
-            label_smoothing=0.0,
-            clip_norm=None,
-        )
+        recipe = artifact.record.recipe.bare(optimiser="adam")
         stages = (
             ("impair", NoiseMix(noise, classes), self.impair_lr, self.impair_epochs),
             ("repair", NoiseMix(noise[len(gone) :], kept), self.repair_lr, self.repair_epochs),

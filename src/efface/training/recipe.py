@@ -54,3 +54,11 @@ class Recipe(BaseModel):
     def but(self, **changes: Any) -> Recipe:
         """Return a copy with some fields changed and checked again."""
         return Recipe.model_validate({**self.model_dump(), **changes})
+
+    def bare(self, **changes: Any) -> Recipe:
+        """Return a copy at a constant rate with nothing beside the loss, and with some fields changed.
+
+        No weight decay, Nesterov momentum, label smoothing, clipping or augmentation: how official codes forget.
+        """
+        plain: dict[str, Any] = {"schedule": "constant", "nesterov": False, "weight_decay": 0.0, "augment": Augment()}
+        return self.but(**plain, label_smoothing=0.0, clip_norm=None, **changes)

@@ -13,14 +13,11 @@ from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
 from efface.data import Split
-from efface.data.augment import Augment
 from efface.data.epoch import Epoch
-from efface.errors import InputError
 from efface.mechanisms.batch_size import fitting_batch
+from efface.mechanisms.forget_only import note_if_left, require_more_than_one
 from efface.methods.boundary_shrink.attack import PixelSpace, attacked, curvature
 from efface.methods.method import Axis, Expense, Method, Needs
-from efface.models.batch_norm import batch_norms
-from efface.models.predictions import accuracy_of
 from efface.running.run import Run
 from efface.training.loop import fit
 
@@ -83,11 +80,7 @@ class BoundaryShrink(Method):
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if BatchNorm would have to normalise a single image."""
-        if len(split.forget) == 1 and not self.freeze_batch_norm and batch_norms(artifact.model):
-            raise InputError(
-                "boundary-shrink trains on the forget data alone, and BatchNorm cannot normalise a single sample; set "
-                "freeze_batch_norm, or use logit-mask"
-            )
+        require_more_than_one(self.name, artifact.model, split.forget, self.freeze_batch_norm, "logit-mask")
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a copy whose decision boundaries were drawn through the forgotten classes."""
@@ -104,23 +97,13 @@ class BoundaryShrink(Method):
             now = curvature(net, x, truth[positions], self.curvature_distance, differentiable=True)
             return total + self.curvature_weight * (before[positions] - now).norm() / len(x)
 
-        recipe = artifact.record.recipe.but(
-            optimiser="sgd",
-            momentum=self.momentum,
-            nesterov=False,
-            lr=self.lr,
-            weight_decay=0.0,
-            schedule="constant",
-            epochs=self.epochs,
-            batch_size=fitting_batch(len(part), self.batch_size, self.min_steps),
-            augment=Augment(),
-            clip_norm=None,
+        size = fitting_batch(len(part), self.batch_size, self.min_steps)
+        recipe = artifact.record.recipe.bare(
+            optimiser="sgd", momentum=self.momentum, lr=self.lr, epochs=self.epochs, batch_size=size
         )
         numbered = part.relabelled(torch.arange(len(part)))  # the "label" finds target, weight and curvature
         fit(model, numbered, recipe, run, stage=self.name, loss=loss, freeze_batch_norm=self.freeze_batch_norm)
-        left = accuracy_of(model, part)
-        if left > 0.1:
-            run.note(f"{self.name}: {left:.0%} of the forget data is still recognised; raise lr ({self.lr:g})")
+        note_if_left(self.name, model, part, self.lr, run)
         return model
 
     def neighbours(self, original: nn.Module, split: Split, run: Run) -> tuple[Tensor, Tensor]:
