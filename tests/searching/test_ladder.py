@@ -1,4 +1,4 @@
-"""Method auto: cheapest first, held-out data only, and a reason in the record."""
+"""The ladder: cheapest first, held-out data only, a reason in the record, resumable; and tuning."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from efface.artifact.case import Case
 from efface.data import ArraySamples, Data, Split, load
 from efface.errors import InputError
 from efface.methods.applying import apply, prepare
@@ -18,7 +19,7 @@ from efface.models.spec import ModelSpec, build
 from efface.request import Request
 from efface.running.run import Run
 from efface.searching.judge import Standards
-from efface.searching.ladder import EXPENSES, NEVER, candidates, choose
+from efface.searching.ladder import RUNGS, Search, climb, tuned
 from efface.training.recipe import Recipe
 
 
@@ -34,64 +35,75 @@ def artifact(data):
     return prepare(None, model, Split.of(data), Recipe(lr=0.1, epochs=8, batch_size=64), Run(), spec=spec)
 
 
-def test_every_method_of_the_target_is_a_candidate_and_cheapest_come_first():
-    for target in ("classes", "items"):
-        found = [m.name for m in candidates(target)]
-        assert set(found) == {n for n, m in methods().items() if target in m.needs.targets} - set(NEVER)
-        order = [EXPENSES.index(m.expense) for m in candidates(target)]
-        assert order == sorted(order)
+def climbed(artifact, split, run, reference=None, standards=None, **search):
+    references = () if reference is None else (reference,)
+    return climb(
+        Case(artifact, split, run), Search(references=references, standards=standards or Standards(), **search)
+    )
+
+
+def rungs(monkeypatch, *names):
+    monkeypatch.setattr("efface.searching.ladder.RUNGS", {"classes": names, "items": names})
+
+
+def told(made):
+    return [n for n in made.record.notes if n.startswith("auto: ")]
+
+
+def test_rungs_serve_their_target_and_end_with_retraining():
+    for target, names in RUNGS.items():
+        assert all(target in methods()[n].needs.targets for n in names)
+        assert names[-1] == "retrain"
 
 
 def test_the_first_to_meet_the_standards_is_taken_and_the_rest_is_not_tried(data, artifact):
     split = Split.of(data, Request.of(classes=[2]))
-    made = choose(artifact, split, Run(seed=1), standards=Standards(kept=1.0, forgotten=1.0))
-    notes = [n for n in made.record.notes if n.startswith("auto: ")][1:]
-    tried = [m.name for m in candidates("classes")][: len(notes)]
-    assert [n.split(":")[1].split()[0] for n in notes] == tried
-    assert tried[-1] == made.record.method
-    assert "meets the standards" in notes[-1]
-    assert all("refused" in n for n in notes[:-1])
-    assert "mnemonic" in tried  # refused: trained without codes
+    made = climbed(artifact, split, Run(seed=1), standards=Standards(kept=1.0, forgotten=1.0))
+    assert made.record.method == "project-distil"
+    assert "class-means: refused: class-means needs class means kept at training" in told(made)[1]
+    assert told(made)[2].startswith("auto: project-distil: kept")
+    assert len(told(made)) == 3
+
+
+def test_kept_class_means_make_the_first_rung_do(data):
+    spec = ModelSpec(build="mlp", arguments={"hidden": [24], "activation": "relu"})
+    model = build(spec, input_shape=data.input_shape, num_classes=10)
+    recipe = Recipe(lr=0.1, epochs=8, batch_size=64)
+    artifact = prepare(None, model, Split.of(data), recipe, Run(), spec=spec, keep=["class-means"])
+    made = climbed(artifact, Split.of(data, Request.of(classes=[2])), Run(seed=1), standards=Standards(kept=1.0))
+    assert made.record.method == "class-means"
 
 
 def test_if_none_meets_the_standards_the_record_says_so_and_the_least_miss_is_taken(data, artifact, monkeypatch):
-    from efface.searching import ladder as choosing
-
-    few = [methods()[n] for n in ("fine-tune", "gradient-ascent")]
-    monkeypatch.setattr(choosing, "candidates", lambda _: few)
+    rungs(monkeypatch, "fine-tune", "gradient-ascent")
     split = Split.of(data, Request.of(classes=[2]))
-    made = choose(artifact, split, Run(seed=1), standards=Standards(kept=-1.0, forgotten=-1.0))
-    assert made.record.notes[-3].startswith("auto: took")
-    assert "none met the standards" in made.record.notes[-3]
-    misses = {n.split(":")[1].strip(): float(n.rsplit("by ", 1)[1]) for n in made.record.notes[-2:]}
+    made = climbed(artifact, split, Run(seed=1), standards=Standards(kept=-1.0, forgotten=-1.0))
+    first, *tried = told(made)
+    assert "NONE met the standards" in first
+    misses = {n.split(":")[1].strip(): float(n.rsplit("by ", 1)[1]) for n in tried}
     assert misses[made.record.method] == min(misses.values())
 
 
 def test_a_reference_adds_the_probe(data, artifact, monkeypatch):
-    from efface.searching import ladder as choosing
-
-    monkeypatch.setattr(choosing, "candidates", lambda _: [methods()["fine-tune"]])
+    rungs(monkeypatch, "fine-tune")
     split = Split.of(data, Request.of(classes=[2]))
     reference = apply(Retrain(), artifact, split, Run(seed=5)).model
-    made = choose(artifact, split, Run(seed=1), reference)
+    made = climbed(artifact, split, Run(seed=1), reference)
     assert "recall on features" in made.record.notes[-1]
 
 
 def test_items_are_judged_by_data_no_model_has_seen(data, artifact, monkeypatch):
-    from efface.searching import ladder as choosing
-
-    monkeypatch.setattr(choosing, "candidates", lambda _: [methods()["fine-tune"]])
+    rungs(monkeypatch, "fine-tune")
     split = Split.of(data, Request.of(items=range(0, 300, 3)))
-    made = choose(artifact, split, Run(seed=1))
+    made = climbed(artifact, split, Run(seed=1))
     assert made.record.request.target == "items"
 
 
 def test_test_data_is_never_touched(data, artifact, monkeypatch):
-    from efface.searching import ladder as choosing
-
     class Untouchable:
         labels = data.test.labels
         input_shape = data.test.input_shape
+        input_dtype = data.test.input_dtype
         fingerprint = data.test.fingerprint
 
         def __len__(self):
@@ -101,14 +113,14 @@ def test_test_data_is_never_touched(data, artifact, monkeypatch):
             raise AssertionError("test data was read")
 
     closed = dataclasses.replace(data, test=Untouchable())
-    monkeypatch.setattr(choosing, "candidates", lambda _: [methods()["fine-tune"]])
-    made = choose(artifact, Split.of(closed, Request.of(classes=[2])), Run(seed=1))
+    rungs(monkeypatch, "fine-tune")
+    made = climbed(artifact, Split.of(closed, Request.of(classes=[2])), Run(seed=1))
     assert made.record.method == "fine-tune"
 
 
 def test_nothing_held_out_is_refused(data, artifact):
     with pytest.raises(InputError, match="held out"):
-        choose(artifact, Split.of(data, Request.of(classes=[2]), validation=0.0), Run())
+        climbed(artifact, Split.of(data, Request.of(classes=[2]), validation=0.0), Run())
 
 
 # Planted models: what each of them reaches is known exactly, whatever the methods would have made.
@@ -141,7 +153,6 @@ RIGHT = (0, 1, 2)
 @pytest.fixture
 def tried(monkeypatch):
     """Let `choose` try methods that return planted models, and return its record's notes and the model taken."""
-    from efface.searching import ladder as choosing
 
     def run(request, models, reference=None, standards=None):
         made = {}
@@ -156,13 +167,13 @@ def tried(monkeypatch):
                 return found
 
             monkeypatch.setattr(kind, "forget", forget)
-        monkeypatch.setattr(choosing, "candidates", lambda _: [methods()[n] for n in models])
+        rungs(monkeypatch, *models)
         data = planted()
         spec = Recipe(lr=0.1, epochs=0.1, batch_size=64)
         artifact = prepare(None, answering(*RIGHT), Split.of(data), spec, Run(device="cpu"))
         artifact = dataclasses.replace(artifact, model=answering(*RIGHT).eval())
-        found = choose(artifact, Split.of(data, request), Run(device="cpu"), reference, standards)
-        return found.record.method, [n for n in found.record.notes if n.startswith("auto: ")]
+        found = climbed(artifact, Split.of(data, request), Run(device="cpu"), reference, standards)
+        return found.record.method, told(found)
 
     return run
 
@@ -181,7 +192,6 @@ ITEMS = Request(items=tuple(range(0, 120, 10)))
         (CLASS_0, (0, 2, 1), None, 0, 100, 0.98 + 0.95),
         # With one, what it reaches itself is no knowledge left; to be below it is allowed.
         (CLASS_0, (0, 1, 2), (0, 1, 2), 100, 100, 0),
-        (CLASS_0, (1, 1, 2), (0, 1, 2), 100, 0, 0),
         (CLASS_0, (0, 1, 2), (1, 1, 2), 100, 100, 0.95),
         # Items: two-sided against the reference, or against accuracy on what no model has seen.
         (ITEMS, (0, 1, 2), None, 100, 100, 0),
@@ -197,6 +207,15 @@ def test_excess_is_what_lies_beyond_the_standards(tried, request_, answers, refe
     assert notes[1].startswith(f"auto: fine-tune: kept {kept:.1f}%, forgotten {forgotten:.1f}%")
     assert notes[1].endswith(f" s; {verdict}")
     assert ("recall on features" in notes[1]) == (reference is not None and request_ is CLASS_0)
+
+
+def test_with_a_reference_the_audit_has_the_last_word(tried):
+    """Quick questions allow to be below a reference that knows the class; the audit finds the difference."""
+    _, notes = tried(CLASS_0, {"fine-tune": answering(1, 1, 2)}, answering(0, 1, 2))
+    assert "kept 100.0%, forgotten 0.0%" in notes[1]
+    assert "; misses them by 3.000; the audit differs in: forget, confidence, relearn" in notes[1]
+    _, notes = tried(CLASS_0, {"fine-tune": answering(1, 1, 2)}, answering(1, 1, 2))
+    assert notes[1].endswith("meets the standards")
 
 
 def test_features_may_hold_the_classes_no_better_than_the_reference_does(tried):
@@ -224,9 +243,9 @@ def test_the_least_miss_is_taken_wherever_it_stands_and_the_first_of_equals(trie
     ):
         method, notes = tried(CLASS_0, dict(zip(names, order, strict=True)))
         assert method == expected
-        assert notes[0] == (
-            f"auto: took {expected}, none met the standards; it misses them least; judged on held-out data alone "
-            "(no reference), cheapest first"
+        assert notes[0].split(", 3 trials")[0] == (
+            f"auto: took {expected}, NONE met the standards; it misses them least; judged on held-out data alone (no "
+            "reference: features and relearning are not looked at)"
         )
         assert [n.split(":")[1].strip() for n in notes[1:]] == list(names)
 
@@ -236,11 +255,11 @@ def test_the_search_ends_with_the_first_that_meets_the_standards_and_goes_on_pas
     found = {"fine-tune": InputError("not this"), "gradient-ascent": right, "neg-grad-plus": right}
     method, notes = tried(CLASS_0, found, answering(1, 1, 2))
     assert method == "gradient-ascent"
-    assert notes[0] == (
-        "auto: took gradient-ascent, the first to meet the standards; judged on held-out data and a retrained model, "
-        "cheapest first"
+    assert notes[0].startswith(
+        "auto: took gradient-ascent, the first to meet the standards; judged on held-out data and 1 retrained model, "
+        "2 trials in "
     )
-    assert notes[1] == "auto: fine-tune refused: not this"
+    assert notes[1] == "auto: fine-tune: refused: not this"
     assert len(notes) == 3
 
 
@@ -258,3 +277,78 @@ def test_standards_can_be_set(tried):
     assert "misses them by 0.100" in tried(CLASS_0, {"fine-tune": half}, standards=Standards(kept=0.4))[1][1]
     known = answering(*RIGHT)
     assert "misses them by 0.300" in tried(CLASS_0, {"fine-tune": known}, standards=Standards(forgotten=0.7))[1][1]
+
+
+def test_a_budget_that_does_not_reach_retraining_says_so(data, artifact, monkeypatch):
+    rungs(monkeypatch, "fine-tune", "retrain")
+    split = Split.of(data, Request.of(classes=[2]))
+    never = Standards(kept=-1.0)
+    made = climbed(artifact, split, Run(seed=1), standards=never, budget=0.5, retraining=1000.0)
+    assert [t.split(":")[1].strip() for t in told(made)[1:-1]] == ["fine-tune"] * (len(told(made)) - 2)
+    assert told(made)[-1] == "auto: retrain was not tried: the budget of 500.0 s does not allow it"
+
+
+@pytest.mark.parametrize("budget", [0.0, -1.0])
+def test_a_budget_of_nothing_is_refused(data, artifact, budget):
+    with pytest.raises(InputError, match=r"budget .*above 0"):
+        climbed(artifact, Split.of(data, Request.of(classes=[2])), Run(), budget=budget)
+
+
+def test_a_stopped_search_resumes_and_gives_the_same(data, artifact, monkeypatch, tmp_path):
+    rungs(monkeypatch, "fine-tune", "neg-grad-plus", "retrain")
+    split, never = Split.of(data, Request.of(classes=[2])), Standards(kept=-1.0)
+    whole = climbed(artifact, split, Run(seed=1), standards=never)
+    done = []
+
+    def stopping(self, text):
+        if text.startswith("auto: fine-tune: kept"):
+            done.append(text)
+        if text.startswith("auto: rung 2"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("efface.running.progress.Progress.say", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        climbed(artifact, split, Run(seed=1), standards=never, folder=tmp_path / "search")
+    monkeypatch.setattr("efface.running.progress.Progress.say", lambda *_: None)
+    monkeypatch.setattr(methods()["fine-tune"], "forget", lambda *_: pytest.fail("a finished trial was done again"))
+    made = climbed(artifact, split, Run(seed=1), standards=never, folder=tmp_path / "search")
+    assert made.record.weights_after == whole.record.weights_after
+    assert "1 trials were kept from an earlier start" in told(made)[0]
+    assert len(done) == 1
+    with pytest.raises(InputError, match="another search"):
+        climbed(artifact, split, Run(seed=2), standards=never, folder=tmp_path / "search")
+
+
+def test_tuning_finds_what_the_defaults_miss_and_never_touches_test_data(data, artifact):
+    pytest.importorskip("optuna")
+    case = Case(artifact, Split.of(data, Request.of(classes=[2])), Run(seed=1))
+    search = Search(budget=30.0, retraining=1.0, standards=Standards(kept=0.03, forgotten=0.05))
+    made = tuned("gradient-ascent", case, search, {"stop": False})
+    notes = [n for n in made.record.notes if n.startswith("tune: ")]
+    assert notes[0].startswith("tune: took gradient-ascent")
+    assert made.record.settings["stop"] is False
+
+
+def test_tuning_again_with_the_same_seed_proposes_the_same(data, artifact):
+    pytest.importorskip("optuna")
+    found = []
+    for _ in range(2):
+        case = Case(artifact, Split.of(data, Request.of(classes=[2])), Run(seed=1))
+        made = tuned("fine-tune", case, Search(budget=0.5, retraining=1.0, standards=Standards(kept=-1.0)))
+        notes = [n for n in made.record.notes if n.startswith("tune: fine-tune")]
+        found.append([n.split(":")[1] for n in notes])
+    shared = min(map(len, found))
+    assert shared > 1
+    assert found[0][:shared] == found[1][:shared]
+
+
+def test_what_the_caller_fixed_is_not_varied_and_nothing_to_vary_is_refused(data, artifact):
+    pytest.importorskip("optuna")
+    case = Case(artifact, Split.of(data, Request.of(classes=[2])), Run(seed=1))
+    search = Search(budget=0.5, retraining=1.0, standards=Standards(kept=-1.0))
+    made = tuned("fine-tune", case, search, {"lr": 0.003})
+    assert all("lr=0.003" in n for n in made.record.notes if n.startswith("tune: fine-tune ("))
+    with pytest.raises(InputError, match="--set fixes all of epochs, lr"):
+        tuned("fine-tune", case, search, {"lr": 0.003, "epochs": 1.0})
+    with pytest.raises(InputError, match="no hyper-parameter that a search varies"):
+        tuned("logit-mask", case, search)

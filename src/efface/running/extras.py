@@ -12,7 +12,7 @@ import torch
 
 from efface.errors import InputError
 
-__all__ = ["import_pillow", "import_ray", "import_timm", "import_torchvision"]
+__all__ = ["import_optuna", "import_pillow", "import_ray", "import_timm", "import_torchvision"]
 
 SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -79,12 +79,25 @@ def import_ray() -> ModuleType:
         raise InputError("Ray is not installed; pip install 'efface[ray]', or use another engine") from None
 
 
-def _locate(package: str) -> str:
+def import_optuna() -> ModuleType:
+    """Import Optuna.
+
+    Returns:
+        The module `optuna`.
+
+    Raises:
+        InputError: Optuna is not installed.
+    """
+    _locate("optuna", "search")
+    return importlib.import_module("optuna")
+
+
+def _locate(package: str, extra: str = "vision") -> str:
     """Return the folder of an installed package without importing it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
-            f"The package {package!r} is needed here but not installed. Install it with: pip install 'efface[vision]'"
+            f"The package {package!r} is needed here but not installed. Install it with: pip install 'efface[{extra}]'"
         )
     return next(iter(spec.submodule_search_locations))
 

@@ -1,22 +1,27 @@
-"""Judging a trial on held-out data."""
+"""Judging a trial: quick questions on held-out data, then, where references are given, the audit's own questions."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
+from efface.auditing.assess import assess
 from efface.auditing.measures.probe import few_record_probe
-from efface.data import Split
+from efface.auditing.rows import Row, Rows
+from efface.data.subset import held_out_as_test
 from efface.models.head import head
 from efface.models.predictions import accuracy_of, features_of
-from efface.running.run import Run
+from efface.searching.trials import Trial
 
-__all__ = ["Standards", "Trial"]
+__all__ = ["Judge", "Standards"]
 
 PROBE_PER_CLASS = 50
 
@@ -39,78 +44,91 @@ class Standards:
     probe: float = 0.10
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What one method reached.
+class Judge:
+    """Measures a candidate on held-out training data against the original and the references; test data is never read.
 
-    Attributes:
-        method: Its name.
-        kept: Accuracy on held-out samples of kept classes.
-        forgotten: Accuracy on what is to be forgotten (held-out samples for classes, the samples for items).
-        probe: Recall on the features; None where not asked.
-        excess: How far beyond the standards, summed; 0 means all are met.
-        seconds: Wall time of forgetting.
-        refused: Why the method could not be tried, or failed.
+    Quick questions come first. A candidate that meets the standards is then asked all of the audit's own questions,
+    where references are given, with held-out samples in the place of test data; each that finds a difference adds one.
+
+    Args:
+        case: The original under the request.
+        references: Models retrained without the data; may be empty.
+        standards: What has to be reached.
     """
 
-    method: str
-    kept: float = 0.0
-    forgotten: float = 0.0
-    probe: float | None = None
-    excess: float = float("inf")
-    seconds: float = 0.0
-    refused: str = ""
-
-    def __str__(self) -> str:
-        """One line for the record."""
-        if self.refused:
-            return f"auto: {self.method} refused: {self.refused}"
-        probe = "" if self.probe is None else f", recall on features {self.probe:.1%}"
-        verdict = "meets the standards" if self.excess == 0 else f"misses them by {self.excess:.3f}"
-        return (
-            f"auto: {self.method}: kept {self.kept:.1%}, forgotten {self.forgotten:.1%}{probe}, {self.seconds:.2f} s; "
-            f"{verdict}"
-        )
-
-
-class Judge:
-    """Measures a candidate on held-out data against the original and the reference."""
-
-    def __init__(
-        self, artifact: Artifact, split: Split, run: Run, reference: nn.Module | None, standards: Standards
-    ) -> None:
-        self.split, self.run, self.standards = split, run, standards
+    def __init__(self, case: Case, references: Sequence[nn.Module] = (), standards: Standards | None = None) -> None:
+        split, run = case.split, case.run
+        self.case, self.standards = case, standards or Standards()
         self.kept = split.validation_retain
         self.gone = split.validation_forget if split.forget_classes else split.forget
-        self.kept_before = accuracy_of(run.copied(artifact.model), self.kept)
-        twin = None if reference is None else run.copied(reference)
-        self.gone_expected = None if twin is None else accuracy_of(twin, self.gone)
-        self.probe_expected = None if twin is None or not split.forget_classes else self._probe(twin)
+        self.unseen = held_out_as_test(split)
+        self.references = [run.copied(model) for model in references]
+        self.kept_before = accuracy_of(run.copied(case.original.model), self.kept)
+        first = self.references[0] if self.references else None
+        self.gone_expected = None if first is None else accuracy_of(first, self.gone)
+        self.probe_expected = None if first is None or not split.forget_classes else self._probe(first)
 
-    def __call__(self, made: Artifact) -> Trial:
-        """Return what the candidate reached and by how much it misses the standards."""
-        model = self.run.copied(made.model)
+    @property
+    def basis(self) -> str:
+        """What it judges by, in words."""
+        if not self.references:
+            return "held-out data alone (no reference: features and relearning are not looked at)"
+        return f"held-out data and {len(self.references)} retrained model{'s' if len(self.references) > 1 else ''}"
+
+    def __call__(self, made: Artifact, settings: dict[str, Any]) -> Trial:
+        """Return what the candidate reached and by how much it misses the standards.
+
+        Args:
+            made: What a method made.
+            settings: The hyper-parameters that are to be written down.
+        """
+        started, split, run = time.perf_counter(), self.case.split, self.case.run
+        model = run.copied(made.model)
         kept, gone = (accuracy_of(model, part) for part in (self.kept, self.gone))
         probe = None if self.probe_expected is None else self._probe(model)
         allowed = self.standards
-        if self.split.forget_classes:
+        if split.forget_classes:
             off = gone - (self.gone_expected or 0.0)
         else:
             off = abs(gone - (kept if self.gone_expected is None else self.gone_expected))
         excess = max(0.0, self.kept_before - kept - allowed.kept) + max(0.0, off - allowed.forgotten)
         if probe is not None and self.probe_expected is not None:
             excess += max(0.0, probe - self.probe_expected - allowed.probe)
-        return Trial(made.record.method, kept, gone, probe, excess, made.record.seconds["forget"])
+        differs: tuple[str, ...] = ()
+        if excess == 0 and self.references:
+            differs = self._differences(model)
+            excess = float(len(differs))
+        seconds = made.record.seconds["forget"]
+        return Trial(
+            method=made.record.method,
+            settings=settings,
+            kept=kept,
+            forgotten=gone,
+            probe=probe,
+            excess=excess,
+            differs=differs,
+            seconds=seconds,
+            spent=seconds + time.perf_counter() - started,
+        )
+
+    def _differences(self, model: nn.Module) -> tuple[str, ...]:
+        """Return the keys of the audit's questions that tell the candidate from retrained models."""
+        first, *further = (Row(f"retrained {k}", "retrained", m) for k, m in enumerate(self.references))
+        original = Row("original", "original", self.case.run.copied(self.case.original.model))
+        rows = Rows((original, first, Row("candidate", "candidate", model)), further=tuple(further))
+        audit = assess(rows, self.unseen, self.case.run.child())
+        return tuple(check.key for check in audit.verdict.checks if check.outcome == "differs")
 
     def _probe(self, model: nn.Module) -> float:
-        whole = self.split.forget.joined(self.split.retain)
-        generator = self.run.generator("auto/probe")
-        kinds = (*self.split.forget_classes, *self.split.retain_classes)
+        split, run = self.case.split, self.case.run
+        whole = split.forget.joined(split.retain)
+        generator = run.generator("auto/probe")
+        kinds = (*split.forget_classes, *split.retain_classes)
         chosen = [whole.of_class(c).sample(PROBE_PER_CLASS, generator) for c in kinds]
         train = chosen[0]
         for part in chosen[1:]:
             train = train.joined(part)
-        layer, _ = head(model, torch.zeros(2, *self.split.data.input_shape, device=self.run.device))
+        layer, _ = head(model, torch.zeros(2, *split.data.input_shape, device=run.device))
         shares = few_record_probe(
             features_of(model, train, layer), train.labels, features_of(model, self.gone, layer), generator
         )
@@ -118,15 +136,7 @@ class Judge:
         return float(shares[torch.arange(len(labels)), labels].mean())
 
 
-def explained(made: Artifact, trials: list[Trial], *, with_reference: bool) -> Artifact:
-    """Put what was tried, and why this was taken, into the record's notes."""
-
-    def lines() -> Iterator[str]:
-        against = "held-out data and a retrained model" if with_reference else "held-out data alone (no reference)"
-        met = any(t.excess == 0 for t in trials)
-        why = "the first to meet the standards" if met else "none met the standards; it misses them least"
-        yield f"auto: took {made.record.method}, {why}; judged on {against}, cheapest first"
-        yield from map(str, trials)
-
-    record = made.record.model_copy(update={"notes": (*made.record.notes, *lines())})
+def described(made: Artifact, lines: Sequence[str]) -> Artifact:
+    """Return an artifact whose record also holds these notes."""
+    record = made.record.model_copy(update={"notes": (*made.record.notes, *lines)})
     return dataclasses.replace(made, record=record)

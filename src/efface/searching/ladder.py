@@ -1,81 +1,164 @@
-"""Choosing a method by trying them, from cheap to dear."""
+"""The ladder: methods from cheap to dear, judged on held-out data, until one passes; the last rung is retraining."""
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case
-from efface.data import Split
+from efface.artifact.record import weights_sha256
 from efface.errors import InputError
-from efface.methods.applying import apply
+from efface.methods.applying import check
 from efface.methods.catalogue import make, methods
-from efface.methods.method import Expense, Method
-from efface.running.run import Run
-from efface.searching.judge import Judge, Standards, Trial, explained
+from efface.searching.judge import Judge, Standards, described
+from efface.searching.trials import Trial, Trials
+from efface.searching.tuning import tried, tune
 
-__all__ = ["candidates", "choose"]
+__all__ = ["RUNGS", "Search", "climb", "tuned"]
 
-NEVER = ("retrain", "logit-mask")
-"""Retraining is the reference, not a shortcut; masking a logit passes every accuracy test and forgets nothing."""
+RUNGS: dict[str, tuple[str, ...]] = {
+    "classes": ("class-means", "project-distil", "undo", "retrain"),
+    "items": ("undo", "retrain"),
+}
+"""Methods by target, cheapest first. Methods that need another preparation than class means are asked for by name."""
 
-EXPENSES = get_args(Expense)
 
+@dataclass(frozen=True)
+class Search:
+    """What a search may spend, and by what it judges.
 
-def candidates(target: str) -> list[type[Method]]:
-    """Return the methods that serve a target, cheapest first.
-
-    The order is that of the methods' stated expense; among equals, those that read less data come first.
+    Attributes:
+        budget: Share of retraining's time for all trials together; None: no bound for the ladder, 1 for tuning.
+        tune: Whether hyper-parameters are searched (extra `search`), or every rung is tried once, as it is.
+        references: Models retrained without the data, to judge by.
+        retraining: Seconds that retraining takes; the original's training time where it is not known.
+        standards: What has to be reached.
+        folder: Where trials are kept so that a stopped search resumes; None keeps them in memory.
     """
-    able = [m for name, m in methods().items() if target in m.needs.targets and name not in NEVER]
-    return sorted(able, key=lambda m: (EXPENSES.index(m.expense), len(m.needs.reads), m.name))
+
+    budget: float | None = None
+    tune: bool = False
+    references: Sequence[nn.Module] = ()
+    retraining: float | None = None
+    standards: Standards = Standards()
+    folder: Path | None = None
 
 
-def choose(
-    artifact: Artifact, split: Split, run: Run, reference: nn.Module | None = None, standards: Standards | None = None
-) -> Artifact:
-    """Forget with the cheapest method that meets the standards, or with the one that misses them least.
+def climb(case: Case, search: Search = Search()) -> Artifact:
+    """Forget with the cheapest rung that passes, or with the one that misses the standards least.
 
     Args:
-        artifact: The trained model.
-        split: The data under the request.
-        run: Device, randomness, progress.
-        reference: A model retrained without the data, if there is one.
-        standards: What has to be reached.
+        case: The original under the request.
+        search: Budget, references and standards.
 
     Returns:
-        The new artifact; its record's notes say what was tried and why it was taken.
+        The new artifact; its record's notes say what was tried, by what it was judged and why it was taken.
 
     Raises:
-        InputError: Nothing is held out to judge by, or no method could be applied.
+        InputError: Nothing is held out to judge by, the budget is too small for any rung, or no method could be
+            applied.
     """
-    standards = standards or Standards()
-    split = split.only(("forget", "retain", "validation"), "auto")
-    if split.request is None or len(split.validation_retain) == 0:
+    judge, trials, seconds = _prepared(case, search, "auto")
+    assert case.split.request is not None
+    rungs = RUNGS[case.split.request.target]
+    left = None if search.budget is None else search.budget * _needed(seconds, search)
+    notes: list[str] = []
+    for number, name in enumerate(case.run.track(rungs, "auto: rungs", len(rungs)), start=1):
+        case.run.progress.say(f"auto: rung {number} of {len(rungs)}: {name}; judged by {judge.basis}")
+        over = left is not None and trials.spent >= left
+        if over or (name == "retrain" and left is not None and seconds is not None and trials.spent + seconds > left):
+            notes.append(f"auto: {name} was not tried: the budget of {left:.1f} s does not allow it")
+            continue
+        if _rung(name, case, judge, trials, search, left, len(rungs) - number).passed:
+            break
+    return _taken(trials, notes, judge, case, "auto")
+
+
+def tuned(name: str, case: Case, search: Search, fixed: Mapping[str, Any] | None = None) -> Artifact:
+    """Forget with one method whose hyper-parameters are searched on held-out data.
+
+    Args:
+        name: The method.
+        case: The original under the request.
+        search: Budget, references and standards.
+        fixed: Hyper-parameters that are not varied.
+
+    Raises:
+        InputError: As `climb`; or nothing is left to vary, Optuna is missing, or the method refuses the request.
+    """
+    judge, trials, seconds = _prepared(case, search, f"tuning {name}")
+    check(make(name, fixed), case.original, case.split)
+    budget = (1.0 if search.budget is None else search.budget) * _needed(seconds, search)
+    tune(name, case, judge, trials, budget=budget, fixed=fixed)
+    return _taken(trials, [], judge, case, "tune")
+
+
+def _rung(
+    name: str, case: Case, judge: Judge, trials: Trials, search: Search, left: float | None, behind: int
+) -> Trial:
+    """Try one rung, tuned where that is asked for; what is left of the budget is shared by the rungs to come."""
+    if not search.tune or not methods()[name].space:
+        return tried(name, {}, case, judge, trials)
+    seconds = _needed(search.retraining or case.original.record.seconds.get("train"), search)
+    share = seconds / 10 if left is None else max(0.0, left - trials.spent) / max(behind, 1)
+    before = len(trials.done)
+    passed = tune(name, case, judge, trials, budget=share)
+    return passed or min(trials.done[before:], key=lambda t: float("inf") if t.excess is None else t.excess)
+
+
+def _prepared(case: Case, search: Search, who: str) -> tuple[Judge, Trials, float | None]:
+    split = case.split
+    if split.request is None:
+        raise InputError(f"{who} needs a request")
+    if len(split.validation_retain) == 0:
         raise InputError(
-            "method auto judges on held-out training data, but nothing was held out; name a method instead"
+            f"{who} judges on held-out training data, but nothing was held out; name a method instead (--method), or "
+            "say what the model did not see (--validation 0.1)"
         )
     if split.forget_classes and len(split.validation_forget) == 0:
-        raise InputError("no sample of the classes to forget is held out, so auto cannot judge; name a method instead")
-    judge = Judge(artifact, split, run, reference, standards)
-    trials: list[Trial] = []
-    best: Artifact | None = None
-    able = candidates(split.request.target)
-    for kind in run.track(able, "auto", len(able)):
-        attempt = run.child()
-        try:
-            made = apply(make(kind.name), Case(artifact, split, attempt))
-        except InputError as error:
-            trials.append(Trial(kind.name, refused=str(error)))
-            continue
-        trial = judge(made)
-        if best is None or trial.excess < min(t.excess for t in trials):
-            best = made
-        trials.append(trial)
-        if trial.excess == 0:
-            break
-    if best is None:
-        raise InputError("no method could be applied: " + "; ".join(f"{t.method}: {t.refused}" for t in trials))
-    return explained(best, trials, with_reference=reference is not None)
+        raise InputError(f"{who}: no sample of the classes to forget is held out to judge by; name a method instead")
+    if search.budget is not None and search.budget <= 0:
+        raise InputError(f"budget {search.budget}; needed: a share of retraining's time above 0, such as 0.3")
+    case = Case(case.original, split.only(("forget", "retain", "validation"), who), case.run)
+    judge = Judge(case, search.references, search.standards)
+    about = {
+        "who": who,
+        "original": case.original.record.weights_after,
+        "request": None if split.resolved is None else split.resolved.fingerprint,
+        "seed": case.run.seed,
+        "tune": search.tune,
+        "standards": asdict(search.standards),
+        "references": [weights_sha256(model.state_dict()) for model in search.references],
+    }
+    seconds = search.retraining or case.original.record.seconds.get("train")
+    return judge, Trials(search.folder, about, case.original), seconds
+
+
+def _needed(seconds: float | None, search: Search) -> float:
+    if seconds is None:
+        raise InputError(
+            "a budget is a share of retraining's time, which is not known for a model that Efface did not train; give "
+            "references, or leave the budget and tuning out"
+        )
+    return seconds
+
+
+def _taken(trials: Trials, notes: list[str], judge: Judge, case: Case, word: str) -> Artifact:
+    leader = trials.leader
+    if leader is None or trials.best is None:
+        refused = "; ".join(f"{t.method}: {t.refused}" for t in trials)
+        raise InputError("no method could be applied: " + "; ".join(filter(None, [refused, *notes])))
+    why = "the first to meet the standards" if leader.passed else "NONE met the standards; it misses them least"
+    again = f"; {trials.reused} trials were kept from an earlier start" if trials.reused else ""
+    lines = [
+        f"{word}: took {leader.method}, {why}; judged on {judge.basis}, {len(trials.done)} trials in "
+        f"{trials.spent:.1f} s{again}",
+        *(f"{word}: {trial}" for trial in trials),
+        *notes,
+    ]
+    return described(trials.best, lines)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import Case, Model, network_of
+from efface.artifact.case import Case, Model
 from efface.data import Data
 from efface.errors import InputError
 from efface.methods.applying import apply
 from efface.methods.catalogue import method_of
 from efface.methods.method import Method
+from efface.references.references import References
 from efface.request import Request
 from efface.running.progress import Progress
 from efface.training.recipe import Recipe
@@ -26,9 +28,12 @@ def forget(
     data: Data,
     request: Request,
     *,
-    method: str | Method,
+    method: str | Method = AUTO,
     settings: Mapping[str, Any] | None = None,
-    retrained: Model | None = None,
+    tune: bool = False,
+    budget: float | None = None,
+    retrained: Model | Sequence[Model] | References = (),
+    keep_trials: str | Path | None = None,
     recipe: Recipe | None = None,
     validation: float = 0.1,
     seed: int = 0,
@@ -41,10 +46,13 @@ def forget(
         model: An artifact, or your own trained module; it is not changed.
         data: The data it was trained on.
         request: What to forget.
-        method: Name or instance; `auto` tries what the request and the data allow, see
-            `efface.searching.ladder.choose`.
-        settings: Hyper-parameters of a method given by name.
-        retrained: For `auto`: a model retrained without the data, to judge by.
+        method: Name or instance; `auto` climbs the ladder of methods from cheap to dear until one passes, see
+            `efface.searching.ladder.climb`.
+        settings: Hyper-parameters of a method given by name; with `tune`, those that are not varied.
+        tune: Search the method's other hyper-parameters on held-out training data (extra `search`).
+        budget: Share of retraining's time that a search may take, such as 0.3; `auto` then tunes its rungs.
+        retrained: For a search: one or several models retrained without the data, or a folder of them, to judge by.
+        keep_trials: For a search: a folder for its trials, so that a stopped one resumes; yours to delete.
         recipe: How your own module was trained, for methods that train; an artifact knows.
         validation: Fraction of the training data held out, for your own module (its training should not have seen
             it); an artifact knows.
@@ -58,16 +66,34 @@ def forget(
     Raises:
         InputError: The request, the method, its settings or the data do not fit together.
     """
-    chosen = None if method == AUTO else method_of(method, settings)
+    searching = tune or method == AUTO
+    chosen = None if method == AUTO else method_of(method, None if tune else settings)
+    if tune and not isinstance(method, str):
+        raise InputError("tuning goes with a method's name; an instance already has its own hyper-parameters")
     if chosen is None and settings:
         raise InputError("method auto takes every method at its defaults; name a method to set hyper-parameters")
-    if chosen is not None and retrained is not None:
-        raise InputError("a retrained model is only for method auto to judge by; give it to the audit instead")
+    if not searching and (budget is not None or keep_trials is not None or retrained != ()):
+        raise InputError(
+            "a budget, retrained models and a folder of trials are for a search to judge by: leave the method out "
+            "(auto), or tune it; give retrained models to the audit instead"
+        )
     case = Case.of(
         model, data, request, seed=seed, device=device, recipe=recipe, validation=validation, progress=progress
     )
-    if chosen is None:
-        from efface.searching.ladder import choose  # scikit-learn and scipy, which no method needs
+    if not searching:
+        assert chosen is not None
+        return apply(chosen, case)
+    # The audit's questions, scikit-learn and scipy, are not needed by any method.
+    from efface.references.rows import references_of
+    from efface.searching.ladder import Search, climb, tuned
 
-        return choose(case.original, case.split, case.run, None if retrained is None else network_of(retrained))
-    return apply(chosen, case)
+    references = references_of(retrained, case)
+    known = [r.record.seconds["forget"] for r in references if "forget" in r.record.seconds]
+    search = Search(
+        budget=budget,
+        tune=tune or budget is not None,
+        references=tuple(r.model for r in references),
+        retraining=max(known, default=None),
+        folder=None if keep_trials is None else Path(keep_trials),
+    )
+    return climb(case, search) if chosen is None else tuned(chosen.name, case, search, settings)
