@@ -292,3 +292,22 @@ def test_paths_that_are_not_folders_are_refused(trained_folder, tmp_path):
     arguments = ("forget", trained_folder, "-m", "logit-mask", "--classes", "1", "--out")
     assert efface_command(*arguments, file).status == 2
     assert efface_command(*arguments, Path(file) / "under").status == 2
+
+
+def test_forget_without_a_method_climbs_the_ladder_and_leaves_no_trial_behind(trained_folder: Path, tmp_path: Path):
+    answer = efface_command("forget", trained_folder, "--classes", "3", "--out", tmp_path / "forgotten", "-q")
+    assert answer.status == 0, answer.stderr
+    record = Artifact.read_record(tmp_path / "forgotten")
+    assert record.method in {"project-distil", "undo", "retrain"}
+    assert any(note.startswith("auto: took ") for note in record.notes)
+    assert [p.name for p in tmp_path.iterdir()] == ["forgotten"]
+
+
+def test_what_only_a_search_takes_is_refused_elsewhere(trained_folder: Path, tmp_path: Path):
+    common = ("forget", trained_folder, "--classes", "3", "--out", tmp_path / "forgotten", "-q")
+    answer = efface_command(*common, "--method", "fine-tune", "--budget", "0.3")
+    assert answer.status == 2
+    assert "for a search to judge by" in answer.stderr
+    answer = efface_command(*common, "--budget", "0")
+    assert answer.status == 2
+    assert "above 0" in answer.stderr
