@@ -19,7 +19,6 @@ _PUBLIC = {
     "Recipe": "efface.training.recipe",
     "Request": "efface.request",
     "Run": "efface.running.run",
-    "Split": "efface.data",
     "audit": "efface.verbs.audit",
     "compare": "efface.verbs.compare",
     "forget": "efface.verbs.forget",
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from efface.artifact.artifact import Artifact as Artifact
     from efface.auditing.result import Audit as Audit
     from efface.data import Data as Data
-    from efface.data import Split as Split
     from efface.data import load as load_data  # noqa: F401
     from efface.errors import InputError as InputError
     from efface.models.spec import ModelSpec as ModelSpec

@@ -13,7 +13,16 @@ __all__ = ["DataAccessError", "InputError", "NotPreparedError", "UnsupportedRequ
 
 
 class InputError(ValueError):
-    """Something the caller gave cannot be used; the command line answers it with exit status 2 and writes nothing."""
+    """Something the caller gave cannot be used; the command line answers it with exit status 2 and writes nothing.
+
+    Example:
+        >>> import efface
+        >>> try:
+        ...     efface.load_data("digit")
+        ... except efface.InputError as error:
+        ...     print(error)
+        unknown data 'digit'. Did you mean 'digits'? Allowed: ...
+    """
 
 
 class UnsupportedRequestError(InputError):

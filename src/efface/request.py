@@ -62,6 +62,12 @@ class Request(BaseModel):
         where: Metadata column -> value; an item is meant if every column has the value.
         reason: Free text, kept in the record.
         requested_at: When the request arrived, kept in the record.
+
+    Example:
+        >>> import efface
+        >>> request = efface.Request(classes=[3], reason="licence withdrawn")
+        >>> request.target, efface.Request.model_validate_json(request.model_dump_json()) == request
+        ('classes', True)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import efface
+from efface.data import Split
 from efface.errors import InputError
 from efface.running.seeding import seeded
 
@@ -37,7 +38,7 @@ def original(data, network) -> efface.Artifact:
 def test_training_a_users_module_leaves_it_alone_and_learns(data, network, original):
     assert original.record.weights_before != original.record.weights_after
     with torch.no_grad():
-        x, y = efface.Split.of(data).test.tensors()
+        x, y = Split.of(data).test.tensors()
         assert (original.model(x).argmax(1) == y).float().mean() > 0.85
         assert (network(x).argmax(1) == y).float().mean() < 0.3
 
@@ -59,7 +60,7 @@ def test_the_global_random_state_is_neither_read_nor_moved(data, network, origin
 def test_forget_accepts_a_bare_module(data, request_, original):
     forgotten = efface.forget(original.model, data, request_, method="logit-mask", recipe=RECIPE)
     assert [r.action for r in forgotten.record.chain] == ["given", "forget"]
-    x, _ = efface.Split.of(data, request_).test_forget.tensors()
+    x, _ = Split.of(data, request_).test_forget.tensors()
     assert not (forgotten.model(x).argmax(1) == 4).any()
 
 
@@ -108,7 +109,7 @@ def test_a_saved_artifact_predicts_the_same_and_keeps_its_chain(data, request_, 
         twin = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     loaded = efface.Artifact.load(tmp_path / "a", twin)
     assert loaded.record == forgotten.record
-    x, _ = efface.Split.of(data).test.tensors()
+    x, _ = Split.of(data).test.tensors()
     assert torch.equal(loaded.model(x), forgotten.model(x))
 
 

@@ -31,6 +31,15 @@ class Artifact:
         memory: Tensors by name: codes, masks, shards' weights, cached importances.
         path: The folder it was read from or written to, if any.
         parent: The artifact it was made from, while both are in memory; on disk only its record is kept.
+
+    Example:
+        >>> import efface, tempfile, pathlib
+        >>> data = efface.load_data("digits")
+        >>> made = efface.train("mlp", data, recipe=efface.Recipe(lr=0.1, epochs=1, batch_size=64))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     read = efface.Artifact.load(made.save(pathlib.Path(folder) / "made"))
+        >>> read.record.weights_after == made.record.weights_after
+        True
     """
 
     model: nn.Module

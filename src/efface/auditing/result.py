@@ -181,6 +181,17 @@ class Audit(Frozen):
         notes: Sub-samples drawn, caps reached and other things to know.
         limits: What this audit does not show.
         seconds: Wall time of the audit.
+
+    Example:
+        >>> import efface
+        >>> data = efface.load_data("digits")
+        >>> original = efface.train("mlp", data, recipe=efface.Recipe(lr=0.1, epochs=1, batch_size=64))
+        >>> masked = efface.forget(original, data, efface.Request(classes=[3]), method="logit-mask")
+        >>> audit = efface.audit(masked, data)
+        >>> audit.level, audit.row("logit-mask")["forget_accuracy"].value
+        ('a', 0.0)
+        >>> efface.Audit.from_json(audit.to_json()).candidate
+        'logit-mask'
     """
 
     schema_version: Literal[1] = 1

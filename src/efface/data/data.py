@@ -32,6 +32,14 @@ class Data:
         metadata: Columns of one value per training sample, for requests with `where`.
         options: The arguments the source was loaded with, for the record; never a path of this machine.
         source: The name that `load` knows it by, or `custom`.
+
+    Example:
+        >>> import efface, torch
+        >>> from torch.utils.data import TensorDataset
+        >>> pairs = TensorDataset(torch.rand(8, 4), torch.arange(8) % 2)
+        >>> data = efface.Data.of(pairs, pairs, classes=["no", "yes"], groups=list("aabbccdd"))
+        >>> len(data.train), data.input_shape, data.classes
+        (8, (4,), ('no', 'yes'))
     """
 
     name: str

@@ -30,6 +30,11 @@ class ModelSpec(BaseModel):
         arguments: Keyword arguments of that function. Built-ins get the data's input shape and number of classes as
             well; every other function gets exactly these.
         weights: A .safetensors file or a state dict, loaded into the built model.
+
+    Example:
+        >>> import efface
+        >>> efface.ModelSpec(build="mlp", arguments={"hidden": [32]}).model_dump(exclude_none=True)
+        {'build': 'mlp', 'arguments': {'hidden': [32]}}
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

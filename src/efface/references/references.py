@@ -127,6 +127,15 @@ def load_references(path: str | Path, like: nn.Module | None = None, *, trust: b
 
     Raises:
         InputError: The folder or its references.json is missing or damaged.
+
+    Example:
+        >>> import efface, tempfile
+        >>> data, request = efface.load_data("digits"), efface.Request(classes=[3])
+        >>> original = efface.train("mlp", data, recipe=efface.Recipe(lr=0.1, epochs=1, batch_size=64))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = efface.train_references(original, data, request, 1, folder, backend="serial")
+        ...     [reference.record.method for reference in efface.load_references(folder)]
+        ['retrain']
     """
     file = Path(path) / MANIFEST
     if not file.is_file():

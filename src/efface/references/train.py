@@ -82,6 +82,15 @@ def train_references(
     Raises:
         InputError: Numbers do not fit, a job cannot be done, or the folder holds references of something else; it says
             of what.
+
+    Example:
+        >>> import efface, tempfile
+        >>> data = efface.load_data("digits")
+        >>> original = efface.train("mlp", data, recipe=efface.Recipe(lr=0.1, epochs=1, batch_size=64))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     made = efface.train_references(original, data, efface.Request(classes=[3]), 1, folder, backend="serial")
+        ...     len(made)
+        1
     """
     case = Case.of(
         original, data, request, seed=seed, device=device, recipe=recipe, validation=validation, progress=progress

@@ -25,6 +25,16 @@ def write(audit: Audit, record: Record | None, folder: Path) -> list[Path]:
 
     Returns:
         The three paths.
+
+    Example:
+        >>> import efface, tempfile, pathlib
+        >>> data = efface.load_data("digits")
+        >>> original = efface.train("mlp", data, recipe=efface.Recipe(lr=0.1, epochs=1, batch_size=64))
+        >>> masked = efface.forget(original, data, efface.Request(classes=[3]), method="logit-mask")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     files = efface.write_report(efface.audit(masked, data), masked.record, pathlib.Path(folder))
+        >>> [file.name for file in files]
+        ['audit.json', 'report.html', 'report.md']
     """
     made = {"audit.json": audit.to_json(), "report.html": html(audit, record), "report.md": markdown(audit, record)}
     return [write_file(Path(folder) / name, text) for name, text in made.items()]

@@ -57,6 +57,12 @@ class Run:
 
     Raises:
         InputError: The device does not exist here.
+
+    Example:
+        >>> import efface
+        >>> a, b = efface.Run(seed=1).generator("order"), efface.Run(seed=1).generator("order")
+        >>> a.initial_seed() == b.initial_seed()
+        True
     """
 
     def __init__(

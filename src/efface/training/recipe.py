@@ -31,6 +31,11 @@ class Recipe(BaseModel):
         clip_norm: Largest gradient norm, or None.
         precision: `32-true` or `bf16-mixed`.
         seed: Seed of initial weights, order and augmentation.
+
+    Example:
+        >>> import efface
+        >>> efface.Recipe(lr=0.1, epochs=5).but(epochs=1).epochs
+        1.0
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

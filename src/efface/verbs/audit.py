@@ -57,6 +57,14 @@ def audit(
 
     Raises:
         InputError: A model, the request or the data is missing or does not fit.
+
+    Example:
+        >>> import efface
+        >>> data = efface.load_data("digits")
+        >>> original = efface.train("mlp", data, recipe=efface.Recipe(lr=0.1, epochs=1, batch_size=64))
+        >>> masked = efface.forget(original, data, efface.Request(classes=[3]), method="logit-mask")
+        >>> [row.name for row in efface.audit(masked, data).rows]
+        ['original', 'fine-tuned', 'logit-mask']
     """
     from efface.auditing.answers import KeptAnswers
     from efface.auditing.assess import assess  # scikit-learn and scipy, which training and forgetting do not need

@@ -57,6 +57,23 @@ def compare(
 
     Raises:
         InputError: The plan does not fit; or a method cannot serve a request in it.
+
+    Example:
+        >>> import efface, tempfile, pathlib
+        >>> plan = '''
+        ... name: small
+        ... data: {source: digits}
+        ... model: {build: mlp}
+        ... recipe: {lr: 0.1, epochs: 1, batch_size: 64}
+        ... requests: [{classes: [3]}]
+        ... methods: [{method: logit-mask}]
+        ... '''
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = pathlib.Path(folder) / "small.yaml"
+        ...     _ = file.write_text(plan)
+        ...     table = efface.compare(file)
+        >>> sorted(table.frame["method"])
+        ['logit-mask']
     """
     if isinstance(plan, Plan):
         if out is None:

@@ -65,6 +65,14 @@ def forget(
 
     Raises:
         InputError: The request, the method, its settings or the data do not fit together.
+
+    Example:
+        >>> import efface
+        >>> data = efface.load_data("digits")
+        >>> original = efface.train("mlp", data, recipe=efface.Recipe(lr=0.1, epochs=1, batch_size=64))
+        >>> forgotten = efface.forget(original, data, efface.Request(classes=[3]), method="ssd")
+        >>> forgotten.record.method, forgotten.record.weights_before == original.record.weights_after
+        ('ssd', True)
     """
     searching = tune or method == AUTO
     chosen = None if method == AUTO else method_of(method, None if tune else settings)

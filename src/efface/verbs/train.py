@@ -56,6 +56,13 @@ def train(
 
     Raises:
         InputError: Something given does not fit.
+
+    Example:
+        >>> import efface
+        >>> data = efface.load_data("digits")
+        >>> original = efface.train("mlp", data, recipe=efface.Recipe(lr=0.1, epochs=1, batch_size=64))
+        >>> original.record.action
+        'train'
     """
     parent = model if isinstance(model, Artifact) else None
     recipe = recipe or (parent.record.recipe if parent else Recipe())

@@ -65,6 +65,15 @@ def verify(
 
     Raises:
         InputError: The folder is no artifact, or a model, the data or the request is missing or does not fit.
+
+    Example:
+        >>> import efface, tempfile, pathlib
+        >>> data = efface.load_data("digits")
+        >>> made = efface.train("mlp", data, recipe=efface.Recipe(lr=0.1, epochs=1, batch_size=64))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found = efface.verify(made.save(pathlib.Path(folder) / "made"))
+        >>> any(finding.outcome == "fails" for finding in found.findings)
+        False
     """
     findings: list[Finding] = []
     recorded: Audit | None = None

@@ -50,6 +50,12 @@ def load(name: str, root: str | Path | None = None, download: bool = False, **op
 
     Raises:
         InputError: The name or an option is unknown, or the source cannot be read.
+
+    Example:
+        >>> import efface
+        >>> data = efface.load_data("digits")
+        >>> len(data.train), len(data.test), len(data.classes)
+        (1347, 450, 10)
     """
     if name not in SOURCES:
         raise InputError(f"unknown data {name!r}. {nearest(name, SOURCES)}")
