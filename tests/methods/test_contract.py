@@ -29,6 +29,7 @@ from tests.methods.conftest import MLP_SPEC, RECIPE, logits, small_cnn, small_ml
 ITEMS: list[int] = np.sort(np.random.default_rng(0).choice(1347, 60, replace=False)).tolist()
 QUICK: dict[str, dict[str, Any]] = {
     "amnesiac": {"classes": [0, 3, 8], "items": [7, *ITEMS]},  # has to know before training what may be asked for
+    "arcane": {"blocks": 2},
     "boundary-expand": {"epochs": 2, "min_steps": 10},
     "boundary-shrink": {"epochs": 2, "min_steps": 10},
     "certified-removal": {"lam": 10.0, "sigma": 1e4},  # at the defaults so few records leave no budget for one request

@@ -1,0 +1,217 @@
+"""ARCANE: the checks of its sheet by number."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from efface.artifact.artifact import Artifact
+from efface.data import ArraySamples, Data, Split, load
+from efface.errors import InputError
+from efface.mechanisms.shards import epochs_by_slice
+from efface.methods.applying import apply, prepare, rebuilt
+from efface.methods.arcane.arcane import Arcane, _require_spread
+from efface.methods.arcane.one_class import ABSENT, AutoEncoder, Distance, Subspace, fit_subspace
+from efface.request import Request
+from efface.running.run import Run
+from tests.methods.conftest import RECIPE, accuracy, small_mlp
+
+METHODS = {
+    "pca": Arcane(),
+    "autoencoder": Arcane(score="autoencoder", size=12, blocks=3, epochs=4, batch_size=32),
+    "svdd": Arcane(score="svdd", size=16, blocks=3, epochs=4, batch_size=32),
+    "share": Arcane(share=0.5),
+}
+
+
+def trained(data: Data, method: Arcane) -> Artifact:
+    return prepare(method, small_mlp(), Split.of(data), RECIPE, Run(seed=3, device="cpu"))
+
+
+def deletion(artifact: Artifact, data: Data, request: Request) -> Artifact:
+    split = Split.of(data, request, earlier=artifact.record.earlier_requests)
+    return apply(Arcane(), artifact, split, Run(seed=9, device="cpu"))
+
+
+def assert_exact(made: Artifact, data: Data, method: Arcane, *requests: Request) -> None:
+    """Equal to training on the reduced data with the same seeds."""
+    split = Split.of(data, earlier=requests)
+    model, memory = method.train(small_mlp(), split, RECIPE, Run(seed=3, device="cpu"))
+    ours, theirs = made.model.state_dict(), model.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+    assert made.memory.keys() == memory.keys()
+    assert all(torch.equal(made.memory[k], memory[k]) for k in memory)
+
+
+@pytest.fixture(scope="module")
+def artifacts(digits_data: Data) -> dict[str, Artifact]:
+    return {name: trained(digits_data, method) for name, method in METHODS.items()}
+
+
+def place(data: Data, method: Arcane, label: int, block: int) -> list[int]:
+    dealt = method._dealt(Split.of(data), Run(seed=3, device="cpu"))
+    return dealt.lists(label, Split.of(data).train.indices)[block].tolist()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_check_1_deletion_is_training_without(name: str, artifacts: dict[str, Artifact], digits_data: Data) -> None:
+    method = METHODS[name]
+    first, last, other = (place(digits_data, method, c, b)[0] for c, b in ((2, 0), (2, method.blocks - 1), (7, 1)))
+    for items in ([first], [last], [last, other]):
+        request = Request.of(items=items)
+        made = deletion(artifacts[name], digits_data, request)
+        assert_exact(made, digits_data, method, request)
+        assert made.record.weights_after != artifacts[name].record.weights_after
+        before, after = artifacts[name].model.state_dict(), made.model.state_dict()
+        allowed = {"2"} | ({"7"} if other in items else set())
+        changed = {k.split(".")[1] for k in after if k.startswith("members.") and not torch.equal(before[k], after[k])}
+        assert changed == allowed
+
+
+@settings(max_examples=6, deadline=None)
+@given(choice=st.data())
+def test_check_1_over_random_sequences_of_requests(choice: Any) -> None:
+    data = load("digits")
+    method = choice.draw(
+        st.sampled_from([METHODS["pca"], METHODS["share"], dataclasses.replace(METHODS["svdd"], epochs=2)])
+    )
+    artifact, left, served = trained(data, method), Split.of(data).train.indices, []
+    items = choice.draw(st.lists(st.sampled_from(left.tolist()), min_size=1, max_size=4, unique=True))
+    for request in (Request.of(items=items), Request.of(classes=[choice.draw(st.integers(0, 9))])):
+        artifact = deletion(artifact, data, request)
+        served.append(request)
+    assert_exact(artifact, data, method, *served)
+
+
+@pytest.mark.parametrize("name", ["pca", "svdd"])
+def test_check_2_a_class_is_dropped(name: str, artifacts: dict[str, Artifact], digits_data: Data) -> None:
+    request = Request.of(classes=[5])
+    made = deletion(artifacts[name], digits_data, request)
+    assert_exact(made, digits_data, METHODS[name], request)
+    x, _ = Split.of(digits_data).test.tensors()
+    before, after = artifacts[name].model(x), made.model(x)
+    kept = [k for k in range(10) if k != 5]
+    assert torch.equal(before[:, kept], after[:, kept])
+    assert bool((after[:, 5] == ABSENT).all())
+    assert torch.equal(after.argmax(1), torch.tensor(kept)[before[:, kept].argmax(1)])
+    assert not any(v.any() for k, v in made.model.state_dict().items() if k.startswith("members.5."))
+    assert not any(k.startswith("classes/5/") for k in made.memory)
+    assert not [r for r in made.record.history if "loss" in r]
+
+
+def test_check_3_what_was_not_selected_costs_nothing(artifacts: dict[str, Artifact], digits_data: Data) -> None:
+    """The per-item rule is exact: dropping such a record leaves every weight."""
+    method = METHODS["share"]
+    dealt = method._dealt(Split.of(digits_data), Run(seed=3, device="cpu"))
+    positions = Split.of(digits_data).train.indices
+    outside = positions[dealt.shard[positions] == -1]
+    assert len(outside) == pytest.approx(len(positions) / 2, abs=5 * np.sqrt(len(positions)) / 2)
+    request = Request.of(items=outside[:20].tolist())
+    made = deletion(artifacts["share"], digits_data, request)
+    assert made.record.weights_after == artifacts["share"].record.weights_after
+    assert any("the model is unchanged" in note for note in made.record.notes)
+    assert_exact(made, digits_data, method, request)
+
+
+def test_check_4_the_subspace_by_singular_values() -> None:
+    x = torch.rand(30, 1, 2, 4, generator=torch.Generator().manual_seed(0))
+    model = Subspace(8, 3)
+    fit_subspace(model, x)
+    rows = x.flatten(1).double()
+    _, _, v = torch.linalg.svd(rows - rows.mean(0))
+    rest = (rows - rows.mean(0)) @ v[3:].T
+    torch.testing.assert_close(model(x).detach().double(), rest.square().sum(1), rtol=1e-4, atol=1e-6)
+
+
+def test_a_subspace_of_few_records_has_no_further_axes() -> None:
+    x = torch.rand(3, 8, generator=torch.Generator().manual_seed(0))
+    model = Subspace(8, 5)
+    fit_subspace(model, x)
+    assert int(model.axes.detach().any(dim=1).sum()) == 2
+    assert float(model(x).detach().max()) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("method", "least"),
+    [
+        (Arcane(), 0.96),
+        (Arcane(score="autoencoder", size=12, blocks=1, epochs=30, lr=3e-3, batch_size=16), 0.94),
+        (Arcane(score="svdd", size=32, blocks=1, epochs=20, batch_size=16), 0.9),
+    ],
+)
+def test_check_5_accuracy_on_digits(method: Arcane, least: float, digits_data: Data) -> None:
+    test = Split.of(digits_data).test
+    model = trained(digits_data, method).model
+    assert accuracy(model, test) >= least
+    assert min(accuracy(model, test.of_class(c)) for c in range(10)) >= 0.75
+
+
+def test_check_6_a_constant_score_is_refused(digits_data: Data) -> None:
+    part = Split.of(digits_data).train.of_class(3)
+    model = Distance(64, 4)
+    for p in model.parameters():
+        torch.nn.init.zeros_(p)
+    with pytest.raises(InputError, match="collapsed"):
+        _require_spread(model, part, Run(device="cpu"))
+    good = Subspace(64, 15)
+    fit_subspace(good, part.tensors()[0])
+    _require_spread(good, part, Run(device="cpu"))
+
+
+def test_check_7_steps_start_at_the_first_block_touched(artifacts: dict[str, Artifact], digits_data: Data) -> None:
+    method = METHODS["svdd"]
+    made = deletion(artifacts["svdd"], digits_data, Request.of(items=place(digits_data, method, 4, 1)[:1]))
+    epochs = epochs_by_slice(method.epochs, 3)
+    stages = [r["stage"] for r in made.record.history if "loss" in r]
+    assert stages == [f"arcane/class 4/slice {j}" for j in (1, 2) for _ in range(int(epochs[j]))]
+
+
+class OneClassOnly(ArraySamples):
+    """Digits that raise when another class than one is read."""
+
+    allowed = -1
+
+    def read(self, batches: Sequence[Tensor], **how: Any) -> Iterator[Tensor]:
+        assert all(bool((self.labels[b] == self.allowed).all()) for b in batches)
+        return super().read(batches, **how)
+
+
+@pytest.mark.parametrize("name", ["pca", "autoencoder"])
+def test_check_8_no_other_class_is_read(name: str, artifacts: dict[str, Artifact], digits_data: Data) -> None:
+    train = digits_data.train
+    wary = OneClassOnly(train.inputs, train.labels, train.mean, train.std)
+    wary.allowed = 6
+    closed = dataclasses.replace(digits_data, train=wary)
+    request = Request.of(items=place(digits_data, METHODS[name], 6, 2)[:2])
+    assert deletion(artifacts[name], closed, request).record.weights_after != artifacts[name].record.weights_after
+
+
+def test_scores_by_hand() -> None:
+    x = torch.rand(5, 6, generator=torch.Generator().manual_seed(1))
+    model = AutoEncoder(6, 2)
+    torch.testing.assert_close(model(x), ((x - model.layers(x)) ** 2).sum(1))
+    far = Distance(6, 2)
+    far.centre_on(x)
+    assert bool((far.centre.abs() >= 0.1).all())
+    mean = far.phi(x).mean(0)
+    pushed = mean.detach().abs() < 0.1
+    torch.testing.assert_close(far.centre[~pushed], mean.detach()[~pushed])
+
+
+def test_saved_with_its_classes(artifacts: dict[str, Artifact], digits_data: Data, tmp_path: Path) -> None:
+    made = deletion(artifacts["autoencoder"], digits_data, Request.of(classes=[1]))
+    back = Artifact.load(made.save(tmp_path / "a"), small_mlp(), rebuild=rebuilt)
+    x, _ = Split.of(digits_data).test.tensors()
+    assert torch.equal(back.model(x), made.model(x))
+    assert float(back.model.scale.min()) > 0
+    assert not torch.equal(back.model.scale, torch.ones(10))
