@@ -30,7 +30,9 @@ NO_MODULE = {
     "methods/test_contract.py": "every method, found by introspection",
     "report/test_browser.py": "skipped as a whole without a browser",
     "test_docs.py": "the documents",
+    "test_guide.py": "the guide's examples",
     "test_house.py": "this file",
+    "test_public.py": "the names of the package",
     "test_readme.py": "the README",
     "test_revisions.py": "tests/revisions.py",
 }
