@@ -62,7 +62,7 @@ def main(plan_file: str, root: str, folder: str) -> None:
         request = Request.of(classes=[c])
         there = work / f"references-{seed}-{c}"
         efface.train_references(original, data, request, plan["references"], there, workers=1, device="cpu")
-        references = load_references(there)
+        references = load_references(there, trust=True)
         for row in plan["rows"]:
             if any((r["seed"], r["class"], r["row"]) == (seed, c, row["label"]) for r in rows):
                 continue

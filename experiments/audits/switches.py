@@ -122,7 +122,7 @@ def main(plan_file: str, root: str, folder: str) -> None:
         request = Request.of(classes=[c])
         there = work / f"references-{plan['seed']}-{c}"
         efface.train_references(original, data, request, plan["references"], there, workers=1, device="cpu")
-        references = [r.model for r in load_references(there)]
+        references = [r.model for r in load_references(there, trust=True)]
         split = split_under(original.record, data, request).only(("forget", "retain", "validation"), "this table")
         run = Run(seed=plan["seed"], device="cpu")
 
@@ -136,7 +136,7 @@ def main(plan_file: str, root: str, folder: str) -> None:
         done = {r["row"] for r in rows if r["class"] == c}
         if "original" not in done:
             add("original", original.model, 0.0)
-        for i, reference in enumerate(load_references(there)):
+        for i, reference in enumerate(load_references(there, trust=True)):
             if f"retrained {i}" not in done:
                 add(f"retrained {i}", references[i], reference.record.seconds["forget"])
         for row in plan["rows"]:
