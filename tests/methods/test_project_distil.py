@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from efface.artifact.artifact import Artifact
 from efface.data import Data, Split
@@ -15,6 +16,7 @@ from efface.methods.class_means import ClassMeans
 from efface.methods.project_distil import ProjectDistil
 from efface.models.reset import reset
 from efface.running.run import Run
+from efface.running.seeding import seeded
 from tests.methods.conftest import MLP_SPEC, RECIPE, accuracy, logits, small_mlp
 
 STILL = ProjectDistil(strength=0.0, alpha=0.0, epochs=0.0)
@@ -111,7 +113,7 @@ def test_fisher_contrast_shrinks_what_the_forget_data_needs_more(
         total = torch.zeros_like(model.get_parameter("fc1.weight"))
         for x, y in part.batches(Epoch(1)):
             (gradient,) = torch.autograd.grad(
-                torch.nn.functional.cross_entropy(model(x), y), model.get_parameter("fc1.weight")
+                nn.functional.cross_entropy(model(x), y), model.get_parameter("fc1.weight")
             )
             total += gradient**2
         squares.append(total / len(part))
@@ -135,3 +137,33 @@ def test_a_push_ends_further_from_the_original(trained: dict[str, Artifact], cla
 def test_items_are_refused_with_methods_that_can(trained: dict[str, Artifact], item_split: Split) -> None:
     with pytest.raises(InputError, match=r"project-distil forgets classes, not items.*undo"):
         apply(ProjectDistil(), trained["mlp"], item_split, Run(device="cpu"))
+
+
+class Attentive(nn.Module):
+    """The rows of an image as tokens, one attention layer, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(8, 24)
+        self.attention = nn.MultiheadAttention(24, 2, batch_first=True)
+        self.place = nn.Linear(8 * 24, 32)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        t = self.embed(x.flatten(1, 2)).relu()
+        t = t + self.attention(t, t, t, need_weights=False)[0]
+        return self.head(self.place(t.relu().flatten(1)).relu())
+
+
+def test_attention_is_projected_and_the_class_forgotten(digits_data: Data, class_split: Split) -> None:
+    with seeded(0):
+        model = Attentive()
+    recipe = RECIPE.but(optimiser="adam", lr=0.003, epochs=12)
+    given = prepare(None, model, Split.of(digits_data), recipe, Run(device="cpu"))
+    bare = apply(ProjectDistil(alpha=0.0, epochs=0.0), given, class_split, Run(device="cpu"))
+    assert "attention.query, attention.key, attention.value, attention.out_proj" in bare.record.notes[0]
+    for name in ("attention.in_proj_weight", "attention.out_proj.weight"):
+        assert not torch.equal(bare.model.get_parameter(name), given.model.get_parameter(name))
+    made = apply(ProjectDistil(epochs=2), given, class_split, Run(device="cpu")).model
+    assert accuracy(made, class_split.test_forget) == 0
+    assert accuracy(made, class_split.test_retain) > accuracy(given.model, class_split.test_retain) - 0.03
