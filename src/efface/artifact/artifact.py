@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from efface.artifact.record import Record, weights_sha256
 from efface.errors import InputError, explain
 from efface.files import new_folder
+from efface.models.adapt import adapted
 from efface.models.spec import build, load_weights
 
 __all__ = ["Artifact"]
@@ -117,6 +118,8 @@ class Artifact:
                 trust=trust,
                 weights=False,
             )
+        else:
+            model, _ = adapted(model, record.data.input_shape, len(record.data.classes))
         if rebuild is not None:
             model = rebuild(model, record)
         load_weights(model, path / MODEL)

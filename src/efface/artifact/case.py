@@ -11,7 +11,7 @@ from efface.artifact.artifact import Artifact
 from efface.artifact.compatible import check_data
 from efface.artifact.record import Record, describe_data, now, versions, weights_sha256
 from efface.data import Data, Split
-from efface.models.check import check_model
+from efface.models.adapt import adapted
 from efface.models.spec import ModelSpec
 from efface.request import Request
 from efface.running.progress import Progress
@@ -121,9 +121,10 @@ def given(model: nn.Module, split: Split, recipe: Recipe, run: Run, *, spec: Mod
         spec: How the network is built, if known.
 
     Raises:
-        InputError: The model does not take the data's inputs, or its output width is not the number of classes.
+        InputError: The model does not take the data's inputs, or its output width is not the number of classes; see
+            `adapted`.
     """
-    check_model(model, split.data.input_shape, len(split.data.classes), split.data.input_dtype)
+    model, notes = adapted(model, split.data.input_shape, len(split.data.classes), split.data.input_dtype)
     copied = run.copied(model).eval()
     record = Record(
         action="given",
@@ -136,6 +137,7 @@ def given(model: nn.Module, split: Split, recipe: Recipe, run: Run, *, spec: Mod
         seed=run.seed,
         device=str(run.device),
         seconds={},
+        notes=notes,
         versions=versions(),
         weights_after=weights_sha256(copied.state_dict()),
     )

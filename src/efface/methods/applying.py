@@ -16,9 +16,11 @@ from efface.mechanisms.class_means import LayerMeans
 from efface.mechanisms.class_removal import KEPT, keep_class_means, memory_without
 from efface.methods.catalogue import make, methods
 from efface.methods.method import Method, Target
+from efface.models.checkpoints import diverged
 from efface.models.ensemble import Ensemble
 from efface.models.spec import ModelSpec
 from efface.running.run import Run
+from efface.running.seeding import seeded
 from efface.training.loop import fit, warm_up
 from efface.training.recipe import Recipe
 
@@ -125,7 +127,9 @@ def apply(method: Method, case: Case | Artifact, split: Split | None = None, run
     if method.reads():  # what reads no data trains nothing, and need not wait
         warm_up(run)
     started = time.perf_counter()
-    model, memory = method.forget_and_keep(artifact, split.only(method.reads(), method.name), run)
+    # Methods draw from the run; a model that draws in its forward pass must not move the caller's random numbers.
+    with seeded(run.number(f"{method.name}/forward passes")):
+        model, memory = method.forget_and_keep(artifact, split.only(method.reads(), method.name), run)
     seconds = time.perf_counter() - started
     if weights_sha256(artifact.model.state_dict()) != before:  # hashed anew: torch does not count changes of `.data`
         raise RuntimeError(f"{method.name} changed its input model; this is a defect of the method")
@@ -171,7 +175,7 @@ def forgotten(
     """
     assert split.resolved is not None
     model.eval()
-    bad = [k for k, v in model.state_dict().items() if v.is_floating_point() and not v.isfinite().all()]
+    bad = diverged(model)
     if bad:
         raise InputError(f"{method.name} made weights that are not finite ({', '.join(bad[:3])}); use smaller steps")
     if memory is None:

@@ -1,7 +1,7 @@
 """Models from inputs to logits: a few of our own, and the loading of anyone's."""
 
 from efface.models.check import check_model
-from efface.models.checkpoints import load_weights, nonfinite, read_state
+from efface.models.checkpoints import diverged, load_weights, read_state
 from efface.models.head import Penultimate, features, head, penultimate
 from efface.models.mode import evaluating
 from efface.models.networks.all_cnn import all_cnn
@@ -20,13 +20,13 @@ __all__ = [
     "all_cnn",
     "build",
     "check_model",
+    "diverged",
     "evaluating",
     "features",
     "head",
     "lenet5",
     "load_weights",
     "mlp",
-    "nonfinite",
     "penultimate",
     "read_state",
     "reset",

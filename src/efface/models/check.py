@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from efface.errors import InputError
-from efface.models.checkpoints import nonfinite
+from efface.models.checkpoints import diverged
 from efface.models.mode import evaluating
 from efface.running.seeding import seeded
 
-__all__ = ["check_model"]
+__all__ = ["answer", "check_model"]
 
 
 def check_model(
@@ -34,13 +34,13 @@ def check_model(
     Raises:
         InputError: NaN or infinite weights (named), inputs that the model cannot take, or an output of another shape.
     """
-    bad = nonfinite(model.state_dict())
+    bad = diverged(model)
     if bad:
         raise InputError(
             f"The model's weights hold NaN or infinite values in {', '.join(bad[:8])}"
             f"{f' and {len(bad) - 8} more' if len(bad) > 8 else ''}. Give a model from before training diverged."
         )
-    output = _answer(model, tuple(input_shape), input_dtype)
+    output = answer(model, tuple(input_shape), input_dtype)
     if not isinstance(output, torch.Tensor):
         raise InputError(
             f"The model {type(model).__name__} returned {type(output).__name__} instead of one tensor of logits. "
@@ -61,8 +61,13 @@ def check_model(
         )
 
 
-def _answer(model: nn.Module, input_shape: tuple[int, ...], input_dtype: torch.dtype | None) -> object:
-    """Return what the model says about two zero inputs.
+def answer(model: nn.Module, input_shape: tuple[int, ...], input_dtype: torch.dtype | None) -> object:
+    """Return what the model says about two zero inputs, in eval mode; the caller's random numbers stay.
+
+    Args:
+        model: Any module.
+        input_shape: Shape of one input.
+        input_dtype: Type of the data's inputs; None to try floats, then integers.
 
     Raises:
         InputError: It cannot take them.

@@ -17,7 +17,7 @@ from torch import nn
 
 from efface.errors import InputError
 
-__all__ = ["load_weights", "nonfinite", "read_state"]
+__all__ = ["diverged", "load_weights", "read_state"]
 
 # Where training scripts put the state dict inside a checkpoint, and what wrappers put before every name.
 NESTS = ("state_dict", "model_state_dict", "model")
@@ -58,7 +58,7 @@ def load_weights(model: nn.Module, path: str | Path) -> tuple[str, ...]:
         notes.append(f"{len(counters)} counters num_batches_tracked are not in the file and keep the model's values.")
     notes += prefix_notes
     _check_fit(path, state, expected, missing)
-    bad = nonfinite(state)
+    bad = diverged(model, state)
     if bad:
         raise InputError(
             f"{path}: {_some(bad)} hold NaN or infinite values. Such a model has no meaningful outputs: "
@@ -102,9 +102,28 @@ def read_state(path: str | Path) -> tuple[dict[str, torch.Tensor], list[str]]:
     return {str(name): value for name, value in loaded.items()}, notes
 
 
-def nonfinite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
-    """Return the names of the floating-point tensors that hold a NaN or an infinite value."""
-    return [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+def diverged(model: nn.Module, state: Mapping[str, torch.Tensor] | None = None) -> list[str]:
+    """Return the names of weights that show that training diverged: NaN or infinite values.
+
+    A buffer may hold infinite values, as an attention mask does; a BatchNorm layer's statistics may not.
+
+    Args:
+        model: Tells parameters, statistics and other buffers apart.
+        state: Values by the names of the model's state dict; its own, if not given.
+    """
+    statistics = {
+        f"{name}.{key}".lstrip(".")
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._NormBase)
+        for key in ("running_mean", "running_var")
+    }
+    strict = {name for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, nn.Parameter)}
+    strict |= statistics
+    found = []
+    for name, value in (model.state_dict() if state is None else state).items():
+        if value.is_floating_point() and bool((~value.isfinite() if name in strict else value.isnan()).any()):
+            found.append(name)
+    return found
 
 
 _SAVE = "Save the weights with torch.save(model.state_dict(), path) or safetensors.torch.save_file, and give that file."

@@ -11,6 +11,7 @@ from efface.data.epoch import Epoch
 from efface.data.part import Part
 from efface.errors import InputError
 from efface.models.mode import evaluating
+from efface.running.seeding import seeded
 
 __all__ = ["accuracy_of", "features_of", "logits_of", "pass_size"]
 
@@ -53,7 +54,8 @@ def accuracy_of(model: nn.Module, part: Part, *, name: str = "the model", batch_
 def _passes(model: nn.Module, part: Part, name: str, batch_size: int | None) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (outputs, labels) of one pass, on the model's device."""
     device = _device(model)
-    with evaluating(model), torch.no_grad():
+    # A model (or a data set) that draws answers alike each time, and the caller's random numbers stay.
+    with evaluating(model), torch.no_grad(), seeded(0):
         for x, y in part.batches(Epoch(batch_size or pass_size(device), device=device)):
             z = model(x)
             if not isinstance(z, Tensor):
@@ -89,7 +91,7 @@ def features_of(model: nn.Module, part: Part, layer: str, *, batch_size: int | N
     hook = modules[layer].register_forward_pre_hook(lambda _, args: caught.append(args[0].detach()))
     found: list[Tensor] = []
     try:
-        with evaluating(model), torch.no_grad():
+        with evaluating(model), torch.no_grad(), seeded(0):
             for x, _ in part.batches(Epoch(batch_size or pass_size(device), device=device)):
                 caught.clear()
                 model(x)

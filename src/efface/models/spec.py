@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 from torch import nn
 
 from efface.errors import InputError, nearest
-from efface.models.check import check_model
+from efface.models.adapt import adapted
 from efface.models.checkpoints import load_weights
 from efface.models.sources import BUILT_IN, resolve
 from efface.running.seeding import seeded
@@ -94,8 +94,7 @@ def build(
         raise InputError(f"{spec.build} returned {type(model).__name__}, but a torch.nn.Module is needed.")
     if weights and spec.weights is not None:
         load_weights(model, spec.weights)
-    check_model(model, input_shape, num_classes)
-    return model
+    return adapted(model, input_shape, num_classes)[0]
 
 
 def _check_arguments(spec: ModelSpec, function: Callable[..., Any], arguments: dict[str, Any]) -> None:

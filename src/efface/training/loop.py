@@ -112,7 +112,15 @@ class Trainer:
                     module.eval()
         with seeded(self.run.number(f"{self.stage}/dropout from step {self.step}")):
             for _ in range(steps):
-                self._one()
+                try:
+                    self._one()
+                except ValueError as error:
+                    if "more than 1 value per channel" not in str(error):
+                        raise
+                    raise InputError(
+                        f"{self.stage}: BatchNorm cannot normalise a batch of one sample; use a batch_size of at least "
+                        f"2 (given: {self.recipe.batch_size})"
+                    ) from error
         self._check_finite()
         self.model.eval()
 

@@ -15,7 +15,7 @@ from efface.errors import InputError
 from efface.methods.applying import prepare
 from efface.methods.catalogue import method_of
 from efface.methods.method import Method
-from efface.models.check import check_model
+from efface.models.adapt import adapted
 from efface.models.spec import ModelSpec, build
 from efface.running.progress import Progress
 from efface.running.run import Run
@@ -90,7 +90,6 @@ def train(
                 trust=True,
             )
         else:
-            network = model
-            check_model(network, data.input_shape, len(data.classes), data.input_dtype)
+            network, _ = adapted(model, data.input_shape, len(data.classes), data.input_dtype)
         split = Split.of(data, validation=validation, seed=recipe.seed)
     return prepare(chosen, network, split, recipe, run, spec=spec, parent=parent, keep=keep)
