@@ -17,7 +17,7 @@ from efface.errors import InputError, NotPreparedError
 from efface.mechanisms.class_directions import Convolutions, directions, take_out
 from efface.mechanisms.class_means import LayerMeans, class_means, taps
 from efface.mechanisms.shrink_and_perturb import by_depth, redraw_rows, require_reset
-from efface.models.head import head
+from efface.models.head import head_of
 from efface.running.run import Run
 
 __all__ = [
@@ -107,7 +107,7 @@ def check_removable(
     """
     model = artifact.model
     try:
-        last, _ = head(model, torch.zeros(2, *split.data.input_shape, device=next(model.parameters()).device))
+        last, _ = head_of(model, split.data.input_shape)
     except InputError as error:
         raise InputError(f"{name} draws the head's row anew. {error} Or use ssd, which needs no head") from None
     require_reset(model, name)
@@ -211,7 +211,7 @@ def project_out(
     Returns:
         The layers that changed.
     """
-    last, _ = head(model, torch.zeros(2, *split.data.input_shape, device=run.device))
+    last, _ = head_of(model, split.data.input_shape)
     kernels = kernel_places(model) if convolutions == "channel" else {}
     retain = [c for c in split.retain_classes if c in means.classes]
     found = directions(means, split.forget_classes, retain, (last,), kernels)
@@ -249,7 +249,7 @@ def untrained_logit(model: nn.Module, means: LayerMeans, split: Split, run: Run)
         split: Names the classes.
         run: Device.
     """
-    last, layer = head(model, torch.zeros(2, *split.data.input_shape, device=run.device))
+    last, layer = head_of(model, split.data.input_shape)
     retain = [c for c in split.retain_classes if c in means.classes]
     rows = layer.weight[retain].detach().double().cpu()
     answers = means.rows(last, retain)[:, 0] @ rows.T
@@ -275,7 +275,7 @@ def head_rows_anew(
         run: Device.
         logit: Of the new row at the mean feature.
     """
-    last, _ = head(model, torch.zeros(2, *split.data.input_shape, device=run.device))
+    last, _ = head_of(model, split.data.input_shape)
     retain = [c for c in split.retain_classes if c in means.classes]
     mean = means.rows(last, retain).mean((0, 1))
     redraw_rows(model, fresh, split.forget_classes, split.data.input_shape, mean, logit)

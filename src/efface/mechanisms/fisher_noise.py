@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from efface.models.head import head
+from efface.models.head import head_of
 
 __all__ = ["NoiseRule", "add_noise", "head_parameters"]
 
@@ -90,6 +90,5 @@ def head_parameters(model: nn.Module, input_shape: Sequence[int]) -> frozenset[s
     Raises:
         InputError: The logits do not come from a linear layer.
     """
-    like = next(p for p in model.parameters() if p.is_floating_point())
-    name, layer = head(model, torch.zeros(2, *input_shape, device=like.device, dtype=like.dtype))
+    name, layer = head_of(model, input_shape)
     return frozenset(f"{name}.{key}" if name else key for key, _ in layer.named_parameters())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efface.data.part import Part
 from efface.errors import InputError
-from efface.models.head import head
+from efface.models.head import head_of
 from efface.running.run import Run
 from efface.training.loop import fit
 from efface.training.recipe import Recipe
@@ -33,8 +32,7 @@ def last_layers(model: nn.Module, k: int, input_shape: tuple[int, ...], include_
     """
     without = None
     if not include_head:
-        device = next(model.parameters()).device
-        without, _ = head(model, torch.zeros(2, *input_shape, device=device))
+        without, _ = head_of(model, input_shape)
     layers: list[list[str]] = []
     for name, module in model.named_modules():
         own = list(module.parameters(recurse=False))

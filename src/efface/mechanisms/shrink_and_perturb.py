@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from efface.errors import InputError
-from efface.models.head import head
+from efface.models.head import head_of
 from efface.models.reset import reset
 from efface.running.run import Run
 
@@ -115,8 +115,7 @@ def redraw_rows(
     Raises:
         InputError: The logits do not come from a linear layer.
     """
-    device = next(model.parameters()).device
-    name, layer = head(model, torch.zeros(2, *input_shape, device=device))
+    name, layer = head_of(model, input_shape)
     dot = f"{name}." if name else ""
     with torch.no_grad():
         for c in classes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
@@ -64,13 +65,17 @@ def prepare(
     if unknown := [name for name in keep if name != KEPT]:
         raise InputError(f"training cannot keep {', '.join(unknown)}; allowed: {KEPT}")
     _check_apart(method, model)
+    if method is not None:
+        _check_inputs(method, split)
     before = weights_sha256(model.state_dict())
     warm_up(run)
     started = time.perf_counter()
     copied = run.copied(model)
-    trained, memory = (
-        method.train(copied, split, recipe, run) if method else (fit(copied, split.train, recipe, run), {})
-    )
+    # Training draws from the run; a model that draws in its forward pass must not move the caller's random numbers.
+    with seeded(run.number("train/forward passes")):
+        trained, memory = (
+            method.train(copied, split, recipe, run) if method else (fit(copied, split.train, recipe, run), {})
+        )
     seconds = {"train": time.perf_counter() - started}
     trained.eval()
     after = weights_sha256(trained.state_dict())
@@ -147,7 +152,18 @@ def check(method: Method, artifact: Artifact, split: Split) -> None:
             f"methods that can: {', '.join(_serving(target))}"
         )
     _check_apart(method, artifact.model)
+    _check_inputs(method, split)
     method.check(artifact, split)
+
+
+def _check_inputs(method: Method, split: Split) -> None:
+    """Refuse token ids to a method that makes inputs."""
+    if method.makes_inputs and split.data.input_dtype == torch.int64:
+        others = [n for n in _serving(method.needs.targets[0]) if not methods()[n].makes_inputs]
+        raise InputError(
+            f"{method.name} makes inputs or moves them by gradients, but the inputs of {split.data.name} are token "
+            f"ids, of which there is no gradient; methods that can: {', '.join(others)}"
+        )
 
 
 def forgotten(

@@ -17,7 +17,7 @@ from efface.errors import InputError
 from efface.mechanisms.batch_size import fitting_batch
 from efface.mechanisms.forget_only import note_if_left, require_more_than_one
 from efface.methods.method import Axis, Expense, Method, Needs
-from efface.models.head import head
+from efface.models.head import head_of
 from efface.running.run import Run
 from efface.training.loop import cross_entropy, fit
 
@@ -113,9 +113,8 @@ class BoundaryExpand(Method):
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if there is no linear head, or BatchNorm would have to normalise a single image."""
-        device = next(artifact.model.parameters()).device
         try:
-            name, _ = head(artifact.model, torch.zeros(2, *split.data.input_shape, device=device))
+            name, _ = head_of(artifact.model, split.data.input_shape)
         except InputError as error:
             raise InputError(f"boundary-expand widens the last linear layer. {error} Or use boundary-shrink") from None
         if not name:
@@ -128,7 +127,7 @@ class BoundaryExpand(Method):
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a copy whose forget images were driven into a class that no longer exists."""
         model, part = run.copied(artifact.model), split.forget
-        name, layer = head(model, torch.zeros(2, *split.data.input_shape, device=run.device))
+        name, layer = head_of(model, split.data.input_shape)
         size = fitting_batch(len(part), self.batch_size, self.min_steps)
         recipe = artifact.record.recipe.bare(
             optimiser="sgd", momentum=self.momentum, lr=self.lr, epochs=self.epochs, batch_size=size

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from efface.artifact.artifact import Artifact
 from efface.data import Augment, Split
 from efface.methods.method import Axis, Expense, Method, Needs
-from efface.models.head import head
+from efface.models.head import head_of
 from efface.models.predictions import logits_of
 from efface.running.run import Run
 from efface.training.loop import fit
@@ -117,5 +117,4 @@ def masked_softmax(z: Tensor, masked: Tensor) -> Tensor:
 
 
 def _head(model: nn.Module, split: Split) -> nn.Linear:
-    device = next(model.parameters()).device
-    return head(model, torch.zeros(2, *split.data.input_shape, device=device))[1]
+    return head_of(model, split.data.input_shape)[1]

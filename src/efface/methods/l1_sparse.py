@@ -14,7 +14,7 @@ from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError
 from efface.methods.method import Axis, Expense, Method, Needs
-from efface.models.head import head
+from efface.models.head import head_of
 from efface.running.run import Run
 from efface.training.loop import Trainer
 
@@ -94,8 +94,7 @@ class L1Sparse(Method):
             return [p for p in model.parameters() if p.requires_grad]
         weights = _convolution_weights(model)
         if self.scope == "conv+head":
-            device = next(model.parameters()).device
-            weights += _trained_weights([head(model, torch.zeros(2, *split.data.input_shape, device=device))[1]])
+            weights += _trained_weights([head_of(model, split.data.input_shape)[1]])
         return weights
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:

@@ -13,7 +13,7 @@ from efface.artifact.artifact import Artifact
 from efface.data import Split
 from efface.errors import InputError
 from efface.methods.method import Expense, Method, Needs
-from efface.models.head import head
+from efface.models.head import head_of
 from efface.running.run import Run
 
 __all__ = ["LogitMask"]
@@ -45,8 +45,7 @@ class LogitMask(Method):
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if the model has no linear head with a bias."""
-        device = next(artifact.model.parameters()).device
-        name, layer = head(artifact.model, torch.zeros(2, *split.data.input_shape, device=device))
+        name, layer = head_of(artifact.model, split.data.input_shape)
         if layer.bias is None:
             raise InputError(
                 f"logit-mask sets the bias of the last linear layer, but {name} has none; "
@@ -56,7 +55,7 @@ class LogitMask(Method):
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a copy whose head never chooses a forgotten class."""
         model = run.copied(artifact.model)
-        _, layer = head(model, torch.zeros(2, *split.data.input_shape, device=run.device))
+        _, layer = head_of(model, split.data.input_shape)
         with torch.no_grad():
             layer.bias[list(split.forget_classes)] = self.value
         return model

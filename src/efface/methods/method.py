@@ -81,6 +81,7 @@ class Method(ABC):
         source: Where it was published.
         moves_batch_norm: Whether forgetting (with default settings) changes BatchNorm's running statistics.
         apart: Whether it trains the members of an ensemble apart; other methods are refused on an ensemble.
+        makes_inputs: Whether it draws inputs or moves them by gradients, so that they must not be token ids.
         space: Which hyper-parameters a search varies, and where; the others stay at what they are.
     """
 
@@ -92,6 +93,7 @@ class Method(ABC):
     source: ClassVar[str]
     moves_batch_norm: ClassVar[bool] = False
     apart: ClassVar[bool] = False
+    makes_inputs: ClassVar[bool] = False
     space: ClassVar[Mapping[str, Axis]] = {}
 
     def settings(self) -> dict[str, object]:

@@ -15,7 +15,7 @@ from efface.curvature.gradient import summed_gradient
 from efface.data import Split
 from efface.errors import InputError
 from efface.methods.method import Axis, Expense, Method, Needs
-from efface.models.head import head
+from efface.models.head import head_of
 from efface.running.run import Run
 from efface.running.seeding import seeded
 from efface.training.loop import Trainer
@@ -80,8 +80,7 @@ class MSG(Method):
         found: list[nn.Parameter] = []
         last = None
         if self.linear and any(isinstance(m, nn.Linear) for m in model.modules()):
-            device = next(model.parameters()).device
-            last = head(model, torch.zeros(2, *split.data.input_shape, device=device))[1]
+            last = head_of(model, split.data.input_shape)[1]
         for module in model.modules():
             eligible = isinstance(module, _CONVOLUTIONS) or (self.linear and isinstance(module, nn.Linear))
             if eligible and module is not last:

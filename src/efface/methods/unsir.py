@@ -76,6 +76,7 @@ class UNSIR(Method):
     memory: ClassVar[str] = "4 P + A: Adam; B noise images per class"
     expense: ClassVar[Expense] = "retain epochs"
     source: ClassVar[str] = "UNSIR (FastMU), arXiv 2111.08947"
+    makes_inputs: ClassVar[bool] = True
     moves_batch_norm: ClassVar[bool] = True
     space: ClassVar[Mapping[str, Axis]] = {
         "impair_lr": Axis(0.0001, 0.1, log=True),

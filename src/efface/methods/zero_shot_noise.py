@@ -62,6 +62,7 @@ class ZeroShotNoise(Method):
     memory: ClassVar[str] = "4 P + A: Adam; K B noise images"
     expense: ClassVar[Expense] = "training"
     source: ClassVar[str] = "zero-shot min-max noise, arXiv 2201.05629"
+    makes_inputs: ClassVar[bool] = True
     space: ClassVar[Mapping[str, Axis]] = {
         "impair_lr": Axis(0.0001, 0.1, log=True),
         "repair_lr": Axis(0.0001, 0.1, log=True),

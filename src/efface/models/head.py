@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -12,8 +12,9 @@ from torch import nn
 from efface.errors import InputError, nearest
 from efface.models.ensemble import Ensemble
 from efface.models.mode import evaluating
+from efface.running.seeding import seeded
 
-__all__ = ["Penultimate", "features", "head", "penultimate"]
+__all__ = ["Penultimate", "features", "head", "head_of", "penultimate"]
 
 
 class Penultimate(NamedTuple):
@@ -43,12 +44,35 @@ def head(model: nn.Module, example_input: torch.Tensor) -> tuple[str, nn.Linear]
     Raises:
         InputError: The model returns something other than one tensor, or its logits do not come from a linear layer.
     """
-    with evaluating(model), torch.no_grad(), _linear_calls(model) as calls:
+    with evaluating(model), torch.no_grad(), seeded(0), _linear_calls(model) as calls:
         output = _logits(model, example_input)
     name = _producer(calls, output, model)
     layer = model.get_submodule(name)
     assert isinstance(layer, nn.Linear)
     return name, layer
+
+
+def head_of(model: nn.Module, input_shape: Sequence[int]) -> tuple[str, nn.Linear]:
+    """Return the head as `head` does, found with two zero inputs: floats, or token ids where the model takes these.
+
+    Args:
+        model: Any module from inputs to logits.
+        input_shape: Shape of one input, without the batch axis.
+
+    Raises:
+        InputError: As `head`, or the model takes neither.
+    """
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(0))
+    zeros = torch.zeros(2, *input_shape, device=like.device, dtype=like.dtype)
+    try:
+        return head(model, zeros)
+    except (RuntimeError, TypeError, IndexError) as error:
+        try:
+            return head(model, zeros.long())
+        except (RuntimeError, TypeError, IndexError):
+            raise InputError(
+                f"This {type(model).__name__} takes no inputs of shape {tuple(input_shape)}: {error}"
+            ) from error
 
 
 def features(model: nn.Module, x: torch.Tensor, layer: str | None = None) -> torch.Tensor:

@@ -17,7 +17,7 @@ from efface.auditing.assess import assess
 from efface.auditing.measures.probe import few_record_probe
 from efface.auditing.rows import Row, Rows
 from efface.data.subset import held_out_as_test
-from efface.models.head import head
+from efface.models.head import head_of
 from efface.models.predictions import accuracy_of, features_of
 from efface.searching.trials import Trial
 
@@ -128,7 +128,7 @@ class Judge:
         train = chosen[0]
         for part in chosen[1:]:
             train = train.joined(part)
-        layer, _ = head(model, torch.zeros(2, *split.data.input_shape, device=run.device))
+        layer, _ = head_of(model, split.data.input_shape)
         shares = few_record_probe(
             features_of(model, train, layer), train.labels, features_of(model, self.gone, layer), generator
         )

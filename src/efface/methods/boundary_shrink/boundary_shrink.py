@@ -71,6 +71,7 @@ class BoundaryShrink(Method):
     memory: ClassVar[str] = "4 P + A: SGD and the original"
     expense: ClassVar[Expense] = "forget epochs"
     source: ClassVar[str] = "boundary unlearning, arXiv 2303.11570"
+    makes_inputs: ClassVar[bool] = True
     moves_batch_norm: ClassVar[bool] = True
     space: ClassVar[Mapping[str, Axis]] = {
         "lr": Axis(1e-06, 0.001, log=True),

@@ -18,7 +18,7 @@ from efface.errors import InputError
 from efface.methods.erm_ktp.maps import knowledge, last_map, watching
 from efface.methods.erm_ktp.mask import density, masking, normalise, penalty, prohibition
 from efface.methods.method import Axis, Expense, Method, Needs, need_memory
-from efface.models.head import head
+from efface.models.head import head, head_of
 from efface.models.mode import evaluating
 from efface.models.reset import reset
 from efface.running.run import Run
@@ -82,7 +82,7 @@ class ErmKtp(Method):
     def train(self, model: nn.Module, split: Split, recipe: Recipe, run: Run) -> tuple[nn.Module, dict[str, Tensor]]:
         """Train with the mask on in one epoch of `period`, and return the network, which does not need it, and M."""
         part = split.train
-        _, layer = head(model, torch.zeros(2, *split.data.input_shape, device=run.device))
+        _, layer = head_of(model, split.data.input_shape)
         mask = torch.full((layer.in_features, len(split.data.classes)), 0.5, device=run.device, requires_grad=True)
         optimiser = torch.optim.SGD([mask], lr=self.mask_lr, momentum=0.9, weight_decay=5e-4)
         per_epoch, step = _steps(len(part), recipe.batch_size), 0

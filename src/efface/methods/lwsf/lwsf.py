@@ -87,6 +87,7 @@ class LwSF(Method):
         "lwf": Axis(0.1, 20.0, log=True),
     }
     source: ClassVar[str] = "LSF, IJCAI 2021; single-task rows: arXiv 2306.05670"
+    makes_inputs: ClassVar[bool] = True
 
     def train(self, model: nn.Module, split: Split, recipe: Recipe, run: Run) -> tuple[nn.Module, dict[str, Tensor]]:
         """Give the model a cosine head, train it on images and mixtures, and return it with the codes.

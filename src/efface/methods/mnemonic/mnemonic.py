@@ -90,6 +90,7 @@ class Mnemonic(Method):
     memory: ClassVar[str] = "5 P + A of all codes, or of 512 MiB"
     expense: ClassVar[Expense] = "instant"
     source: ClassVar[str] = "arXiv 2306.05670"
+    makes_inputs: ClassVar[bool] = True
     space: ClassVar[Mapping[str, Axis]] = {
         "lambda_1": Axis(1e-05, 0.1, log=True),
         "lambda_2": Axis(0.01, 10000.0, log=True),

@@ -90,6 +90,7 @@ class ZeroShotGKT(Method):
     memory: ClassVar[str] = "5 P + 3 A, and a generator with Adam"
     expense: ClassVar[Expense] = "training"
     source: ClassVar[str] = "gated knowledge transfer, arXiv 2201.05629"
+    makes_inputs: ClassVar[bool] = True
     moves_batch_norm: ClassVar[bool] = True
     space: ClassVar[Mapping[str, Axis]] = {
         "lr": Axis(0.0001, 0.01, log=True),

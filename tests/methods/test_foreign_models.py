@@ -1,0 +1,202 @@
+"""Every method on models and data as people have them: the right result, or an error that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from efface.artifact.artifact import Artifact
+from efface.artifact.case import given
+from efface.data import ArraySamples, Data, Split
+from efface.errors import InputError
+from efface.methods.applying import apply, prepare
+from efface.methods.catalogue import make, methods
+from efface.models.adapt import adapted
+from efface.models.checkpoints import diverged
+from efface.request import Request
+from efface.running.run import Run
+from efface.running.seeding import seeded
+from efface.training.recipe import Recipe
+from tests.methods.test_contract import NAMES, QUICK
+
+RECIPE = Recipe(lr=0.05, epochs=1, batch_size=16)
+N = 48
+
+
+def tiny(classes: int = 3, ids: bool = False, tested: tuple[int, ...] = (0, 1, 2)) -> Data:
+    """A few well separated images of 4 x 4, or sentences of 6 tokens."""
+    g = torch.Generator().manual_seed(0)
+    y = torch.arange(N) % classes
+    centres = 2 * torch.randn(classes, 1, 4, 4, generator=g)
+    x = centres[y] + 0.5 * torch.randn(N, 1, 4, 4, generator=g)
+    if ids:
+        x = torch.randint(0, 7, (N, 6), generator=g) + 7 * y[:, None]
+    seen = torch.isin(y, torch.tensor(tested))
+    return Data("tiny", ArraySamples(x, y), ArraySamples(x[seen], y[seen]), tuple(map(str, range(classes))))
+
+
+def network(outputs: int = 3) -> nn.Sequential:
+    with seeded(0):
+        return nn.Sequential(
+            nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(),
+            nn.Linear(96, 16), nn.ReLU(), nn.Linear(16, outputs),
+        )  # fmt: skip
+
+
+class Around(nn.Module):
+    """The network inside something of a user's."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Any:
+        return self.inner(x)
+
+
+class Objects(Around):
+    """Outputs are objects with logits."""
+
+    def forward(self, x: Tensor) -> Any:
+        return SimpleNamespace(logits=self.inner(x))
+
+
+class Drawing(Around):
+    """Every forward pass draws from the global generator."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x + 0.01 * torch.randn_like(x))
+
+
+class Masked(Around):
+    """A buffer holds minus infinity."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__(inner)
+        self.register_buffer("mask", torch.full((4, 4), float("-inf")).triu(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x @ self.mask.softmax(-1).T)
+
+
+class Text(nn.Module):
+    """Mean of token embeddings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.hidden, self.head = nn.Embedding(21, 8), nn.Linear(8, 16), nn.Linear(16, 3)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(torch.relu(self.hidden(self.embed(tokens).mean(1))))
+
+
+def text() -> nn.Module:
+    with seeded(0):
+        return Text()
+
+
+class Kind(NamedTuple):
+    """One way in which a model or its data is not like ours."""
+
+    build: Callable[[], nn.Module]
+    data: Data
+    like_plain: bool = False
+    recipe: Recipe = RECIPE
+
+
+KINDS = {
+    "plain": Kind(network, tiny()),
+    "float64": Kind(lambda: network().double(), tiny(), like_plain=True),
+    "compiled": Kind(lambda: torch.compile(network()), tiny(), like_plain=True),  # type: ignore[arg-type, return-value]
+    "objects with logits": Kind(lambda: Objects(network()), tiny(), like_plain=True),
+    "one logit": Kind(lambda: network(1), tiny(2)),
+    "token ids": Kind(text, tiny(ids=True)),
+    "draws in forward": Kind(lambda: Drawing(network()), tiny()),
+    "buffer of -inf": Kind(lambda: Masked(network()), tiny()),
+    "logits of 1e38": Kind(lambda: Around(network()), tiny()),
+    "test set of the forgotten class": Kind(network, tiny(tested=(0,)), like_plain=True),
+    "one sample per batch": Kind(
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)),
+        tiny(),
+        recipe=RECIPE.but(batch_size=1),
+    ),
+}
+
+
+class Foreign:
+    """Trains once per kind, forgets once per kind and method."""
+
+    def __init__(self) -> None:
+        self._trained: dict[str, Artifact] = {}
+        self._made: dict[tuple[str, str], Artifact | InputError] = {}
+
+    def trained(self, name: str) -> Artifact:
+        if name not in self._trained:
+            kind = KINDS[name]
+            split = Split.of(kind.data)
+            model, _ = adapted(kind.build(), kind.data.input_shape, len(kind.data.classes), kind.data.input_dtype)
+            trained = prepare(None, model, split, RECIPE.but(epochs=2), Run(device="cpu")).model
+            if name == "logits of 1e38":
+                with torch.no_grad():
+                    trained.inner[6].weight.mul_(1e37)
+            self._trained[name] = given(trained, split, kind.recipe, Run(device="cpu"))
+        return self._trained[name]
+
+    def made(self, name: str, method_name: str) -> Artifact | InputError:
+        key = (name, method_name)
+        if key not in self._made:
+            try:
+                self._made[key] = self._forget(KINDS[name], self.trained(name), method_name)
+            except InputError as error:
+                self._made[key] = error
+        return self._made[key]
+
+    def _forget(self, kind: Kind, artifact: Artifact, name: str) -> Artifact:
+        declared = {"classes": [0], "items": [1, 4]} if name == "amnesiac" else {}
+        method = make(name, {**QUICK.get(name, {}), **declared})
+        request = Request.of(classes=[0]) if "classes" in method.needs.targets else Request.of(items=[1, 4])
+        if method.needs.prepared:
+            artifact = prepare(method, artifact.model, Split.of(kind.data), kind.recipe, Run(device="cpu"))
+        return apply(method, artifact, Split.of(kind.data, request), Run(seed=1, device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def foreign() -> Foreign:
+    return Foreign()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_right_result_or_an_error_that_says_what_to_do(kind: str, name: str, foreign: Foreign) -> None:
+    """Anything else than an `InputError` fails here; so does a model that is silently unchanged."""
+    original = foreign.trained(kind)
+    state = torch.get_rng_state()
+    made = foreign.made(kind, name)
+    assert torch.equal(state, torch.get_rng_state()), "the caller's random numbers were moved"
+    if isinstance(made, InputError):
+        assert len(str(made)) > 60, "an error says what was given, what is allowed, and what to do"
+        if KINDS[kind].like_plain:
+            assert str(made) == str(foreign.made("plain", name))
+        return
+    assert not diverged(made.model)
+    explained = any("the model is unchanged" in note for note in made.record.notes)
+    assert explained or made.record.weights_before != made.record.weights_after
+    if not methods()[name].needs.prepared:
+        assert made.record.weights_before == original.record.weights_after
+    if KINDS[kind].like_plain:
+        plain = foreign.made("plain", name)
+        assert isinstance(plain, Artifact)
+        for a, b in zip(made.model.state_dict().values(), plain.model.state_dict().values(), strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_methods_that_make_inputs_are_those_that_refuse_token_ids(name: str, foreign: Foreign) -> None:
+    made = foreign.made("token ids", name)
+    refused = isinstance(made, InputError) and "token ids" in str(made)
+    assert refused == methods()[name].makes_inputs
