@@ -28,6 +28,12 @@ RECIPE = Recipe(lr=0.05, epochs=1, batch_size=16)
 N = 48
 
 
+OWN: dict[str, dict[str, Any]] = {
+    "amnesiac": {"classes": [0], "items": [1, 4]},
+    "certified-removal": {"noise": "run"},  # by default it is secret, and no two results are equal
+}
+
+
 def tiny(classes: int = 3, ids: bool = False, tested: tuple[int, ...] = (0, 1, 2)) -> Data:
     """A few well separated images of 4 x 4, or sentences of 6 tokens."""
     g = torch.Generator().manual_seed(0)
@@ -157,8 +163,7 @@ class Foreign:
         return self._made[key]
 
     def _forget(self, kind: Kind, artifact: Artifact, name: str) -> Artifact:
-        declared = {"classes": [0], "items": [1, 4]} if name == "amnesiac" else {}
-        method = make(name, {**QUICK.get(name, {}), **declared})
+        method = make(name, {**QUICK.get(name, {}), **OWN.get(name, {})})
         request = Request.of(classes=[0]) if "classes" in method.needs.targets else Request.of(items=[1, 4])
         if method.needs.prepared:
             artifact = prepare(method, artifact.model, Split.of(kind.data), kind.recipe, Run(device="cpu"))

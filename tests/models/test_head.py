@@ -6,6 +6,7 @@ from torch import nn
 
 from efface.errors import InputError
 from efface.models import all_cnn, features, head, lenet5, mlp, penultimate, resnet18
+from efface.models.head import head_of, zero_inputs
 from efface.running.extras import import_timm, import_torchvision
 
 
@@ -137,3 +138,12 @@ def test_penultimate_concatenates_eval_mode_batches_in_order():
 def test_penultimate_of_nothing_is_an_error():
     with pytest.raises(InputError, match="at least one batch"):
         penultimate(mlp(), [])
+
+
+def test_the_head_of_a_model_for_token_ids_is_found_with_token_ids():
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(12, 3))
+    assert head_of(model, (3,)) == ("2", model[2])
+    assert zero_inputs(model, (3,)).dtype == torch.int64
+    assert zero_inputs(nn.Linear(3, 2), (3,)).dtype == torch.float32
+    with pytest.raises(InputError, match=r"takes no inputs of shape \(4,\)"):
+        head_of(model, (4,))

@@ -14,7 +14,7 @@ from efface.models.ensemble import Ensemble
 from efface.models.mode import evaluating
 from efface.running.seeding import seeded
 
-__all__ = ["Penultimate", "features", "head", "head_of", "penultimate"]
+__all__ = ["Penultimate", "features", "head", "head_of", "penultimate", "zero_inputs"]
 
 
 class Penultimate(NamedTuple):
@@ -53,26 +53,35 @@ def head(model: nn.Module, example_input: torch.Tensor) -> tuple[str, nn.Linear]
 
 
 def head_of(model: nn.Module, input_shape: Sequence[int]) -> tuple[str, nn.Linear]:
-    """Return the head as `head` does, found with two zero inputs: floats, or token ids where the model takes these.
+    """Return the head as `head` does, found with `zero_inputs`."""
+    return head(model, zero_inputs(model, input_shape))
+
+
+def zero_inputs(model: nn.Module, input_shape: Sequence[int]) -> torch.Tensor:
+    """Return two zero inputs that the model takes, on its device: floats, or else token ids (int64).
 
     Args:
-        model: Any module from inputs to logits.
+        model: Any module; it is run in eval mode.
         input_shape: Shape of one input, without the batch axis.
 
     Raises:
-        InputError: As `head`, or the model takes neither.
+        InputError: The model takes neither.
     """
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(0))
     zeros = torch.zeros(2, *input_shape, device=like.device, dtype=like.dtype)
-    try:
-        return head(model, zeros)
-    except (RuntimeError, TypeError, IndexError) as error:
-        try:
-            return head(model, zeros.long())
-        except (RuntimeError, TypeError, IndexError):
-            raise InputError(
-                f"This {type(model).__name__} takes no inputs of shape {tuple(input_shape)}: {error}"
-            ) from error
+    failure: Exception | None = None
+    with evaluating(model), torch.no_grad(), seeded(0):
+        for example in (zeros, zeros.long()):
+            try:
+                model(example)
+            except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                failure = failure or error
+            else:
+                return example
+    raise InputError(
+        f"This {type(model).__name__} takes no inputs of shape {tuple(input_shape)}: {failure}. Choose a model for "
+        "such inputs."
+    ) from failure
 
 
 def features(model: nn.Module, x: torch.Tensor, layer: str | None = None) -> torch.Tensor:

@@ -26,7 +26,7 @@ from efface.methods.certified_removal.certificate import (
 )
 from efface.methods.certified_removal.logistic import WIDEST, Logistic, minimise, newton_removal
 from efface.methods.method import Axis, Expense, Method, Needs, need_memory
-from efface.models.head import head
+from efface.models.head import head, head_of, zero_inputs
 from efface.models.predictions import features_of
 from efface.models.unit_head import UnitHead, with_unit_head
 from efface.running.run import Run
@@ -220,7 +220,7 @@ class CertifiedRemoval(Method):
         self, model: nn.Module, shape: tuple[int, ...], classes: int, device: torch.device
     ) -> tuple[nn.Module, UnitHead]:
         if self.features == "layers":
-            return with_unit_head(model, torch.zeros(2, *shape, device=device))
+            return with_unit_head(model, zero_inputs(model, shape))
         made = UnitHead(torch.zeros(classes, math.prod(shape), device=device))
         return nn.Sequential(FlatInputs(self.shift), made), made
 
@@ -230,8 +230,7 @@ def _problems(classes: int) -> int:
 
 
 def _linear(model: nn.Module, split: Split) -> nn.Linear:
-    device = next(model.parameters()).device
-    return head(model, torch.zeros(2, *split.data.input_shape, device=device))[1]
+    return head_of(model, split.data.input_shape)[1]
 
 
 def _features(model: nn.Module, part: Part, classes: int) -> tuple[Tensor, Tensor]:
