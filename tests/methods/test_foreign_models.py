@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import given
+from efface.auditing.settings import AuditSettings
 from efface.data import ArraySamples, Data, Split
 from efface.errors import InputError
 from efface.methods.applying import apply, prepare
@@ -22,12 +23,15 @@ from efface.request import Request
 from efface.running.run import Run
 from efface.running.seeding import seeded
 from efface.training.recipe import Recipe
+from efface.verbs.audit import audit
+from efface.verbs.forget import forget
 from tests.methods.test_contract import NAMES, QUICK
 
 RECIPE = Recipe(lr=0.05, epochs=1, batch_size=16)
 N = 48
 
 
+TIMES = {"seconds", "speedup"}
 OWN: dict[str, dict[str, Any]] = {
     "amnesiac": {"classes": [0], "items": [1, 4]},
     "certified-removal": {"noise": "run"},  # by default it is secret, and no two results are equal
@@ -205,3 +209,26 @@ def test_methods_that_make_inputs_are_those_that_refuse_token_ids(name: str, for
     made = foreign.made("token ids", name)
     refused = isinstance(made, InputError) and "token ids" in str(made)
     assert refused == methods()[name].makes_inputs
+
+
+@pytest.mark.parametrize("kind", ["float64", "one logit", "token ids", "draws in forward", "buffer of -inf"])
+def test_modules_as_they_are_go_through_forget_and_audit(kind: str, foreign: Foreign) -> None:
+    """The user's own module is original, candidate and reference; asking it twice gives one answer."""
+    data, request = KINDS[kind].data, Request.of(classes=[0])
+    mine = KINDS[kind].build()
+    mine.load_state_dict(foreign.trained(kind).model.state_dict())
+    before, state = {k: v.clone() for k, v in mine.state_dict().items()}, torch.get_rng_state()
+    made = forget(mine, data, request, method="gradient-ascent", recipe=RECIPE, device="cpu")
+    first, second = (
+        audit(made, data, original=mine, others={"mine": mine}, device="cpu", settings=AuditSettings(relearn_cap=0))
+        for _ in range(2)
+    )
+    scores = [
+        {row.name: {k: s.value for k, s in row.scores.items() if k not in TIMES} for row in a.rows}
+        for a in (first, second)
+    ]
+    assert scores[0] == scores[1]
+    assert scores[0]["mine"]["retain_accuracy"] == scores[0]["original"]["retain_accuracy"] > 0.4
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(before[k], v) for k, v in mine.state_dict().items())
+    assert list(made.model.state_dict()) == list(before)

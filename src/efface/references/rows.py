@@ -13,8 +13,8 @@ from efface.auditing.rows import Role, Row, Rows
 from efface.errors import InputError
 from efface.methods.applying import apply
 from efface.methods.catalogue import make
+from efface.models.adapt import adapted
 from efface.references.references import References
-from efface.running.run import Run
 
 __all__ = ["Retrained", "rows_of"]
 
@@ -46,7 +46,7 @@ def rows_of(
     record = model.record if isinstance(model, Artifact) else None
     name = record.method if record and record.action == "forget" else "candidate"
     original, run = case.original, case.run
-    references = [_row("retrained", "retrained", r, run) for r in references_of(retrained, case)]
+    references = [_row("retrained", "retrained", r, case) for r in references_of(retrained, case)]
     before = original.record.weights_after
     if record and record.weights_before not in {None, before}:
         raise InputError(
@@ -61,13 +61,13 @@ def rows_of(
         Row("original", "original", run.copied(original.model), record=original.record),
         *references[:1],
         *baselines,
-        *(_row(label, "other", other, run) for label, other in (others or {}).items()),
-        _row(name, "candidate", model, run),
+        *(_row(label, "other", other, case) for label, other in (others or {}).items()),
+        _row(name, "candidate", model, case),
     ]
     return Rows(
         tuple(table),
         further=tuple(references[1:]),
-        repeats=tuple(_row(name, "candidate", r, run) for r in repeats),
+        repeats=tuple(_row(name, "candidate", r, case) for r in repeats),
         notes=tuple(notes),
     )
 
@@ -115,12 +115,14 @@ def _baselines(case: Case, candidate: str) -> tuple[list[Row], list[str]]:
         except InputError as error:
             notes.append(f"the row {row!r} is not assessed: {error}")
         else:
-            rows.append(_row(row, "baseline", made, case.run))
+            rows.append(_row(row, "baseline", made, case))
     return rows, notes
 
 
-def _row(name: str, role: Role, model: Model, run: Run) -> Row:
+def _row(name: str, role: Role, model: Model, case: Case) -> Row:
     """Put a model on the device; its time is that of forgetting, as its record says."""
-    if not isinstance(model, Artifact):
-        return Row(name, role, run.copied(model))
-    return Row(name, role, run.copied(model.model), model.record.seconds.get("forget"), model.record)
+    if isinstance(model, Artifact):
+        return Row(name, role, case.run.copied(model.model), model.record.seconds.get("forget"), model.record)
+    data = case.split.data
+    network, _ = adapted(model, data.input_shape, len(data.classes), data.input_dtype)
+    return Row(name, role, case.run.copied(network))
