@@ -4,18 +4,48 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import filelock
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from efface.errors import InputError, explain, nearest
 
-__all__ = ["check_vacant", "checked", "new_folder", "read", "read_mapping", "write_file"]
+__all__ = ["LOCK", "check_vacant", "checked", "held", "new_folder", "read", "read_mapping", "write_file"]
+
+
+LOCK = ".lock"
+"""Name of the file in a folder by which one process holds it."""
+
+
+@contextmanager
+def held(folder: str | Path, say: Callable[[str], object]) -> Iterator[None]:
+    """Hold a folder while the block runs, so that no other process works in it; a process that has ended holds nothing.
+
+    Args:
+        folder: Made if it is not there.
+        say: Told whom is waited for, if another process holds the folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / LOCK
+    lock = filelock.FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        say(f"waiting for {file.read_text(encoding='utf-8').strip() or 'another process'}, which works in {folder}")
+        lock.acquire()
+    try:
+        file.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield
+    finally:
+        lock.release()
 
 
 def check_vacant(path: str | Path, overwrite: bool) -> Path:

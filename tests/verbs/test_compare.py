@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+from efface.artifact.artifact import Artifact
 from efface.comparing import Plan
 from efface.comparing.results import Comparison
+from efface.data import load
 from efface.errors import InputError
 from efface.methods.retrain import Retrain
+from efface.references import train_references
+from efface.request import Request
 from efface.verbs.compare import compare
 from tests.conftest import efface_command
 
@@ -127,14 +132,123 @@ def test_plans_survive_json():
     assert Plan.model_validate(json.loads(plan.model_dump_json())) == plan
 
 
-def test_a_cells_key_depends_on_what_its_result_depends_on_and_on_nothing_else():
-    plan = Plan.model_validate(PLAN)
-    keys = {plan.key(c) for c in plan.cells()}
-    assert len(keys) == len(plan.cells())
-    renamed = Plan.model_validate({**PLAN, "name": "other", "about": "words", "published": {}})
-    assert {renamed.key(c) for c in renamed.cells()} == keys
-    longer = Plan.model_validate({**PLAN, "recipe": {**PLAN["recipe"], "epochs": 5}})
-    assert not keys & {longer.key(c) for c in longer.cells()}
+def test_a_method_that_breaks_is_a_row_with_its_error_and_is_tried_again(plan_file, monkeypatch, tmp_path):
+    from efface.verbs import compare as grid
+
+    real = grid.forget
+
+    def breaks(*arguments, **named):
+        if named["method"] == "fine-tune":
+            raise MemoryError("no room")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(grid, "forget", breaks)
+    frame = compare(plan_file).frame
+    assert set(frame[frame.entry == "fine-tune"].refused) == {"out of memory (MemoryError: no room)"}
+    assert frame[frame.entry != "fine-tune"].A_R.notna().all()
+    monkeypatch.undo()
+    result = compare(plan_file)
+    assert result.reused == 12
+    assert result.frame.A_R.notna().all()
+    assert not list((tmp_path / "results" / "smoke" / ".cells").glob("*.failed.json"))
+
+
+def test_tables_are_made_from_finished_cells_without_computing(plan_file, monkeypatch, tmp_path):
+    from efface.verbs import compare as grid
+
+    compare(plan_file)
+    folder = tmp_path / "results" / "smoke"
+    before = {f: (folder / f).read_bytes() for f in ("table.md", "results.csv", "results.parquet")}
+    monkeypatch.setattr(grid, "_do", lambda *_: pytest.fail("something was computed"))
+    for name in before:
+        (folder / name).unlink()
+    answer = efface_command("compare", plan_file, "--table", "-q")
+    assert answer.status == 0
+    assert "16 of 16 cells were finished before" in answer.stderr
+    assert {f: (folder / f).read_bytes() for f in before} == before
+    plan_file.write_text(yaml.safe_dump({**PLAN, "seeds": [0, 1, 2]}))
+    result = compare(plan_file, table=True)
+    assert set(result.frame[result.frame.seed == 2].refused) == {"not computed yet"}
+    assert set(result.frame[result.frame.seed != 2].refused) == {""}
+
+
+def test_results_of_changed_data_under_the_same_path_are_not_reused(plan_file, tmp_path):
+    rows = np.random.default_rng(0)
+    x, y = rows.random((300, 6), dtype=np.float32), np.arange(300) % 3
+    x[np.arange(300), y] += 1
+
+    def write(labels):
+        np.savez(tmp_path / "d.npz", x_train=x[:200], y_train=labels[:200], x_test=x[200:], y_test=labels[200:])
+
+    plan = {**PLAN, "data": {"source": "arrays", "path": "d.npz"}, "methods": [{"method": "original"}], "seeds": [0]}
+    plan_file.write_text(yaml.safe_dump({**plan, "requests": [{"classes": [0]}], "published": {}}))
+    write(y)
+    first = compare(plan_file, root=tmp_path)
+    assert compare(plan_file, root=tmp_path).reused == 1
+    write((y + 1) % 3)
+    second = compare(plan_file, root=tmp_path)
+    assert second.reused == 0
+    assert second.frame.A_R[0] == compare(plan_file, root=tmp_path, out=tmp_path / "anew").frame.A_R[0]
+    assert first.frame.A_R[0] != second.frame.A_R[0]
+
+
+def test_a_folder_with_another_plans_results_is_refused(plan_file, tmp_path):
+    plan_file.write_text(yaml.safe_dump({**PLAN, "methods": [{"method": "original"}], "published": {}}))
+    compare(plan_file, out=tmp_path / "both")
+    plan_file.write_text(yaml.safe_dump({**PLAN, "name": "other"}))
+    with pytest.raises(InputError, match="results of the plan 'smoke'"):
+        compare(plan_file, out=tmp_path / "both")
+
+
+AUDITED = {
+    **PLAN,
+    "requests": [{"classes": [0]}],
+    "seeds": [0],
+    "measures": ["audit"],
+    "references": 2,
+    "audit": {"few_draws": 2, "resamples": 100, "relearn_cap": 3, "probe_per_class": 20, "attack_samples": 60},
+    "methods": [{"method": "original"}, {"method": "logit-mask"}, {"method": "fine-tune", "settings": {"epochs": 0.5}}],
+}
+
+
+def test_audits_share_references_and_their_scores_are_rows_with_floors(plan_file, tmp_path, monkeypatch):
+    made = []
+    real = Retrain.forget
+    monkeypatch.setattr(Retrain, "forget", lambda *a: made.append(1) or real(*a))
+    plan_file.write_text(yaml.safe_dump(AUDITED))
+    result = compare(plan_file)
+    assert len(made) == 2  # once for all three rows
+    folder = tmp_path / "results" / "smoke"
+    scores = pd.read_parquet(folder / "results.parquet").set_index(["entry", "score"])
+    mask = scores.loc["logit-mask"]
+    assert (mask.loc["forget_accuracy", "value"], mask.loc["FA", "value"], mask.loc["E_F", "value"]) == (0, 0, 100)
+    assert set(mask.level) == {"b"}
+    assert mask.loc["test_accuracy", "floor_low"] < mask.loc["test_accuracy", "floor_high"]
+    assert mask.loc["A_R", "low"] < mask.loc["A_R", "value"] < mask.loc["A_R", "high"]
+    assert mask.loc["A_R", "value"] == pytest.approx(result.frame.set_index("entry").A_R["logit-mask"])
+    assert {"efface", "torch", "machine", "threads"} <= set(scores.columns)
+    audits = [json.loads(f.read_text()) for f in (folder / ".cells").glob("*.audit.json")]
+    assert sorted(a["candidate"] for a in audits) == ["candidate", "fine-tune", "logit-mask"]
+    # They are the models that `train --references` makes, so that either may stand in for the other.
+    original = Artifact.load(next((folder / ".cells").glob("original-*")))
+    (by_number,) = (folder / ".cells").glob("references-*")
+    data, request = load("digits"), Request(classes=(0,))
+    alone = train_references(original, data, request, 2, tmp_path / "r", backend="serial", device="cpu")
+    ours = [Artifact.load(by_number / f"reference-{k:03d}").record.weights_after for k in range(2)]
+    assert ours == [r.record.weights_after for r in alone]
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_cells_bit_for_bit(plan_file, tmp_path):
+    pytest.importorskip("ray")
+    plan_file.write_text(yaml.safe_dump(AUDITED))
+    here = compare(plan_file, out=tmp_path / "here", workers=2)
+    there = compare(plan_file, out=tmp_path / "there", engine="ray", workers=2)
+    volatile = ["seconds", "train_seconds"]
+    scores = [r.scores[~r.scores.score.isin(["seconds", "speedup"])].drop(columns=volatile) for r in (here, there)]
+    pd.testing.assert_frame_equal(*scores, check_exact=True)
+    again = compare(plan_file, out=tmp_path / "there", engine="ray", workers=2)
+    assert again.reused == 3
 
 
 def test_a_method_that_fails_keeps_its_row_and_its_reason(plan_file, tmp_path):
@@ -188,3 +302,13 @@ def test_the_table_says_what_each_cell_was_computed_on():
     assert "Machine: cpu, threads not recorded." in Comparison.of(plan, [one, two]).markdown()
     found = Comparison.of(plan, [one | {"threads": 2}, two | {"threads": 1, "versions": {"torch": "3"}}]).markdown()
     assert "Machine: cpu, 2 threads (1 cells); cpu, 1 threads, torch 3 (1 cells)." in found
+
+
+def test_the_cells_that_make_a_wide_spread_are_named_with_their_notes():
+    plan = Plan.model_validate({**PLAN, "methods": [{"method": "ssd"}], "seeds": [0, 1, 2], "published": {}})
+    rows = [cell("ssd", seed, 97.0, 1.0) for seed in range(3)]
+    rows[2] |= {"scores": {"A_R": {"value": 9.5}}, "notes": ["the threshold selected 3 % of the weights"]}
+    table = Comparison.of(plan, rows).markdown()
+    named = "- ssd, A_R: median 90.0; far from it: 9.5 (class 0, seed 2: the threshold selected 3 % of the weights)"
+    assert named in table
+    assert "far from it" not in Comparison.of(plan, rows[:2]).markdown()

@@ -18,11 +18,18 @@ def compare(
     ] = None,
     root: RootOption = None,
     download: DownloadOption = False,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes with one thread each.")] = 1,
+    engine: Annotated[str, typer.Option("--engine", help="local or ray.")] = "local",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Jobs at once, with one thread each.")] = 1,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Of a running Ray cluster; a local one is started without.")
+    ] = None,
     cells: Annotated[
         Path | None, typer.Option("--cells", help="Folder of finished cells and originals, to share between plans.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ignore finished cells and compute all again.")] = False,
+    table: Annotated[
+        bool, typer.Option("--table", help="Compute nothing; write tables and figures of what is finished.")
+    ] = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -37,13 +44,20 @@ def compare(
         download=download,
         fresh=fresh,
         device=device,
+        engine=engine,  # type: ignore[arg-type]  # checked there, with the names that are allowed
         workers=workers,
+        address=address,
         cells=cells,
+        table=table,
         progress=progress_of(quiet),
     )
     if as_json:
         typer.echo(result.to_json())
     else:
         result.show()
+    if result.reused:
+        typer.echo(
+            f"{result.reused} of {len(result.frame)} cells were finished before; --fresh computes them again", err=True
+        )
     for file in result.files:
         typer.echo(f"written: {file}", err=as_json)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from efface.auditing.settings import AuditSettings
 from efface.errors import InputError
 from efface.files import read
 from efface.methods.catalogue import make
@@ -23,7 +22,7 @@ __all__ = ["Cell", "Entry", "Plan", "Preparation", "Source", "read_plan"]
 ORIGINAL = "original"
 """The entry that measures the model before forgetting."""
 
-Measure = Literal["accuracy", "probe", "relearning"]
+Measure = Literal["accuracy", "probe", "relearning", "audit"]
 
 
 class _Strict(BaseModel):
@@ -105,7 +104,10 @@ class Plan(_Strict):
         requests: What to forget, each on its own.
         methods: Rows.
         seeds: Seeds of originals; methods and retraining get seeds derived from them.
-        measures: What to measure beside the time: accuracies, linear probe, relearning.
+        measures: What to measure beside the time: accuracies, linear probe, relearning; or `audit`, which is all of
+            these and every other score of an audit, with floors.
+        references: Retrained models of each original and request that audits compare with; from 4 on, level (c).
+        audit: What each audit may spend.
         sampled: Most training samples that RA and FA look at, each drawn at random.
         published: Row label -> column -> published figure, printed beside ours.
     """
@@ -120,6 +122,8 @@ class Plan(_Strict):
     methods: tuple[Entry, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     measures: tuple[Measure, ...] = ("accuracy", "probe")
+    references: int = Field(default=0, ge=0)
+    audit: AuditSettings = AuditSettings()
     sampled: int = Field(default=10_000, ge=1)
     published: dict[str, dict[str, str]] = {}
 
@@ -128,6 +132,8 @@ class Plan(_Strict):
         names = [e.name for e in self.methods]
         if len(set(names)) < len(names):
             raise ValueError(f"each row needs a label of its own; given: {names}")
+        if self.references and "audit" not in self.measures:
+            raise ValueError("references are for audits; add audit to the measures, or leave references out")
         if unknown := sorted(set(self.published) - set(names)):
             raise ValueError(f"published figures for rows that are not in the plan: {unknown}; rows: {names}")
         return self
@@ -160,22 +166,6 @@ class Plan(_Strict):
                         )
                     )
         return found
-
-    def key(self, cell: Cell) -> str:
-        """Return a digest of everything that a cell's result depends on."""
-        content = self.model_dump(mode="json", include={"data", "model", "recipe", "measures", "sampled"})
-        content |= cell.model_dump(mode="json", exclude={"entry", "request"})
-        content |= {"request": cell.request.model_dump(mode="json", exclude={"reason", "requested_at"})}
-        return _digest(content)
-
-    def original_key(self, cell: Cell) -> str:
-        """Return a digest of everything that a cell's original depends on."""
-        content = self.model_dump(mode="json", include={"data", "model", "recipe"})
-        return _digest(content | cell.model_dump(mode="json", include={"train", "seed"}))
-
-
-def _digest(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def read_plan(path: str | Path) -> Plan:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +30,15 @@ MEANING = {c.name: c.meaning for c in COLUMNS} | {
 
 MASK = "logit-mask"
 
+WIDE = 10
+"""Points of standard deviation, and from the median, from which cells are named."""
+
+FIELDS = (
+    ("value", "low", "high", "original", "reference", "floor", "floor_low", "floor_high", "gap", "gap_low", "gap_high"),
+    ("bound", "why"),
+)
+"""Of a score: numbers, and words."""
+
 
 @dataclass
 class Comparison:
@@ -36,12 +47,17 @@ class Comparison:
     Attributes:
         plan: What was compared.
         frame: One row per cell.
+        scores: One row per cell and score, with what is needed to read it.
+        machine: What the cells were computed on.
+        reused: How many cells were finished before.
         files: What `write` wrote.
     """
 
     plan: Plan
     frame: pd.DataFrame
+    scores: pd.DataFrame = field(default_factory=pd.DataFrame)
     machine: str = ""
+    reused: int = 0
     files: list[Path] = field(default_factory=list)
 
     @classmethod
@@ -64,8 +80,8 @@ class Comparison:
         if len(retrained):
             full = frame.join(retrained, on=["request", "seed"]).full
             frame.insert(list(frame.columns).index("seconds") + 1, "of_retrain", 100 * frame.seconds / full)
-        machine = _in_words(Counter(_where(row) for row in rows))
-        return cls(plan, frame, machine)
+        machine = _in_words(Counter(_where(row) for row in rows if "device" in row))
+        return cls(plan, frame, _long(rows), machine)
 
     @property
     def columns(self) -> list[str]:
@@ -107,6 +123,7 @@ class Comparison:
         lines += [self._table(by_request=False), "", *self._beyond_mask()]
         if many_requests and not any(e.grid for e in plan.methods):
             lines += ["By request, mean ± standard deviation over seeds.", "", self._table(by_request=True), ""]
+        lines += self._scattered()
         refused = self.frame[self.frame.refused != ""]
         if len(refused):
             lines += ["Cells that a method refused, or that failed; they count in no mean:", ""]
@@ -121,10 +138,13 @@ class Comparison:
         return str(self.frame.to_json(orient="records", indent=2))
 
     def write(self, folder: Path) -> None:
-        """Write results.csv, table.md, plan.json and the figures into a folder."""
+        """Write results.csv, results.parquet, table.md, plan.json and the figures into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
+        packed = io.BytesIO()
+        self.scores.to_parquet(packed, index=False)
         self.files = [
             write_file(folder / "results.csv", self.frame.to_csv(index=False, float_format="%.6g")),
+            write_file(folder / "results.parquet", packed.getvalue()),
             write_file(folder / "table.md", self.markdown()),
             write_file(folder / "plan.json", self.plan.model_dump_json(indent=2)),
             *draw(self.plan, self.frame, folder),
@@ -188,10 +208,43 @@ class Comparison:
             "",
         ]
 
+    def _scattered(self) -> list[str]:
+        """Say which cells make a wide spread, with what their methods noted."""
+        lines = []
+        for entry, group in self.frame.groupby("entry", sort=False):
+            for column in ("A_R", "E_F"):
+                if column not in group or not group[column].std() > WIDE:
+                    continue
+                far = group[(group[column] - group[column].median()).abs() > WIDE]
+                cells = "; ".join(
+                    f"{cell[column]:.1f} ({cell['request']}, seed {cell['seed']}"
+                    + (f": {cell['notes']})" if cell["notes"] else ")")
+                    for _, cell in far.iterrows()
+                )
+                lines.append(f"- {entry}, {column}: median {group[column].median():.1f}; far from it: {cells}")
+        return [f"Where a deviation is above {WIDE} points, these cells make it:", "", *lines, ""] if lines else []
+
     def _table(self, *, by_request: bool) -> str:
         header, *rows = self._cells(by_request=by_request)
         lines = [header, ["---"] * len(header), *rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _long(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return one row per cell and score; a cell without scores has one row with the reason."""
+    found = []
+    for row in rows:
+        known = {k: row[k] for k in ("entry", "method", "request", "seed")}
+        known |= {"settings": json.dumps(row["settings"], sort_keys=True), "refused": row["refused"]}
+        known |= {
+            k: row.get(k) for k in ("seconds", "train_seconds", "level", "outcome", "device", "threads", "machine")
+        }
+        known |= {k: row.get("versions", {}).get(k) for k in ("efface", "python", "torch")}
+        for name, score in (row["scores"] or {"": {}}).items():
+            numbers = {k: score.get(k) for k in FIELDS[0]}
+            found.append(known | {"score": name} | numbers | {k: score.get(k, "") for k in FIELDS[1]})
+    types = dict.fromkeys((*FIELDS[0], "seconds", "train_seconds"), "float64") | {"threads": "Int64"}
+    return pd.DataFrame(found).astype(types)
 
 
 def _spread(mean: float, std: float) -> str:

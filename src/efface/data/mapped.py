@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from efface.data.data import Data
 from efface.data.samples import ArraySamples
 from efface.data.split import Split
 
-__all__ = ["MappedSamples", "mapped"]
+__all__ = ["MappedSamples", "mapped", "mapped_data"]
 
 
 class MappedSamples(ArraySamples):
@@ -66,22 +67,27 @@ class MappedSamples(ArraySamples):
 
 
 def mapped(split: Split) -> Split:
-    """Return a split that can be sent to processes started by `multiprocessing` without copying its inputs.
+    """Return a split whose data is `mapped_data`."""
+    return dataclasses.replace(split, data=mapped_data(split.data))
+
+
+def mapped_data(data: Data) -> Data:
+    """Return data that can be sent to processes started by `multiprocessing` without copying its inputs.
 
     Args:
-        split: Tensors in memory are copied once into shared memory; data of other kinds stays as it is. So does all
+        data: Tensors in memory are copied once into shared memory; data of other kinds stays as it is. So does all
             data on systems without POSIX file handles, where it is copied to each process.
     """
     if os.name != "posix":
-        return split
+        return data
     changed: dict[str, Any] = {}
     for name in ("train", "test"):
-        samples = getattr(split.data, name)
+        samples = getattr(data, name)
         if isinstance(samples, ArraySamples):
             # Known now, the fingerprint travels along; a process need not read all inputs for it.
             assert samples.fingerprint
             changed[name] = MappedSamples(samples)
-    return dataclasses.replace(split, data=dataclasses.replace(split.data, **changed))
+    return dataclasses.replace(data, **changed)
 
 
 def _nameless() -> int:

@@ -1,26 +1,36 @@
-"""Running a plan: originals are trained once, every finished cell is kept, and a stopped run resumes."""
+"""The verb `compare`: originals and references are made once, every finished cell is kept, a stopped run resumes."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
+from pydantic import ValidationError
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case
-from efface.comparing.columns import measure
+from efface.auditing.scores.score import Scores
+from efface.comparing.columns import columns_of, measure
+from efface.comparing.keys import Keys
 from efface.comparing.plan import ORIGINAL, Cell, Plan, read_plan
 from efface.comparing.results import Comparison
+from efface.comparing.store import Store
 from efface.data import Data, load
-from efface.errors import InputError
-from efface.files import write_file
-from efface.methods.applying import rebuilt
-from efface.running.engines import Task, in_processes
+from efface.data.mapped import mapped_data
+from efface.errors import InputError, explain, nearest
+from efface.files import held
+from efface.references.jobs import Retraining
+from efface.running.engines import Engine, Failure, Outcome, Task, in_processes, one_by_one, over_ray
 from efface.running.progress import Progress
+from efface.verbs.audit import audit
 from efface.verbs.forget import forget
 from efface.verbs.train import train
 
@@ -37,26 +47,34 @@ def compare(
     download: bool = False,
     fresh: bool = False,
     device: str = "auto",
+    engine: Engine = "local",
     workers: int = 1,
+    address: str | None = None,
     cells: str | Path | None = None,
+    table: bool = False,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Run a grid of methods, requests and seeds, and write results.csv, table.md and plan.json.
+    """Run a grid of methods, requests and seeds, and write results.csv, results.parquet, table.md and plan.json.
+
+    A cell that fails is a row with its error, and is tried again by the next run.
 
     Args:
         plan: A plan, or the path of its YAML file.
         out: Folder for results; `results/NAME` beside the plan's file by default.
         root: Data root.
         download: Let torchvision fetch what is missing.
-        fresh: Compute finished cells again; originals are kept.
+        fresh: Compute finished cells again; originals and references are kept.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
-        workers: Processes; each trains and forgets on its own share of seeds with one thread. Times are then not
-            comparable with those of one worker.
-        cells: Folder of finished cells and trained originals; OUT/.cells by default. Plans may share one.
+        engine: `local` (this process, or several on this machine), or `ray`.
+        workers: Jobs at once; with more than one, or over Ray, each has one thread. Times are then not comparable with
+            those of one worker.
+        address: Of a running Ray cluster; a local one is started if none is given.
+        cells: Folder of finished cells, originals and references; OUT/.cells by default. Plans may share one.
+        table: Compute nothing; write tables and figures of what is finished.
         progress: Where to show progress.
 
     Raises:
-        InputError: The plan does not fit; or a method cannot serve a request in it.
+        InputError: The plan does not fit, the folder holds another plan's results, or no original can be trained.
 
     Example:
         >>> import efface, tempfile, pathlib
@@ -82,118 +100,273 @@ def compare(
         path = Path(plan)
         plan = read_plan(path)
         out = path.parent / "results" / plan.name if out is None else out
-    folder = Path(out)
+    if engine not in get_args(Engine):
+        raise InputError(f"unknown engine {engine!r}. {nearest(engine, get_args(Engine))}")
+    if address is not None and engine != "ray":
+        raise InputError(f"the address {address!r} is of a Ray cluster; say engine ray, or leave it out")
+    folder, progress = Path(out), progress or Progress()
+    _check_folder(folder, plan)
     grid = plan.cells()
-    done = folder / FINISHED if cells is None else Path(cells)
-    done.mkdir(parents=True, exist_ok=True)
-    missing = [c for c in grid if fresh or not (done / f"{plan.key(c)}.json").is_file()]
-    # Cells that share an original follow one another, so that it is trained once.
-    missing.sort(key=plan.original_key)
-    groups = [list(g) for _, g in groupby(missing, key=plan.original_key)]
-    progress = progress or Progress()
-    finished = (
-        _in_processes(plan, groups, done, root, download, device, workers)
-        if workers > 1 and len(groups) > 1
-        else _here(plan, groups, done, root, download, device, progress)
-    )
-    for _ in progress.track(finished, f"compare {plan.name}", len(missing)):
-        pass
-    rows = [json.loads((done / f"{plan.key(c)}.json").read_bytes()) | {"entry": c.entry} for c in grid]
-    comparison = Comparison.of(plan, rows)
-    comparison.write(folder)
+    data = load(plan.data.source, None if root is None else Path(root) / plan.data.path, download, **plan.data.options)
+    keys, store = Keys(plan, data.fingerprint), Store(folder / FINISHED if cells is None else Path(cells))
+    with ExitStack() as stack:
+        for place in {folder.absolute(), store.folder.absolute()}:
+            stack.enter_context(held(place, progress.say))
+        missing = [] if table else [c for c in grid if fresh or not store.finished(keys.cell(c))]
+        if reused := len(grid) - len(missing):
+            progress.say(f"{reused} of {len(grid)} cells were finished before")
+        work = _Work(plan, data, keys, store, device, progress)
+        failures = _run(work, missing, engine, workers, address)
+        rows = [_row(work, cell, failures) for cell in grid]
+        _raise_if_nothing(failures, rows)
+        comparison = Comparison.of(plan, rows)
+        comparison.reused = reused
+        comparison.write(folder)
     return comparison
 
 
-def _in_processes(
-    plan: Plan, groups: list[list[Cell]], done: Path, root: str | Path | None, download: bool, device: str, workers: int
-) -> Iterator[None]:
-    tasks = [Task(plan.original_key(group[0]), group) for group in groups]
-    for outcome in in_processes(_all_of, tasks, (plan, done, root, download, device), workers):
+@dataclass(frozen=True)
+class _Work:
+    """What every job of a grid needs.
+
+    Attributes:
+        plan: What is compared.
+        data: Loaded once.
+        keys: Digests.
+        store: Where results go.
+        device: As asked for.
+        progress: Where to show it; nowhere in other processes.
+        shared: Whether jobs see the store's folder; models travel with the results where not.
+    """
+
+    plan: Plan
+    data: Data
+    keys: Keys
+    store: Store
+    device: str
+    progress: Progress
+    shared: bool = True
+
+
+@dataclass(frozen=True)
+class _Original:
+    """Train what the cells of one seed and preparation start from; `known` where it has been made before."""
+
+    cell: Cell
+    known: Artifact | None = None
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """Retrain without a request's data, for all methods."""
+
+    cell: Cell
+    number: int
+    known: Artifact | None = None
+
+
+Job = _Original | _Reference | Cell
+
+Model = Path | Artifact
+
+
+def _run(work: _Work, missing: Sequence[Cell], engine: Engine, workers: int, address: str | None) -> dict[str, Failure]:
+    """Do what is missing, keep it, and return why what failed did, by key of the task."""
+    tasks = _tasks(dataclasses.replace(work, shared=engine == "local"), missing)
+    failures: dict[str, Failure] = {}
+    if not tasks:
+        return failures
+    jobs = {task.key: task.job for task in tasks}
+    outcomes = _outcomes(work, tasks, engine, workers, address)
+    for outcome in work.progress.track(outcomes, f"compare {work.plan.name}", len(tasks)):
+        job = jobs[outcome.key]
         if outcome.failure is not None:
-            outcome.failure.raised()
-        for _ in range(outcome.value):
-            yield
+            failures[outcome.key] = outcome.failure
+            if isinstance(job, Cell):
+                row = _empty(job) | {"refused": outcome.failure.words}
+                work.store.keep_failure(work.keys.cell(job), row)
+        elif isinstance(job, Cell):
+            result, report = outcome.value
+            work.store.keep(work.keys.cell(job), result, report)
+        elif isinstance(outcome.value, Artifact):
+            work.store.save(outcome.value, _place(work, job))
+    return failures
 
 
-def _all_of(state: tuple[Plan, Path, str | Path | None, bool, str], group: list[Cell], _: Sequence[Any]) -> int:
-    plan, done, root, download, device = state
-    return sum(1 for _ in _here(plan, [group], done, root, download, device, Progress()))
+def _outcomes(
+    work: _Work, tasks: Sequence[Task], engine: Engine, workers: int, address: str | None
+) -> Iterator[Outcome]:
+    if engine == "local" and (workers == 1 or len(tasks) < 3):  # an original and its cell follow one another
+        return one_by_one(_do, tasks, work)
+    quiet = dataclasses.replace(work, progress=Progress(), shared=engine == "local")
+    if engine == "local":
+        return in_processes(_do, tasks, dataclasses.replace(quiet, data=mapped_data(work.data)), workers)
+    gpu = work.device.startswith("cuda") or (work.device == "auto" and torch.cuda.is_available())
+    return over_ray(_do, tasks, quiet, workers, gpu=gpu, address=address)
 
 
-def _here(
-    plan: Plan,
-    groups: list[list[Cell]],
-    done: Path,
-    root: str | Path | None,
-    download: bool,
-    device: str,
-    progress: Progress,
-) -> Iterator[None]:
-    if not groups:
-        return
-    data = _data(plan, root, download)
-    for group in groups:
-        original = _original(plan, group[0], data, done, device, progress)
-        for cell in group:
-            result = _one(plan, cell, original, data, device, progress)
-            write_file(done / f"{plan.key(cell)}.json", json.dumps(result, indent=1))
-            yield
+def _tasks(work: _Work, missing: Sequence[Cell]) -> list[Task]:
+    """Return the cells that are missing, and before them the originals and references that they stand on."""
+    tasks: dict[str, Task] = {}
+
+    def known(job: _Original | _Reference) -> Artifact | None:
+        place = _place(work, job)
+        return work.store.load(place) if not work.shared and place.is_dir() else None
+
+    for cell in sorted(missing, key=work.keys.original):
+        original = _Original(cell)
+        first = f"original {work.keys.original(cell)}"
+        tasks.setdefault(first, Task(first, dataclasses.replace(original, known=known(original))))
+        after = [first]
+        for number in range(work.plan.references):
+            reference = _Reference(cell, number)
+            name = f"reference {number} of {work.keys.references(cell)}"
+            if name not in tasks:
+                tasks[name] = Task(name, dataclasses.replace(reference, known=known(reference)), (first,))
+            after.append(name)
+        # Two rows may ask for the same; one cell serves both.
+        tasks.setdefault(work.keys.cell(cell), Task(work.keys.cell(cell), cell, tuple(after)))
+    return list(tasks.values())
 
 
-def _data(plan: Plan, root: str | Path | None, download: bool) -> Data:
-    where = None if root is None else Path(root) / plan.data.path
-    return load(plan.data.source, where, download, **plan.data.options)
+def _do(work: _Work, job: Job, values: Sequence[Model]) -> Any:
+    """Do one job; models are artifacts, or folders of the store where jobs see it."""
+    if isinstance(job, Cell):
+        original, *references = (_loaded(work, v) for v in values)
+        return _one(work, job, original, references)
+    if job.known is not None:
+        return job.known
+    place = _place(work, job)
+    if work.shared and place.is_dir():
+        return place
+    made = _trained(work, job.cell) if isinstance(job, _Original) else _retrained(work, job, _loaded(work, values[0]))
+    if work.shared:
+        return work.store.save(made, place)
+    made.model.cpu()
+    return dataclasses.replace(made, parent=None)
 
 
-def _original(plan: Plan, cell: Cell, data: Data, done: Path, device: str, progress: Progress) -> Artifact:
-    """Return the original that a cell starts from, trained now or by an earlier run of the plan."""
-    kept = done / f"original-{plan.original_key(cell)}"
-    if kept.is_dir():
-        return Artifact.load(kept, trust=True, rebuild=rebuilt)
-    original = train(
+def _place(work: _Work, job: _Original | _Reference) -> Path:
+    if isinstance(job, _Original):
+        return work.store.original(work.keys.original(job.cell))
+    return work.store.reference(work.keys.references(job.cell), job.number)
+
+
+def _loaded(work: _Work, model: Model) -> Artifact:
+    return model if isinstance(model, Artifact) else work.store.load(model)
+
+
+def _trained(work: _Work, cell: Cell) -> Artifact:
+    plan = work.plan
+    return train(
         plan.model,
-        data,
+        work.data,
         method=cell.train.method,
         settings=cell.train.settings or None,
         recipe=plan.recipe.but(seed=cell.seed),
         validation=plan.data.validation,
-        device=device,
-        progress=progress,
+        device=work.device,
+        progress=work.progress,
     )
-    original.save(kept)
-    return original
 
 
-def _one(plan: Plan, cell: Cell, original: Artifact, data: Data, device: str, progress: Progress) -> dict[str, Any]:
-    """Return one cell's result; a method that refuses or fails leaves its reason in place of scores."""
-    case = Case.of(original, data, cell.request, device=device, progress=progress)
-    result = {
+def _retrained(work: _Work, job: _Reference, original: Artifact) -> Artifact:
+    """Retrain with the seed that `train --references` gives this number, so that both make the same models."""
+    bare = dataclasses.replace(original, memory={}, parent=None)
+    case = Case.of(bare, work.data, job.cell.request, device=work.device, progress=work.progress)
+    seed = case.run.number(f"reference {job.number}")
+    return Retraining(job.number, seed).make(bare, case.split, case.run.child(seed))
+
+
+def _one(
+    work: _Work, cell: Cell, original: Artifact, references: Sequence[Artifact]
+) -> tuple[dict[str, Any], str | None]:
+    """Return one cell's result and its audit as JSON; a method that refuses leaves its reason in place of scores."""
+    plan, device, progress = work.plan, work.device, work.progress
+    case = Case.of(original, work.data, cell.request, device=device, progress=progress)
+    result = _empty(cell) | {
+        "train_seconds": original.record.seconds["train"],
+        "device": str(case.run.device),
+        "threads": torch.get_num_threads(),
+        "versions": original.record.versions,
+    }
+    made: Artifact | None = None
+    if cell.method != ORIGINAL:
+        method, settings = cell.method, cell.settings
+        try:
+            made = forget(
+                original, work.data, cell.request, method=method, settings=settings, device=device, progress=progress
+            )
+        except InputError as error:
+            return result | {"refused": str(error)}, None
+        result |= {"seconds": made.record.seconds["forget"], "notes": list(made.record.notes)}
+    report: str | None = None
+    if "audit" in plan.measures:
+        found = audit(
+            made or original.model,
+            work.data,
+            cell.request,
+            original=original,
+            retrained=list(references) or False,
+            settings=plan.audit.model_copy(update={"retain_samples": plan.sampled}),
+            device=device,
+            progress=progress,
+        )
+        row: Scores = found.row(found.candidate).scores
+        scores, report = columns_of(row, by_class=bool(case.split.forget_classes)) | row, found.to_json()
+        result |= {"level": found.level, "outcome": found.verdict.outcome}
+    else:
+        model, before = (case.run.copied(m) for m in ((made or original).model, original.model))
+        scores = measure(model, before, case.split, case.run, plan.measures, plan.sampled)
+    return result | {"scores": {k: s.model_dump(mode="json", exclude_defaults=True) for k, s in scores.items()}}, report
+
+
+def _empty(cell: Cell) -> dict[str, Any]:
+    """Return what is known of a cell before it is computed."""
+    return {
         "entry": cell.entry,
         "method": cell.method,
         "settings": cell.settings,
         "request": cell.request.describe(),
         "seed": cell.seed,
         "seconds": None,
-        "train_seconds": original.record.seconds["train"],
+        "train_seconds": None,
         "notes": [],
         "refused": "",
-        "device": original.record.device,
-        "threads": torch.get_num_threads(),
-        "versions": original.record.versions,
         "scores": {},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
-    model = original.model
-    if cell.method != ORIGINAL:
-        method, settings = cell.method, cell.settings
+
+
+def _row(work: _Work, cell: Cell, failures: Mapping[str, Failure]) -> dict[str, Any]:
+    """Return a cell's result under its own row's name, or why there is none."""
+    key = work.keys.cell(cell)
+    result = work.store.result(key) or _empty(cell) | {"refused": "not computed yet"}
+    if key in failures:
+        result = _empty(cell) | {"refused": failures[key].words}
+    return result | {"entry": cell.entry}
+
+
+def _raise_if_nothing(failures: Mapping[str, Failure], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise the first original's error where nothing at all could be computed because of it."""
+    if not any(row["scores"] for row in rows):
+        for key, failure in failures.items():
+            if key.startswith("original ") and failure.error is not None:
+                raise failure.error
+
+
+def _check_folder(folder: Path, plan: Plan) -> None:
+    """Refuse a folder with another plan's results; a changed plan of the same name replaces its own."""
+    file = folder / "plan.json"
+    if not file.is_file():
+        return
+    try:
+        name = Plan.model_validate_json(file.read_bytes()).name
+    except ValidationError as error:
+        # Plans of other versions may have other fields; their name is what counts.
         try:
-            made = forget(
-                original, data, cell.request, method=method, settings=settings, device=device, progress=progress
-            )
-        except InputError as error:
-            return result | {"refused": str(error)}
-        model = made.model
-        result |= {"seconds": made.record.seconds["forget"], "notes": list(made.record.notes)}
-    scores = measure(
-        case.run.copied(model), case.run.copied(original.model), case.split, case.run, plan.measures, plan.sampled
-    )
-    return result | {"scores": {k: s.model_dump(exclude_defaults=True) for k, s in scores.items()}}
+            name = json.loads(file.read_bytes())["name"]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{file} is damaged: {explain(error)}") from None
+    if name != plan.name:
+        raise InputError(f"{folder} holds the results of the plan {name!r}; give {plan.name!r} a folder of its own")

@@ -1,0 +1,123 @@
+"""What a finished cell depends on, as a digest: a cell whose digest is the same need not be computed again."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from efface.comparing.plan import ORIGINAL, Cell, Plan
+from efface.methods.catalogue import methods
+from efface.methods.retrain import Retrain
+from efface.request import Request
+
+__all__ = ["RESULTS", "Keys", "method_source"]
+
+RESULTS = 2
+"""Raised with every change by which Efface computes other numbers, outside of methods and what only they stand on."""
+
+FOLLOWED = ("methods", "mechanisms", "importance", "curvature")
+"""Rooms whose files are part of the source of the methods that import them; the others change with `RESULTS`."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The digests of a plan's cells on given data.
+
+    Attributes:
+        plan: What is compared.
+        data: Fingerprint of the data that was loaded, not of where it lies.
+    """
+
+    plan: Plan
+    data: str
+
+    def original(self, cell: Cell) -> str:
+        """Return the digest of everything that a cell's original depends on."""
+        content = self.plan.model_dump(mode="json", include={"model", "recipe"})
+        content |= cell.model_dump(mode="json", include={"train", "seed"})
+        content |= {"data": self.data, "validation": self.plan.data.validation, "results": RESULTS}
+        if self.plan.model.weights is not None:
+            content["weights"] = _file(self.plan.model.weights)
+        if ":" in self.plan.model.build or "." in self.plan.model.build:
+            content["builder"] = _module(self.plan.model.build)
+        if cell.train.method is not None:
+            content["preparation"] = method_source(cell.train.method)
+        return _digest(content)
+
+    def references(self, cell: Cell) -> str:
+        """Return the digest of what the references of a cell's original and request depend on."""
+        content = {"original": self.original(cell), "request": _asked(cell.request)}
+        return _digest(content | {"source": method_source(Retrain.name)})
+
+    def cell(self, cell: Cell) -> str:
+        """Return the digest of everything that a cell's result depends on."""
+        content = self.plan.model_dump(mode="json", include={"measures", "sampled", "references", "audit"})
+        content |= cell.model_dump(mode="json", include={"method", "settings"})
+        content |= {"original": self.original(cell), "request": _asked(cell.request)}
+        if cell.method != ORIGINAL:
+            content["source"] = method_source(cell.method)
+        if self.plan.references:
+            content["retraining"] = method_source(Retrain.name)
+        return _digest(content)
+
+
+@cache
+def method_source(name: str) -> str:
+    """Return the SHA-256 of a method's file and of the files that it imports from the rooms that serve methods.
+
+    Args:
+        name: Of the method; a plug-in's counts with its own file only.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(_with_imports(methods()[name].__module__, {})):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _with_imports(module: str, seen: dict[str, Path]) -> list[Path]:
+    """Return a module's file and those of the modules of `FOLLOWED` that it imports, directly or not."""
+    spec = importlib.util.find_spec(module)
+    if module in seen or spec is None or spec.origin is None:
+        return []
+    seen[module] = Path(spec.origin)
+    for imported in _imports(seen[module]):
+        if imported.split(".")[:1] == ["efface"] and imported.split(".")[1:2] and imported.split(".")[1] in FOLLOWED:
+            _with_imports(imported, seen)
+    return list(seen.values())
+
+
+def _imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def _asked(request: Request) -> dict[str, Any]:
+    return request.model_dump(mode="json", exclude={"reason", "requested_at"})
+
+
+def _file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else f"no file at {path}"
+
+
+def _module(build: str) -> str:
+    """Return the content of the file that holds a user's builder; empty for a package's, whose version is enough."""
+    name = build.partition(":")[0]
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return ""
+    return "" if spec is None or spec.origin is None else _file(Path(spec.origin))
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
