@@ -57,11 +57,13 @@ class CodedPart:
         share: Probability of replacing a sample.
         generator: Decides which samples, and which of several codes; its state runs on from epoch to epoch.
         noise: Standard deviation of Gaussian noise added to a code anew at every visit.
+        owners: Whose codes stand in for each sample of the part (N,), if not its class's; `classes` then names the
+            codes' owners. Labels stay the part's.
 
     Raises:
-        InputError: The share is no probability, shapes differ, or a class of the part has no code.
+        InputError: The share is no probability, shapes differ, or a class (or owner) of the part has no code.
 
-    Source: Yamashita, Yamada, Shibata, arXiv 2306.05670, Alg. 1. Several codes and noise are not in the paper.
+    Source: Yamashita, Yamada, Shibata, arXiv 2306.05670, Alg. 1. Several codes, noise and owners are not in the paper.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class CodedPart:
         share: float,
         generator: torch.Generator,
         noise: float = 0.0,
+        owners: Tensor | None = None,
     ) -> None:
         if not 0 <= share <= 1:
             raise InputError(f"share of codes {share}; allowed: from 0 to 1")
@@ -82,11 +85,13 @@ class CodedPart:
             )
         self.part, self.share, self.noise, self.generator = part, share, noise, generator
         self.codes = codes[classes.argsort(stable=True)].to(torch.float32)
-        self._count = torch.bincount(classes, minlength=int(part.labels.max()) + 1 if len(part) else 0)
+        self._owners = part.labels if owners is None else owners
+        self._count = torch.bincount(classes, minlength=int(self._owners.max()) + 1 if len(part) else 0)
         self._first = self._count.cumsum(0) - self._count
-        bare = [c for c in part.labels.unique().tolist() if self._count[c] == 0]
+        bare = [c for c in self._owners.unique().tolist() if self._count[c] == 0]
         if bare:
-            raise InputError(f"the {part.name} part holds samples of class {bare}, which has no code; draw one for it")
+            kind = "class" if owners is None else "owner"
+            raise InputError(f"the {part.name} part holds samples of {kind} {bare}, which has no code; draw one for it")
 
     def __len__(self) -> int:
         return len(self.part)
@@ -103,7 +108,7 @@ class CodedPart:
         for b, m in zip(order, coded, strict=True):
             y = labels[b]
             # Drawn for the whole batch, so that every process's generator stays in step.
-            stand_ins = self._stand_ins(y[m])[m.nonzero()[:, 0] % epoch.world == epoch.rank].to(device)
+            stand_ins = self._stand_ins(self._owners[b][m])[m.nonzero()[:, 0] % epoch.world == epoch.rank].to(device)
             y, mask = y[own].to(device), m[own].to(device)
             x = stand_ins if m[own].all() else next(images)
             if len(stand_ins) and len(x) < len(y):
@@ -112,11 +117,11 @@ class CodedPart:
                 x = mixed
             yield x, y
 
-    def _stand_ins(self, y: Tensor) -> Tensor:
-        """Return a code for each label (n,), with fresh noise."""
-        which = self._first[y]
+    def _stand_ins(self, owners: Tensor) -> Tensor:
+        """Return a code for each owner (n,), with fresh noise."""
+        which = self._first[owners]
         if int(self._count.max()) > 1:
-            which = which + (torch.rand(len(y), generator=self.generator) * self._count[y]).long()
+            which = which + (torch.rand(len(owners), generator=self.generator) * self._count[owners]).long()
         codes = self.codes[which]
         if self.noise:
             codes = codes + self.noise * torch.randn(codes.shape, generator=self.generator)

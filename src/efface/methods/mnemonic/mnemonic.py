@@ -127,7 +127,7 @@ class Mnemonic(Method):
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a copy moved by α η, up or down, whichever forgets the codes better; reads no data."""
         model = run.copied(artifact.model).eval()
-        codes = _codes(artifact, split, run)
+        codes = self._codes(artifact, split, run)
         weights = chosen_parameters(model, self.layers)
         given = chosen_parameters(artifact.model, self.layers)  # read only: a step writes into the copy
         before = {name: p.detach().to(run.device) for name, p in given.items()}
@@ -165,6 +165,14 @@ class Mnemonic(Method):
         memory = super().memory_after(artifact, model, split)
         kept = torch.tensor([c not in split.forget_classes for c in memory["code_classes"].tolist()])
         return {**memory, **{k: memory[k][kept] for k in ("codes", "code_classes")}}
+
+    def _codes(self, artifact: Artifact, split: Split, run: Run) -> Codes:
+        """Return the codes to forget and to keep, on the run's device."""
+        y = artifact.memory["code_classes"]
+        forget = torch.isin(y, torch.tensor(split.forget_classes))
+        used = forget | torch.isin(y, torch.tensor(split.retain_classes))
+        x = artifact.memory["codes"][used].to(run.device)
+        return Codes(x, y[used].to(run.device), forget[used].to(run.device))
 
     def _walk(
         self,
@@ -214,12 +222,3 @@ def chosen_parameters(model: nn.Module, patterns: tuple[str, ...]) -> dict[str, 
             raise InputError(f"layers: nothing trainable is called {pattern!r}. {nearest(pattern, names)}")
         matched |= hits
     return {n: p for n, p in trainable.items() if n in matched or not patterns}
-
-
-def _codes(artifact: Artifact, split: Split, run: Run) -> Codes:
-    """Return the codes of the classes to forget and to keep, on the run's device."""
-    y = artifact.memory["code_classes"]
-    forget = torch.isin(y, torch.tensor(split.forget_classes))
-    used = forget | torch.isin(y, torch.tensor(split.retain_classes))
-    x = artifact.memory["codes"][used].to(run.device)
-    return Codes(x, y[used].to(run.device), forget[used].to(run.device))
