@@ -16,7 +16,6 @@ __all__ = [
     "Interval",
     "bootstrap_counts",
     "bootstrap_mean",
-    "clopper_pearson",
     "paired_gap",
     "percentiles",
     "prediction_interval",
@@ -67,24 +66,6 @@ def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return Interval(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)))
-
-
-def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interval:
-    """Return a share with the exact binomial interval, which never covers less than `confidence`.
-
-    Args:
-        successes: How many, 0 to n.
-        n: Of how many, at least 1.
-        confidence: Share of such intervals that hold the true value, at the least.
-
-    Raises:
-        InputError: If n is 0 or the successes are outside 0 to n.
-    """
-    _check_share(successes, n, confidence)
-    tail = (1 - confidence) / 2
-    low = float(stats.beta.ppf(tail, successes, n - successes + 1)) if successes > 0 else 0.0
-    high = float(stats.beta.ppf(1 - tail, successes + 1, n - successes)) if successes < n else 1.0
-    return Interval(successes / n, low, high)
 
 
 def t_interval(values: Tensor, confidence: float = 0.95) -> Interval:
