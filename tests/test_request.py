@@ -20,6 +20,7 @@ class Described:
 
     classes = ("cat", "dog", "7")
     train_labels = np.array([0, 0, 1, 1, 2, 2, 0, 1, 2, 0])
+    ids: np.ndarray | None = np.array([f"photo/{i}.jpg" for i in range(10)])
     groups: np.ndarray | None = np.array(["ann", "bob"] * 5)
     metadata: dict[str, np.ndarray] = {"year": np.arange(10) // 4, "site": np.array(list("xyxyxyxyxy"))}  # noqa: RUF012
     fingerprint = "data"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from efface.errors import InputError, explain, nearest
+from efface.predicate import Predicate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Request", "Resolved"]
 
-Kind = Literal["classes", "items", "groups", "where"]
+Kind = Literal["classes", "items", "ids", "groups", "where"]
+
+_KINDS: tuple[Kind, ...] = ("classes", "items", "ids", "groups", "where")
 
 
 class _Described(Protocol):
@@ -30,6 +34,8 @@ class _Described(Protocol):
     def classes(self) -> tuple[str, ...]: ...
     @property
     def train_labels(self) -> np.ndarray: ...
+    @property
+    def ids(self) -> np.ndarray | None: ...
     @property
     def groups(self) -> np.ndarray | None: ...
     @property
@@ -53,13 +59,15 @@ class Resolved(NamedTuple):
 
 
 class Request(BaseModel):
-    """A deletion request: exactly one of classes, items, groups or where, plus why and when.
+    """A deletion request: exactly one of classes, items, ids, groups or where, plus why and when.
 
     Attributes:
         classes: Class numbers or class names; every training sample of them is forgotten.
         items: Positions in the training set.
+        ids: Ids of training samples, for data that has them: an image's path below the root, a row's id.
         groups: Group ids, for data with one group id per item (one person's records).
-        where: Metadata column -> value; an item is meant if every column has the value.
+        where: Metadata column -> value; an item is meant if every column has the value. Or a condition as text, such as
+            `subject == "p17" and year < 2020`: see `Predicate`.
         reason: Free text, kept in the record.
         requested_at: When the request arrived, kept in the record.
 
@@ -74,30 +82,32 @@ class Request(BaseModel):
 
     classes: tuple[int | str, ...] = ()
     items: tuple[int, ...] = ()
+    ids: tuple[str, ...] = ()
     groups: tuple[int | str, ...] = ()
-    where: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    where: dict[str, str | int | float | bool] | str = Field(default_factory=dict)
     reason: str = ""
     requested_at: datetime | None = None
 
     @model_validator(mode="after")
     def _exactly_one_kind(self) -> Request:
-        given = [k for k in ("classes", "items", "groups", "where") if getattr(self, k)]
+        given = [k for k in _KINDS if getattr(self, k)]
         if len(given) != 1:
             said = "nothing" if not given else " and ".join(given)
-            raise ValueError(f"a request names exactly one of classes, items, groups or where; given: {said}")
-        values: Sequence[object] = () if self.where else getattr(self, given[0])
+            raise ValueError(f"a request names exactly one of classes, items, ids, groups or where; given: {said}")
+        values: Sequence[object] = () if given[0] == "where" else getattr(self, given[0])
         repeated = sorted({str(v) for v in values if list(values).count(v) > 1}) if len(values) < 1000 else []
         if len(values) >= 1000 and len(set(values)) < len(values):
             repeated = ["(some)"]
         if repeated:
             raise ValueError(f"{given[0]} are named more than once: {', '.join(repeated[:5])}; name each once")
+        if isinstance(self.where, str) and self.where:
+            Predicate(self.where)  # an InputError is a ValueError, which pydantic reports with the field's name
         return self
 
     @property
     def kind(self) -> Kind:
-        """Which of the four fields is given."""
-        kinds: tuple[Kind, ...] = ("classes", "items", "groups", "where")
-        return next(k for k in kinds if getattr(self, k))
+        """Which of the five fields is given."""
+        return next(k for k in _KINDS if getattr(self, k))
 
     @property
     def target(self) -> Literal["classes", "items"]:
@@ -106,12 +116,18 @@ class Request(BaseModel):
 
     def describe(self) -> str:
         """Return the request in a few words, e.g. `classes 0, 5` or `1200 items`."""
-        if self.where:
+        if isinstance(self.where, str) and self.where:
+            return f"items where {self.where}"
+        if isinstance(self.where, dict) and self.where:
             return "items where " + " and ".join(f"{k} = {v}" for k, v in sorted(self.where.items()))
         values = getattr(self, self.kind)
         if len(values) > 8:
             return f"{len(values)} {self.kind}"
-        noun = {"classes": "class", "items": "item", "groups": "group"}[self.kind] if len(values) == 1 else self.kind
+        noun = (
+            {"classes": "class", "items": "item", "ids": "id", "groups": "group"}[self.kind]
+            if len(values) == 1
+            else self.kind
+        )
         return f"{noun} {', '.join(map(str, values))}"
 
     @classmethod
@@ -172,6 +188,8 @@ class Request(BaseModel):
                 raise InputError(f"item ids out of range: {outside[:5]}; allowed: 0 to {n - 1}")
             chosen = np.zeros(n, dtype=bool)
             chosen[list(self.items)] = True
+        elif self.ids:
+            chosen = self._of_ids(data)
         elif self.groups:
             chosen = self._of_groups(data)
         else:
@@ -200,6 +218,22 @@ class Request(BaseModel):
             return int(given)
         raise InputError(f"unknown class {given!r}. {nearest(given, names)}")
 
+    def _of_ids(self, data: _Described) -> np.ndarray:
+        import numpy as np
+
+        if data.ids is None:
+            raise InputError("the data has no ids of its samples; give `ids` when making the Data, or ask for items")
+        known = data.ids.astype(str)
+        missing = sorted(set(self.ids) - set(known.tolist()))
+        if missing:
+            near = difflib.get_close_matches(missing[0], known.tolist()[:10_000], n=1)
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            raise InputError(
+                f"no such id: {', '.join(missing[:5])}{more}; the data has {len(known)} ids such as "
+                f"{near[0] if near else known[0]}"
+            )
+        return np.isin(known, self.ids)
+
     def _of_groups(self, data: _Described) -> np.ndarray:
         import numpy as np
 
@@ -214,6 +248,8 @@ class Request(BaseModel):
     def _where(self, data: _Described, n: int) -> np.ndarray:
         import numpy as np
 
+        if isinstance(self.where, str):
+            return Predicate(self.where).holds(data.metadata)
         chosen = np.ones(n, dtype=bool)
         for column, value in self.where.items():
             if column not in data.metadata:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, TensorDataset
 from efface.data import Data
 from efface.data.labels import class_names, class_numbers
 from efface.errors import InputError
+from efface.request import Request
 
 RNG = np.random.default_rng(0)
 
@@ -175,3 +176,16 @@ def test_token_ids_stay_integers_and_gradients_stay_out() -> None:
     floats = Data.of(*[TensorDataset(X.clone().requires_grad_(), torch.arange(6) % 2)] * 2)
     assert floats.input_dtype == torch.float32
     assert not floats.train[0][0].requires_grad
+
+
+def test_ids_name_one_sample_each() -> None:
+    train = labelled([0, 1] * 3)
+    data = Data.of(train, train, ids=[f"row {i}" for i in range(6)])
+    assert Request.of(ids=["row 4", "row 1"]).resolve(data).indices.tolist() == [1, 4]
+    assert Data.of(train, train, ids=range(6)).ids.tolist() == list("012345")
+    with pytest.raises(InputError, match=r"2 ids stand more than once, e\.g\. a; .*give groups"):
+        Data.of(train, train, ids=["a", "a", "b", "b", "c", "d"])
+    with pytest.raises(InputError, match="ids has 5 entries; needed: 6"):
+        Data.of(train, train, ids=range(5))
+    with pytest.raises(InputError, match="no ids of its samples"):
+        Request.of(ids=["row 4"]).resolve(Data.of(train, train))

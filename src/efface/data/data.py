@@ -30,6 +30,7 @@ class Data:
         classes: Class names; the position is the class number.
         groups: One id per training sample (a person, a device), or None.
         metadata: Columns of one value per training sample, for requests with `where`.
+        ids: One id per training sample, each its own (an image's path, a row's id), or None.
         options: The arguments the source was loaded with, for the record; never a path of this machine.
         source: The name that `load` knows it by, or `custom`.
 
@@ -50,6 +51,7 @@ class Data:
     metadata: Mapping[str, np.ndarray] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     source: str = "custom"
+    ids: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Check that the pieces fit together.
@@ -70,13 +72,22 @@ class Data:
                 )
         if self.train.input_dtype != self.test.input_dtype:
             raise InputError(f"training inputs are {self.train.input_dtype}, test inputs {self.test.input_dtype}")
-        for name, column in {"groups": self.groups, **self.metadata}.items():
+        for name, column in {"groups": self.groups, "ids": self.ids, **self.metadata}.items():
             if column is not None and len(column) != len(self.train):
                 raise InputError(
                     f"{name} has {len(column)} entries; needed: {len(self.train)}, one per training sample"
                 )
         if self.groups is not None:
             object.__setattr__(self, "groups", _of_one_type(self.groups, "groups"))
+        if self.ids is not None:
+            ids = _of_one_type(self.ids, "ids").astype(str)
+            values, counts = np.unique(ids, return_counts=True)
+            if len(values) < len(ids):
+                raise InputError(
+                    f"{len(ids) - len(values)} ids stand more than once, e.g. {values[counts > 1][0]}; ids name one "
+                    "sample each. For several samples of one person give groups"
+                )
+            object.__setattr__(self, "ids", ids)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -110,6 +121,7 @@ class Data:
         workers: int = 0,
         name: str = "custom",
         select: Select | None = None,
+        ids: Sequence[Any] | np.ndarray | None = None,
     ) -> Data:
         """Wrap any two map-style datasets of (input tensor, label) pairs.
 
@@ -126,6 +138,7 @@ class Data:
             name: What to call it in records.
             select: From what the datasets yield to (input tensor, label), where that is more than a pair, e.g.
                 `lambda sample: (sample["image"], sample["label"])`.
+            ids: One id per training sample, each its own, for requests with `ids`.
 
         Raises:
             InputError: See `DatasetSamples`, `class_names` and `Data`.
@@ -141,6 +154,7 @@ class Data:
             class_names(classes, train_samples.labels, test_samples.labels),
             None if groups is None else np.asarray(groups),
             {k: np.asarray(v) for k, v in (metadata or {}).items()},
+            ids=None if ids is None else np.asarray(ids),
         )
 
 

@@ -1,6 +1,7 @@
 """Folders of images, kept in memory or read when asked."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from efface.data import load
 from efface.data.sources.normalisation import NORMALISATION
 from efface.errors import InputError
+from efface.request import Request
 from efface.running.extras import import_pillow
 from tests.data.sources.layouts import everything
 
@@ -72,3 +74,13 @@ def test_folders_that_are_missing_empty_or_unlike_are_refused(pictures):
     shutil.rmtree(root / "test" / "dog")
     with pytest.raises(InputError, match="in one of them only: dog"):
         load("image_folder", root, size=8)
+
+
+def test_images_are_asked_for_by_their_paths_below_the_root(pictures):
+    root, _ = pictures
+    data = load("image_folder", root, size=4)
+    assert [Path(i).parts[0] for i in data.ids] == ["train"] * len(data.train)
+    assert all((root / i).is_file() for i in data.ids)
+    wanted = data.ids[2]
+    assert Request.of(ids=[wanted]).resolve(data).indices.tolist() == [2]
+    assert Path(wanted).parts[1] == data.classes[int(data.train.labels[2])]

@@ -21,7 +21,7 @@ def arrays(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Data:
-    """Read an .npz with x_train, y_train, x_test, y_test and, if present, groups and meta_* columns.
+    """Read an .npz with x_train, y_train, x_test, y_test and, if present, ids, groups and meta_* columns.
 
     uint8 images may be N x H x W x C (C = 1 or 3), N x C x H x W or N x H x W; floats of any shape pass as they are.
 
@@ -56,6 +56,7 @@ def arrays(
         class_names(classes, train.labels, test.labels),
         content.get("groups"),
         {k.removeprefix("meta_"): v for k, v in content.items() if k.startswith("meta_")},
+        ids=content.get("ids"),
         options={"classes": classes, "mean": mean, "std": std},
     )
 

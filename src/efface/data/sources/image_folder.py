@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -35,7 +36,7 @@ def image_folder(
 
     Every image is resized so that its shorter side has `resize` pixels, and its centre is cut out. If all of them
     together need at most `memory_gib` as uint8, they are decoded once and kept; otherwise they are read when they are
-    asked for.
+    asked for. The id of a training image is its path below ROOT, such as `train/cat/001.jpg`.
 
     Args:
         root: Folder that holds train/ and test/, with the same class folders in both.
@@ -69,7 +70,8 @@ def image_folder(
     samples: list[Samples] = [
         _decoded(part, normalisation) if fits else FolderSamples(part, normalisation, workers) for part in (train, test)
     ]
-    return Data("image_folder", samples[0], samples[1], tuple(train.classes), options=options)
+    ids = np.array([Path(path).relative_to(root).as_posix() for path, _ in train.samples])
+    return Data("image_folder", samples[0], samples[1], tuple(train.classes), options=options, ids=ids)
 
 
 def _folder(folder: Path, cut: Callable[[Any], Tensor]) -> Any:
