@@ -22,6 +22,7 @@ class Described:
     train_labels = np.array([0, 0, 1, 1, 2, 2, 0, 1, 2, 0])
     ids: np.ndarray | None = np.array([f"photo/{i}.jpg" for i in range(10)])
     groups: np.ndarray | None = np.array(["ann", "bob"] * 5)
+    test_groups: np.ndarray | None = None
     metadata: dict[str, np.ndarray] = {"year": np.arange(10) // 4, "site": np.array(list("xyxyxyxyxy"))}  # noqa: RUF012
     fingerprint = "data"
 
@@ -100,7 +101,7 @@ def test_resolves(kind: dict[str, Any], expected: list[int], classes: tuple[int,
         ({}, "nothing"),
         ({"classes": [0], "items": [1]}, "classes and items"),
         ({"classes": [0, 0]}, "more than once: 0"),
-        ({"items": [*range(2000), 5]}, "more than once"),
+        ({"groups": ["ann", "ann"]}, "more than once: ann"),
         ({"clases": [0]}, "clases"),
         ({"items": ["a"]}, "items"),
     ],

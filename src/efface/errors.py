@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-__all__ = ["DataAccessError", "InputError", "NotPreparedError", "UnsupportedRequestError", "explain", "nearest"]
+__all__ = [
+    "DataAccessError",
+    "ForgettingWarning",
+    "InputError",
+    "NotPreparedError",
+    "UnsupportedRequestError",
+    "explain",
+    "nearest",
+]
 
 
 class InputError(ValueError):
@@ -35,6 +43,10 @@ class NotPreparedError(InputError):
 
 class DataAccessError(RuntimeError):
     """A method touched data that it did not declare in its `needs`: a defect of the method, not of the input."""
+
+
+class ForgettingWarning(UserWarning):
+    """A method ended without an error, but what it made has not forgotten, or records asked for are not among it."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

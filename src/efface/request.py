@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
@@ -39,6 +39,8 @@ class _Described(Protocol):
     @property
     def groups(self) -> np.ndarray | None: ...
     @property
+    def test_groups(self) -> np.ndarray | None: ...
+    @property
     def metadata(self) -> Mapping[str, np.ndarray]: ...
     @property
     def fingerprint(self) -> str: ...
@@ -63,8 +65,9 @@ class Request(BaseModel):
 
     Attributes:
         classes: Class numbers or class names; every training sample of them is forgotten.
-        items: Positions in the training set.
-        ids: Ids of training samples, for data that has them: an image's path below the root, a row's id.
+        items: Positions in the training set; one that is named again is counted (`repeated`) and forgotten once.
+        ids: Ids of training samples, for data that has them: an image's path below the root, a row's id. Named again
+            they are counted, too.
         groups: Group ids, for data with one group id per item (one person's records).
         where: Metadata column -> value; an item is meant if every column has the value. Or a condition as text, such as
             `subject == "p17" and year < 2020`: see `Predicate`.
@@ -94,12 +97,10 @@ class Request(BaseModel):
         if len(given) != 1:
             said = "nothing" if not given else " and ".join(given)
             raise ValueError(f"a request names exactly one of classes, items, ids, groups or where; given: {said}")
-        values: Sequence[object] = () if given[0] == "where" else getattr(self, given[0])
-        repeated = sorted({str(v) for v in values if list(values).count(v) > 1}) if len(values) < 1000 else []
-        if len(values) >= 1000 and len(set(values)) < len(values):
-            repeated = ["(some)"]
-        if repeated:
-            raise ValueError(f"{given[0]} are named more than once: {', '.join(repeated[:5])}; name each once")
+        for kind, values in (("classes", self.classes), ("groups", self.groups)):
+            repeated = sorted(str(v) for v, times in Counter(values).items() if times > 1)
+            if repeated:
+                raise ValueError(f"{kind} are named more than once: {', '.join(repeated[:5])}; name each once")
         if isinstance(self.where, str) and self.where:
             Predicate(self.where)  # an InputError is a ValueError, which pydantic reports with the field's name
         return self
@@ -113,6 +114,16 @@ class Request(BaseModel):
     def target(self) -> Literal["classes", "items"]:
         """What a method has to be able to forget: whole classes, or single items (also for groups and conditions)."""
         return "classes" if self.classes else "items"
+
+    @property
+    def repeated(self) -> int:
+        """How many items or ids are named again after the first time."""
+        named = self.items or self.ids
+        return len(named) - len(set(named))
+
+    def in_test(self, data: _Described) -> int:
+        """Return how many test records the groups asked for have, where the data knows; they were never trained on."""
+        return 0 if not self.groups or data.test_groups is None else int(self._in_groups(data.test_groups).sum())
 
     def describe(self) -> str:
         """Return the request in a few words, e.g. `classes 0, 5` or `1200 items`."""
@@ -240,10 +251,17 @@ class Request(BaseModel):
         if data.groups is None:
             raise InputError("the data has no group ids; give `groups` when making the Data, or ask for items")
         known = {str(g) for g in np.unique(data.groups).tolist()}
-        missing = [g for g in self.groups if str(g) not in known]
+        missing = [str(g) for g in self.groups if str(g) not in known]
+        if missing and data.test_groups is not None and np.isin(data.test_groups.astype(str), missing).any():
+            raise InputError(f"group {', '.join(missing[:5])} has no training records, so none to forget")
         if missing:
-            raise InputError(f"no such group: {', '.join(map(str, missing[:5]))}; the data has {len(known)} groups")
-        return np.isin(data.groups.astype(str), [str(g) for g in self.groups])
+            raise InputError(f"no such group: {', '.join(missing[:5])}; the data has {len(known)} groups")
+        return self._in_groups(data.groups)
+
+    def _in_groups(self, of: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        return np.isin(of.astype(str), [str(g) for g in self.groups])
 
     def _where(self, data: _Described, n: int) -> np.ndarray:
         import numpy as np

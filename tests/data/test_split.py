@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import combinations
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from efface.data import ArraySamples, Data, Split
+from efface.data import ArraySamples, Counts, Data, Split
 from efface.errors import DataAccessError, InputError
 from efface.request import Request
 
@@ -46,7 +48,8 @@ def test_parts_are_disjoint_and_complete(fields: dict[str, Any], validation: flo
     parts = [set(p.indices.tolist()) for p in (split.forget, split.retain, split.validation)]
     assert all(not a & b for a, b in combinations(parts, 2))
     assert set().union(*parts) <= set(range(N))
-    assert N - len(set().union(*parts)) == split.untrained
+    assert split.counts is not None
+    assert N - len(set().union(*parts)) == (0 if split.forget_classes else split.counts.untrained)
     assert parts[0] | parts[1] == set(split.train.indices.tolist())
     asked = set(Request.of(**fields).resolve(DATA).indices.tolist())
     assert parts[0] == asked - set(split.held_out.tolist())
@@ -64,10 +67,67 @@ def test_what_is_held_out_depends_on_the_seed_and_never_on_the_request(
     plain, asked = split_of(None, validation, seed), split_of(fields, validation, seed)
     assert plain.held_out.tolist() == asked.held_out.tolist()
     assert plain.train.indices.tolist() == asked.train.indices.tolist()
-    assert plain.untrained == 0
+    assert plain.counts is None
     for c in range(5):
         here = int((TRAIN.labels[torch.from_numpy(plain.held_out)] == c).sum())
         assert here == round(validation * int((TRAIN.labels == c).sum()))
+
+
+named = st.lists(st.integers(0, N - 1), min_size=1, max_size=40)  # may name an item again
+HALF = np.concatenate([np.arange(25) // 6, [0]])[:25]  # the test set knows the people 0 to 4 only
+
+
+@given(
+    st.one_of(
+        classes.map(lambda c: {"classes": sorted(c)}),
+        named.map(lambda i: {"items": i}),
+        st.sets(st.integers(0, 9), min_size=1, max_size=5).map(lambda g: {"groups": sorted(g)}),
+    ),
+    st.lists(items.map(sorted), max_size=2),
+    st.sampled_from([0, 0.1, 0.3, 0.5]),
+    st.integers(0, 50),
+)
+@settings(max_examples=100, deadline=None)
+def test_every_record_asked_for_is_counted_once(
+    fields: dict[str, Any], earlier: list[list[int]], validation: float, seed: int
+) -> None:
+    """Counted here record by record, and the slow way; `Counts` itself insists that they add up."""
+    data = dataclasses.replace(DATA, test_groups=HALF)
+    try:
+        split = Split.of(data, Request.of(**fields), validation, seed, [Request.of(items=i) for i in earlier])
+    except InputError:
+        assume(False)
+    served, held_out, labels = set().union(*map(set, earlier)), set(split.held_out.tolist()), TRAIN.labels.tolist()
+    if "items" in fields:
+        listed = fields["items"]
+    elif "classes" in fields:
+        listed = [i for i in range(N) if labels[i] in fields["classes"]]
+    else:
+        listed = [i for i in range(N) if i // 6 in fields["groups"]]
+    in_test = sum(g in fields.get("groups", ()) for g in HALF.tolist())
+    found = set(listed)
+    counts = split.counts
+    assert counts.asked == len(listed) + in_test
+    assert (counts.found, counts.in_test, counts.repeated) == (len(found), in_test, len(listed) - len(found))
+    assert counts.already == len(found & served)
+    assert counts.untrained == len(found & held_out - served)
+    assert counts.forgotten == len(found - served - held_out) == len(split.forget)
+    assert f"{counts.asked} records asked for: {counts.forgotten} to forget" in counts.text
+
+
+def test_counts_that_do_not_add_up_are_refused() -> None:
+    with pytest.raises(ValidationError, match="found"):
+        Counts(asked=4, found=4, forgotten=3)
+    with pytest.raises(ValidationError, match="asked for"):
+        Counts(asked=5, found=4, forgotten=4)
+
+
+def test_a_person_of_the_test_set_alone_is_told_apart_from_an_unknown_one() -> None:
+    data = dataclasses.replace(DATA, groups=np.arange(N) // 30, test_groups=np.arange(25) // 5)
+    with pytest.raises(InputError, match="group 4 has no training records"):
+        Split.of(data, Request.of(groups=[4]))
+    with pytest.raises(InputError, match="no such group: 9"):
+        Split.of(data, Request.of(groups=[9]))
 
 
 def test_another_seed_holds_out_other_samples() -> None:
@@ -90,7 +150,7 @@ def test_an_item_request_forgets_no_class() -> None:
     assert split.forget_classes == ()
     assert len(split.test_forget) == len(split.validation_forget) == 0
     assert len(split.test_retain) == 25
-    assert split.untrained == len([i for i in split.held_out if i < 20]) > 0
+    assert split.counts.untrained == len([i for i in split.held_out if i < 20]) > 0
     assert not set(split.validation.indices.tolist()) & set(range(20))
 
 

@@ -288,7 +288,7 @@ def test_a_model_handed_over_in_python_needs_a_module_of_its_architecture(digits
 
 def test_references_of_another_architecture_than_a_bare_module_are_refused(digits, references):
     wider = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    settings = {"original": wider, "recipe": RECIPE, "device": "cpu"}
+    settings = {"original": wider, "recipe": RECIPE, "validation": 0.1, "device": "cpu"}
     with pytest.raises(InputError, match="another architecture"):
         efface.audit(wider, digits, REQUEST, retrained=references, **settings)
 

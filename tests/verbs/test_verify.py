@@ -215,7 +215,8 @@ def test_two_foreign_checkpoints_are_audited(weights, tmp_path):
     out = tmp_path / "out"
     arguments = ("verify", "--original", weights["original"], *BUILT)
     answer = efface_command(*arguments, "--candidate", weights["original"], "--out", out)
-    assert answer.status == 1, answer.stderr  # nothing was forgotten
+    assert answer.status == 3, answer.stderr  # nothing was forgotten
+    assert answer.stdout.splitlines()[-1] == "Did it forget? no"
     assert "Level (a)" in answer.stdout
     assert {p.name for p in out.iterdir()} == {"verification.json", "audit.json", "report.html", "report.md"}
     found = Verification.model_validate_json((out / "verification.json").read_bytes())

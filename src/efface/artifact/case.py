@@ -11,8 +11,9 @@ from efface.artifact.artifact import Artifact
 from efface.artifact.compatible import check_data
 from efface.artifact.record import Record, describe_data, now, versions, weights_sha256
 from efface.data import Data, Split
+from efface.errors import InputError
 from efface.models.adapt import adapted
-from efface.models.spec import ModelSpec
+from efface.models.spec import ModelSpec, build
 from efface.request import Request
 from efface.running.progress import Progress
 from efface.running.run import Run
@@ -43,27 +44,29 @@ class Case:
     @classmethod
     def of(
         cls,
-        original: Model,
+        original: Model | ModelSpec,
         data: Data,
         request: Request | None = None,
         *,
         seed: int = 0,
         device: str = "auto",
         recipe: Recipe | None = None,
-        validation: float = 0.1,
+        validation: float = 0.0,
         progress: Progress | None = None,
         known: Record | None = None,
     ) -> Case:
         """Put an original, its data and a request together.
 
         Args:
-            original: An artifact, or any trained module from inputs to logits (a copy is kept).
+            original: An artifact, any trained module from inputs to logits (a copy is kept), or how to build one and
+                where its weights are.
             data: The data it was trained on.
             request: What to forget; None keeps everything.
             seed: Of this piece of work; see `step_seed`.
             device: `auto`, `cpu`, `cuda`, `cuda:N`.
             recipe: How a module was trained, or how Efface shall retrain it; an artifact knows.
-            validation: Fraction of the training data that a module has not seen; an artifact knows.
+            validation: Fraction of the training data that a module has not seen, drawn as `train` draws it from the
+                recipe's seed; an artifact knows.
             progress: Where to show progress.
             known: Record of a model made from the original by this request, if there is one: it says how the original
                 was trained.
@@ -82,12 +85,22 @@ class Case:
             recipe = recipe or Recipe()
             split = Split.of(data, request, validation, recipe.seed)
         run = Run(seed=step_seed(recipe, seed), device=device, precision=recipe.precision, progress=progress)
-        artifact = original if isinstance(original, Artifact) else given(original, split, recipe, run)
+        if isinstance(original, Artifact):
+            return cls(original, split, run)
+        spec = original if isinstance(original, ModelSpec) else None
+        network = _built(original, data) if isinstance(original, ModelSpec) else original
+        artifact = given(network, split, recipe, run, spec=spec)
         return cls(artifact, split, run)
 
     def child(self, seed: int | None = None) -> Case:
         """Return the same case with a history and notes of its own and, if given, another seed; see `Run.child`."""
         return dataclasses.replace(self, run=self.run.child(seed))
+
+
+def _built(spec: ModelSpec, data: Data) -> nn.Module:
+    if spec.weights is None:
+        raise InputError(f"{spec.build} has no weights; name the file that holds them (ModelSpec.weights)")
+    return build(spec, input_shape=data.input_shape, num_classes=len(data.classes), trust=True)
 
 
 def step_seed(recipe: Recipe, seed: int) -> int:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from efface import __version__
-from efface.data import Split
+from efface.data import Counts, Split
 from efface.models.spec import ModelSpec
 from efface.request import Request
 from efface.training.recipe import Recipe
@@ -47,6 +47,37 @@ class DataRecord(BaseModel):
     split_seed: int
 
 
+class Recognition(BaseModel):
+    """How much of what was to be forgotten the model still gets right: a look at what the method itself may read.
+
+    It is no audit: a retrained model, too, gets single records right; and a model that gets nothing right may still
+    hold what it knew.
+
+    Attributes:
+        of: `records` to forget, or the forgotten classes' `codes`.
+        size: How many were looked at.
+        before: Share that the original gets right.
+        after: Share that the new model gets right.
+        still: Whether classes were to be forgotten and at least half of what was right still is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    of: Literal["records", "codes"]
+    size: int
+    before: float
+    after: float
+    still: bool
+
+    @property
+    def text(self) -> str:
+        """One sentence."""
+        return (
+            f"{'still recognised: ' if self.still else ''}{self.after:.1%} of the {self.size} {self.of} to forget get "
+            f"their own class, {self.before:.1%} before"
+        )
+
+
 class Record(BaseModel):
     """How an artifact came to be; `parent` is the record of what it was made from, so requests form a chain.
 
@@ -64,6 +95,9 @@ class Record(BaseModel):
         device: Where it ran.
         seconds: Wall time of the step by name, e.g. `forget`.
         notes: What the method wrote down.
+        failures: The notes that say that this step did not do what it is for, e.g. that nothing was changed.
+        counts: What became of the records asked for.
+        recognition: Whether the model still recognises what it was to forget, where the method may look.
         history: Rows for plots.
         versions: Of Python, torch and Efface.
         weights_before: SHA-256 of the weights that the step started from.
@@ -88,6 +122,9 @@ class Record(BaseModel):
     device: str
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+    counts: Counts | None = None
+    recognition: Recognition | None = None
     history: tuple[dict[str, Any], ...] = ()
     versions: dict[str, str]
     weights_before: str | None = None

@@ -1,6 +1,8 @@
 """The command line: one thin subcommand per verb, with the same name and the same arguments.
 
-Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted. Results go to stdout, progress and errors to stderr.
+Exit status, see `efface.cli.outcome.Exit`: 0 done, 1 failed, 2 bad input, 3 differs from a model that never saw the
+data, 4 could not tell (3 and 4: verify, audit --check), 130 interrupted. Results go to stdout, progress and errors to
+stderr.
 Nothing heavy is imported before a subcommand runs, so that `efface --help` answers at once.
 """
 
@@ -16,6 +18,7 @@ from efface.cli.compare import compare
 from efface.cli.demo import demo
 from efface.cli.forget import forget
 from efface.cli.methods import methods
+from efface.cli.outcome import STATUS
 from efface.cli.train import train
 from efface.cli.verify import verify
 
@@ -25,6 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Make trained PyTorch classifiers forget on request, and show how far they did.",
+    epilog=STATUS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 

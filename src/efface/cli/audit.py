@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from efface.cli.loading import data_of, load_artifact, original_of, progress_of
 from efface.cli.options import (
     ConfigOption,
     DataOption,
@@ -15,27 +17,31 @@ from efface.cli.options import (
     DownloadOption,
     JsonOption,
     QuietOption,
+    ReferencesFolderOption,
     RootOption,
     TrustOption,
-    data_of,
     guarded,
-    load_artifact,
-    progress_of,
 )
+from efface.cli.outcome import close, status_of
 from efface.errors import InputError
+
+if TYPE_CHECKING:
+    from efface.artifact.artifact import Artifact
+    from efface.auditing.result import Audit
 
 
 @guarded
 def audit(
     artifact: Annotated[Path, typer.Argument(help="Artifact folder made by `efface forget`.")],
-    original: Annotated[Path, typer.Option("--original", help="Artifact folder of the model before forgetting.")],
+    original: Annotated[
+        Path,
+        typer.Option("--original", help="Model before forgetting: artifact folder, or the weights given."),
+    ],
     retrained: Annotated[
         list[Path] | None, typer.Option("--retrained", help="Artifact folder made by method retrain; repeat.")
     ] = None,
     retrain: Annotated[bool, typer.Option("--retrain", help="Retrain one reference now (takes a training).")] = False,
-    references: Annotated[
-        Path | None, typer.Option("--references", help="Folder made by `efface train --references`.")
-    ] = None,
+    references: ReferencesFolderOption = None,
     other: Annotated[
         list[Path] | None, typer.Option("--other", help="More artifacts as rows, named after their folders; repeat.")
     ] = None,
@@ -47,6 +53,10 @@ def audit(
     root: RootOption = None,
     download: DownloadOption = False,
     data_set: DataSetOption = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Exit status 3 if it differs from a retrained model, 4: could not tell."),
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the audit's draws.")] = 0,
     device: DeviceOption = "auto",
     trust: TrustOption = False,
@@ -55,29 +65,12 @@ def audit(
     config: ConfigOption = None,
 ) -> None:
     """Measure how far a model has forgotten, and write audit.json, report.html and report.md."""
-    from efface.references import load_references
     from efface.report import write
-    from efface.verbs import audit as verb
 
     if sum(map(bool, (retrain, retrained, references))) > 1:
         raise InputError("give one of --references FOLDER, --retrained FOLDERS and --retrain")
     candidate = load_artifact(artifact, trust)
-    before = load_artifact(original, trust)
-    compared: Any = [load_artifact(p, trust) for p in retrained] if retrained else retrain
-    if references:
-        compared = load_references(references, before.model, trust=trust)
-    others = {p.resolve().name: load_artifact(p, trust) for p in other or ()}
-    loaded = data_of(candidate, data, root, download, data_set)
-    found = verb.audit(
-        candidate,
-        loaded,
-        original=before,
-        retrained=compared,
-        others=others,
-        seed=seed,
-        device=device,
-        progress=progress_of(quiet),
-    )
+    found = _audited(SimpleNamespace(**locals()), candidate)
     folder = out or artifact
     folder.mkdir(parents=True, exist_ok=True)
     files = write(found, candidate.record, folder)
@@ -89,3 +82,28 @@ def audit(
         show(found)
     for file in files:
         typer.echo(f"written: {file}", err=as_json)
+    close(found, as_json)
+    if check and (status := status_of(found)):
+        raise typer.Exit(status)
+
+
+def _audited(given: SimpleNamespace, candidate: Artifact) -> Audit:
+    """Audit with the options as they were given."""
+    from efface.references import load_references
+    from efface.verbs import audit as verb
+
+    trust = given.trust
+    before = original_of(given.original, candidate.record, trust)
+    retrained: Any = [load_artifact(p, trust) for p in given.retrained] if given.retrained else given.retrain
+    if given.references:
+        retrained = load_references(given.references, before.model, trust=trust)
+    return verb.audit(
+        candidate,
+        data_of(candidate, given.data, given.root, given.download, given.data_set),
+        original=before,
+        retrained=retrained,
+        others={p.resolve().name: load_artifact(p, trust) for p in given.other or ()},
+        seed=given.seed,
+        device=given.device,
+        progress=progress_of(given.quiet),
+    )

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from efface.cli.options import DeviceOption, DownloadOption, JsonOption, QuietOption, RootOption, guarded, progress_of
+from efface.cli.loading import progress_of
+from efface.cli.options import DeviceOption, DownloadOption, JsonOption, QuietOption, RootOption, guarded
 
 
 @guarded

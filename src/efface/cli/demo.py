@@ -7,7 +7,8 @@ from pathlib import Path
 
 import typer
 
-from efface.cli.options import DeviceOption, JsonOption, OutOption, OverwriteOption, QuietOption, guarded, progress_of
+from efface.cli.loading import progress_of
+from efface.cli.options import DeviceOption, JsonOption, OutOption, OverwriteOption, QuietOption, guarded
 
 __all__ = ["demo"]
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
-from typing import Annotated
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from efface.cli.loading import Asked, data_of, load_artifact, load_data, pairs, progress_of, recipe_of, spec_of
 from efface.cli.options import (
+    BudgetOption,
     ClassesOption,
     ConfigOption,
     DataOption,
@@ -18,38 +22,43 @@ from efface.cli.options import (
     GroupsOption,
     ItemsOption,
     JsonOption,
+    JudgesOption,
+    MethodOption,
+    ModelOption,
+    ModelSetOption,
     OutOption,
     OverwriteOption,
     QuietOption,
     ReasonOption,
+    RecipeOption,
+    RecipeSetOption,
+    ReferencesFolderOption,
     RequestOption,
     RootOption,
+    SeedOption,
     SetOption,
     TrustOption,
+    TuneOption,
+    UnseenOption,
     WhereOption,
-    data_of,
-    finish,
     guarded,
-    load_artifact,
-    pairs,
-    progress_of,
-    request_of,
 )
-from efface.errors import InputError
+from efface.cli.outcome import finish
+from efface.errors import ForgettingWarning, InputError
+
+if TYPE_CHECKING:
+    from efface.artifact.artifact import Artifact
+    from efface.data import Data
+    from efface.request import Request
 
 __all__ = ["forget"]
 
 
 @guarded
 def forget(
-    artifact: Annotated[Path, typer.Argument(help="Artifact folder of the trained model.")],
+    artifact: Annotated[Path, typer.Argument(help="Artifact folder of the trained model, or a file of weights.")],
     out: OutOption,
-    method: Annotated[
-        str,
-        typer.Option(
-            "--method", "-m", help="See `efface methods`; auto tries them from cheap to dear until one passes."
-        ),
-    ] = "auto",
+    method: MethodOption = "auto",
     classes: ClassesOption = None,
     items: ItemsOption = None,
     groups: GroupsOption = None,
@@ -57,25 +66,20 @@ def forget(
     request: RequestOption = None,
     reason: ReasonOption = "",
     settings: SetOption = None,
-    tune: Annotated[
-        bool, typer.Option("--tune", help="Search the method's hyper-parameters on held-out training data.")
-    ] = False,
-    budget: Annotated[
-        float | None,
-        typer.Option("--budget", help="For auto and --tune: share of retraining's time to spend, e.g. 0.3."),
-    ] = None,
-    retrained: Annotated[
-        list[Path] | None,
-        typer.Option("--retrained", help="For auto and --tune: artifact made by retrain, to judge by; repeat."),
-    ] = None,
-    references: Annotated[
-        Path | None, typer.Option("--references", help="For auto and --tune: folder of `efface train --references`.")
-    ] = None,
+    tune: TuneOption = False,
+    budget: BudgetOption = None,
+    retrained: JudgesOption = None,
+    references: ReferencesFolderOption = None,
+    model: ModelOption = "",
+    model_set: ModelSetOption = None,
+    recipe: RecipeOption = None,
+    recipe_set: RecipeSetOption = None,
+    validation: UnseenOption = 0.0,
     data: DataOption = None,
     root: RootOption = None,
     download: DownloadOption = False,
     data_set: DataSetOption = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of this step.")] = 0,
+    seed: SeedOption = 0,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
     trust: TrustOption = False,
@@ -83,41 +87,65 @@ def forget(
     quiet: QuietOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Make a trained classifier forget classes, items, or everything of a group."""
+    """Make a trained classifier forget classes, items, or everything of a group.
+
+    A file of weights needs --model and --data, and --recipe as it was trained. Exit status 1 if the method ended but
+    the model has not forgotten; a model that did not change at all is not written.
+    """
     from efface.files import check_vacant
+
+    check_vacant(out, overwrite)
+    asked = Asked(classes, items, groups, where, request, reason).request()
+    forgotten = _forgotten(SimpleNamespace(**locals()), asked)
+    if forgotten.record.weights_after != forgotten.record.weights_before:
+        forgotten.save(out, overwrite=overwrite)
+    shutil.rmtree(_trials(out), ignore_errors=True)
+    finish(forgotten, as_json, f"next: efface audit {out} --original {artifact} --retrain")
+
+
+def _forgotten(given: SimpleNamespace, asked: Request) -> Artifact:
+    """Forget with the options as they were given."""
     from efface.references.references import load_references
     from efface.verbs import forget as verb
 
-    check_vacant(out, overwrite)
-    if retrained and references:
+    if given.retrained and given.references:
         raise InputError("give either --references FOLDER or --retrained models, not both")
-    asked = request_of(classes, items, groups, where, request, reason)
-    source = load_artifact(artifact, trust)
-    loaded = data_of(source, data, root, download, data_set)
-    # Beside the result, so that a stopped search resumes; it holds a model, and goes when the result is there.
-    searching = tune or method == verb.AUTO
-    trials = out.parent / f".{out.name}.trials" if searching else None
-    forgotten = verb.forget(
-        source,
-        loaded,
-        asked,
-        method=method,
-        settings=pairs(settings),
-        tune=tune,
-        budget=budget,
-        retrained=(
-            load_references(references, source.model, trust=trust)
-            if references
-            else [load_artifact(p, trust) for p in retrained]
-            if retrained
-            else ()
-        ),
-        keep_trials=trials,
-        seed=seed,
-        device=device,
-        progress=progress_of(quiet),
-    )
-    forgotten.save(out, overwrite=overwrite)
-    if trials is not None:
-        shutil.rmtree(trials, ignore_errors=True)
-    finish(forgotten, as_json, f"next: efface audit {out} --original {artifact} --retrain")
+    source, data = _source(given)
+    like = None if given.artifact.is_file() else source.model
+    judges = tuple(load_artifact(p, given.trust) for p in given.retrained or ())
+    searching = given.tune or given.method == verb.AUTO
+    with warnings.catch_warnings(action="ignore", category=ForgettingWarning):  # `finish` prints them
+        return verb.forget(
+            source,
+            data,
+            asked,
+            method=given.method,
+            settings=pairs(given.settings),
+            tune=given.tune,
+            budget=given.budget,
+            retrained=load_references(given.references, like, trust=given.trust) if given.references else judges,
+            keep_trials=_trials(given.out) if searching else None,
+            recipe=recipe_of(given.recipe, pairs(given.recipe_set), None, None),
+            validation=given.validation,
+            seed=given.seed,
+            device=given.device,
+            progress=progress_of(given.quiet),
+        )
+
+
+def _trials(out: Path) -> Path:
+    """Return where a search keeps its trials: beside the result, so that a stopped one resumes; then they go."""
+    return out.parent / f".{out.name}.trials"
+
+
+def _source(given: SimpleNamespace) -> tuple[Any, Data]:
+    """Return the model that was named, as an artifact or as how to build one, and its data."""
+    if not given.artifact.is_file():
+        if given.model or given.model_set or given.recipe or given.recipe_set or given.validation:
+            raise InputError("--model, --recipe and --validation are for a file of weights; an artifact knows them")
+        artifact = load_artifact(given.artifact, given.trust)
+        return artifact, data_of(artifact, given.data, given.root, given.download, given.data_set)
+    if given.data is None:
+        raise InputError("--data is missing; name the data that the model was trained on, e.g. --data digits")
+    data = load_data(given.data, given.root, given.download, pairs(given.data_set))
+    return spec_of(given.artifact, given.model, pairs(given.model_set)), data

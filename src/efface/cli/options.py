@@ -1,23 +1,17 @@
-"""What subcommands share: their options, how expected failures end, and reading options into requests and data."""
+"""What subcommands share: their options, and how expected failures end."""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from efface.cli.outcome import Exit
 from efface.errors import InputError, nearest
-
-if TYPE_CHECKING:
-    from efface.artifact.artifact import Artifact
-    from efface.data import Data
-    from efface.references import References
-    from efface.request import Request
-    from efface.training.recipe import Recipe
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -28,11 +22,11 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
         except InputError as error:
-            message, status = str(error), 2
+            message, status = str(error), Exit.BAD_INPUT
         except OSError as error:
-            message, status = f"{type(error).__name__}: {error}", 1
+            message, status = f"{type(error).__name__}: {error}", Exit.FAILED
         except KeyboardInterrupt:
-            message, status = "interrupted; nothing half-written was left behind", 130
+            message, status = "interrupted; nothing half-written was left behind", Exit.INTERRUPTED
         else:
             return
         typer.echo(f"error: {message}", err=True)
@@ -89,6 +83,63 @@ DataSetOption = Annotated[
     list[str] | None, typer.Option("--data-set", metavar="NAME=VALUE", help="Option of the data source; repeat.")
 ]
 
+ModelOption = Annotated[str, typer.Option("--model", help="mlp, lenet5, resnet18, all_cnn, or my_package:build.")]
+
+ModelSetOption = Annotated[
+    list[str] | None, typer.Option("--model-set", metavar="NAME=VALUE", help="Argument of the model; repeat.")
+]
+
+WeightsOption = Annotated[Path | None, typer.Option("--weights", help="Start from .safetensors or a state dict.")]
+
+RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="YAML file with the recipe.")]
+
+RecipeSetOption = Annotated[
+    list[str] | None,
+    typer.Option("--recipe-set", metavar="NAME=VALUE", help="Field of the recipe, e.g. epochs=5; repeat."),
+]
+
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option("--keep", metavar="WHAT", help="Keep for forgetting: class-means (of every layer's inputs)."),
+]
+
+SourceOption = Annotated[
+    Path | None, typer.Option("--from", help="Artifact to continue from, e.g. to fine-tune mnemonic codes in.")
+]
+
+PrepareOption = Annotated[
+    str | None, typer.Option("--method", help="Prepare for this method, e.g. mnemonic; plain training otherwise.")
+]
+
+TrainSeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")]
+
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of this step.")]
+
+HoldOutOption = Annotated[float, typer.Option("--validation", help="Fraction of training data to hold out.")]
+
+UnseenOption = Annotated[
+    float,
+    typer.Option("--validation", help="Of weights: fraction of the training data that the model has never seen."),
+]
+
+MethodOption = Annotated[
+    str,
+    typer.Option("--method", "-m", help="See `efface methods`; auto tries them from cheap to dear until one passes."),
+]
+
+TuneOption = Annotated[
+    bool, typer.Option("--tune", help="Search the method's hyper-parameters on held-out training data.")
+]
+
+BudgetOption = Annotated[
+    float | None, typer.Option("--budget", help="For auto and --tune: share of retraining's time to spend, e.g. 0.3.")
+]
+
+JudgesOption = Annotated[
+    list[Path] | None,
+    typer.Option("--retrained", help="For auto and --tune: artifact made by retrain, to judge by; repeat."),
+]
+
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder to make.")]
 
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")]
@@ -119,6 +170,30 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the re
 
 PANEL = "References for audits (with --from and a request)"
 
+ReferencesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--references",
+        metavar="N",
+        rich_help_panel=PANEL,
+        help="Retrain N times without what a request names, for audits.",
+    ),
+]
+
+RepeatsOption = Annotated[
+    int,
+    typer.Option(
+        "--repeats", metavar="N", rich_help_panel=PANEL, help="With --references: N runs of training and --method."
+    ),
+]
+
+ShadowsOption = Annotated[
+    int,
+    typer.Option(
+        "--shadows", metavar="N", rich_help_panel=PANEL, help="With --references: N shadow models in thirds (U-LiRA)."
+    ),
+]
+
 BackendOption = Annotated[
     str, typer.Option("--backend", rich_help_panel=PANEL, help="auto, processes, vmap, serial or ray.")
 ]
@@ -128,153 +203,6 @@ WorkersOption = Annotated[
     typer.Option("--workers", min=1, rich_help_panel=PANEL, help="Processes, one thread each; one per core."),
 ]
 
-
-def pairs(given: Sequence[str] | None) -> dict[str, Any]:
-    """Read NAME=VALUE options; values are YAML scalars or lists, so 0.1, true and [1, 2] mean what they say."""
-    import yaml
-
-    values: dict[str, Any] = {}
-    for pair in given or ():
-        name, sign, text = pair.partition("=")
-        if not sign or not name:
-            raise InputError(f"{pair!r} is not NAME=VALUE")
-        if name in values:
-            raise InputError(f"{name} is given twice: {values[name]!r} and {text!r}")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        # YAML 1.1 reads 1e-3 as a word, because it lacks a point.
-        values[name] = _number(value) if isinstance(value, str) else value
-    return values
-
-
-def _number(text: str) -> str | float:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def request_of(
-    classes: str | None,
-    items: str | None,
-    groups: str | None,
-    where: Sequence[str] | None,
-    path: Path | None,
-    reason: str,
-) -> Request:
-    """Read the options that say what to forget; just one of them may be given."""
-    from efface.request import Request
-
-    flags = [f for f, v in (("--classes", classes), ("--items", items), ("--groups", groups), ("--where", where)) if v]
-    if path is not None:
-        if flags:
-            raise InputError(f"--request already says what to forget; leave out {', '.join(flags)}")
-        return Request.read(path)
-    if len(flags) != 1:
-        raise InputError(
-            f"say what to forget with one of --classes, --items, --groups, --where, --request; given: {flags}"
-        )
-    fields: dict[str, Any] = {"reason": reason}
-    if classes:
-        fields["classes"] = tuple(int(c) if c.isdecimal() else c for c in _words(classes))
-    if groups:
-        fields["groups"] = tuple(_words(groups))
-    if where:
-        fields["where"] = pairs(where)
-    if items:
-        listed = _listed(Path(items[1:])) if items.startswith("@") else _words(items)
-        if bad := [i for i in listed if not i.isdecimal()]:
-            raise InputError(f"item ids are whole numbers from 0; given: {', '.join(bad[:5])}")
-        fields["items"] = tuple(map(int, listed))
-    return Request.of(**fields)
-
-
-def check_request_given(references: int | None, *others: object) -> None:
-    """Refuse options that only references take, where none are asked for."""
-    if references is None and any(others):
-        raise InputError(
-            "what to forget (--classes, --items, ...), --repeats and --shadows go with --references N; to forget, use "
-            "`efface forget`"
-        )
-
-
-def _listed(path: Path) -> list[str]:
-    if not path.is_file():
-        raise InputError(f"--items @{path}: there is no such file; needed: item ids, one per line")
-    return _words(path.read_text(encoding="utf-8").replace("\n", ","))
-
-
-def _words(text: str) -> list[str]:
-    return [w.strip() for w in text.split(",") if w.strip()]
-
-
-def recipe_of(path: Path | None, changes: dict[str, Any], seed: int | None, base: Recipe | None) -> Recipe:
-    """Read a recipe: the base, the file over it, single fields over that."""
-    from efface.files import checked, read_mapping
-    from efface.training.recipe import Recipe
-
-    values = base.model_dump() if base else {}
-    values |= read_mapping(path) if path else {}
-    return checked(Recipe, values | changes | ({} if seed is None else {"seed": seed}), str(path or "recipe"))
-
-
-def load_data(name: str, root: Path | None, download: bool, options: dict[str, Any]) -> Data:
-    """Load data by name."""
-    from efface.data import load
-
-    return load(name, root, download, **options)
-
-
-def data_of(
-    artifact: Artifact, name: str | None, root: Path | None, download: bool, options: Sequence[str] | None
-) -> Data:
-    """Load the data an artifact was trained on: its record knows the source and options, the user knows the root."""
-    described = artifact.record.data
-    source = name or described.source
-    if source == "custom":
-        raise InputError("the artifact was trained on a Dataset handed over in Python; use efface's functions there")
-    return load_data(source, root, download, pairs(options) or (described.options if name is None else {}))
-
-
-def load_artifact(path: Path, trust: bool) -> Artifact:
-    """Load an artifact with the architecture that its methods left."""
-    from efface.artifact.artifact import Artifact
-    from efface.methods.applying import rebuilt
-
-    return Artifact.load(path, trust=trust, rebuild=rebuilt)
-
-
-def progress_of(quiet: bool) -> Any:
-    """Return where progress is shown."""
-    from efface.running.progress import ConsoleProgress, Progress
-
-    return Progress() if quiet else ConsoleProgress()
-
-
-def finish(artifact: Artifact, as_json: bool, hint: str) -> None:
-    """Say what was made and where it is."""
-    record = artifact.record
-    if as_json:
-        typer.echo(json.dumps({"folder": str(artifact.path), "record": json.loads(record.model_dump_json())}, indent=2))
-        return
-    asked = f" {record.request.describe()}" if record.request else ""
-    seconds = sum(record.seconds.values())
-    typer.echo(f"{record.action} ({record.method}){asked}: {seconds:.2f} s")
-    for note in record.notes:
-        typer.echo(f"note: {note}")
-    typer.echo(f"written: {artifact.path}")
-    typer.echo(hint)
-
-
-def finish_references(made: References, source: Path, as_json: bool) -> None:
-    """Say which references there are and where."""
-    if as_json:
-        manifest = json.loads(made.manifest.model_dump_json())
-        typer.echo(json.dumps({"folder": str(made.folder), "manifest": manifest}, indent=2))
-        return
-    for series in made.manifest.series:
-        typer.echo(f"{series}: {len(made.finished(series))} models")
-    typer.echo(f"written: {made.folder}")
-    typer.echo(f"next: efface audit FORGOTTEN --original {source} --references {made.folder}")
+ReferencesFolderOption = Annotated[
+    Path | None, typer.Option("--references", help="Folder made by `efface train --references`.")
+]

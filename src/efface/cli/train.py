@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
-import typer
-
+from efface.cli.loading import Asked, data_of, load_artifact, load_data, pairs, progress_of, recipe_of
 from efface.cli.options import (
-    PANEL,
     BackendOption,
     ClassesOption,
     ConfigOption,
@@ -18,33 +16,38 @@ from efface.cli.options import (
     DeviceOption,
     DownloadOption,
     GroupsOption,
+    HoldOutOption,
     ItemsOption,
     JsonOption,
+    KeepOption,
+    ModelOption,
+    ModelSetOption,
     OutOption,
     OverwriteOption,
+    PrepareOption,
     QuietOption,
+    RecipeOption,
+    RecipeSetOption,
+    ReferencesOption,
+    RepeatsOption,
     RequestOption,
     RootOption,
     SetOption,
+    ShadowsOption,
+    SourceOption,
+    TrainSeedOption,
     TrustOption,
+    WeightsOption,
     WhereOption,
     WorkersOption,
-    check_request_given,
-    data_of,
-    finish,
-    finish_references,
     guarded,
-    load_artifact,
-    load_data,
-    pairs,
-    progress_of,
-    recipe_of,
-    request_of,
 )
+from efface.cli.outcome import finish, finish_references
 from efface.errors import InputError
 
 if TYPE_CHECKING:
     from efface.artifact.artifact import Artifact
+    from efface.models.spec import ModelSpec
 
 __all__ = ["train"]
 
@@ -52,57 +55,24 @@ __all__ = ["train"]
 @guarded
 def train(
     out: OutOption,
-    model: Annotated[str, typer.Option("--model", help="mlp, lenet5, resnet18, all_cnn, or my_package:build.")] = "",
-    model_set: Annotated[
-        list[str] | None, typer.Option("--model-set", metavar="NAME=VALUE", help="Argument of the model; repeat.")
-    ] = None,
-    weights: Annotated[Path | None, typer.Option("--weights", help="Start from .safetensors or a state dict.")] = None,
-    source: Annotated[
-        Path | None, typer.Option("--from", help="Artifact to continue from, e.g. to fine-tune mnemonic codes in.")
-    ] = None,
+    model: ModelOption = "",
+    model_set: ModelSetOption = None,
+    weights: WeightsOption = None,
+    source: SourceOption = None,
     data: DataOption = None,
     root: RootOption = None,
     download: DownloadOption = False,
     data_set: DataSetOption = None,
-    method: Annotated[
-        str | None, typer.Option("--method", help="Prepare for this method, e.g. mnemonic; plain training otherwise.")
-    ] = None,
+    method: PrepareOption = None,
     settings: SetOption = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option("--keep", metavar="WHAT", help="Keep for forgetting: class-means (of every layer's inputs)."),
-    ] = None,
-    recipe: Annotated[Path | None, typer.Option("--recipe", help="YAML file with the recipe.")] = None,
-    recipe_set: Annotated[
-        list[str] | None,
-        typer.Option("--recipe-set", metavar="NAME=VALUE", help="Field of the recipe, e.g. epochs=5; repeat."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")] = None,
-    validation: Annotated[float, typer.Option("--validation", help="Fraction of training data to hold out.")] = 0.1,
-    references: Annotated[
-        int | None,
-        typer.Option(
-            "--references",
-            metavar="N",
-            rich_help_panel=PANEL,
-            help="Retrain N times without what a request names, for audits.",
-        ),
-    ] = None,
-    repeats: Annotated[
-        int,
-        typer.Option(
-            "--repeats", metavar="N", rich_help_panel=PANEL, help="With --references: N runs of training and --method."
-        ),
-    ] = 0,
-    shadows: Annotated[
-        int,
-        typer.Option(
-            "--shadows",
-            metavar="N",
-            rich_help_panel=PANEL,
-            help="With --references: N shadow models in thirds (U-LiRA).",
-        ),
-    ] = 0,
+    keep: KeepOption = None,
+    recipe: RecipeOption = None,
+    recipe_set: RecipeSetOption = None,
+    seed: TrainSeedOption = None,
+    validation: HoldOutOption = 0.1,
+    references: ReferencesOption = None,
+    repeats: RepeatsOption = 0,
+    shadows: ShadowsOption = 0,
     classes: ClassesOption = None,
     items: ItemsOption = None,
     groups: GroupsOption = None,
@@ -118,63 +88,91 @@ def train(
     config: ConfigOption = None,
 ) -> None:
     """Train a classifier, plainly or with what a method needs to forget later; or, once for all audits, references."""
+    given = SimpleNamespace(**locals())  # the options by name
+    asked = Asked(classes, items, groups, where, request)
+    if references is not None:
+        _references(given, asked)
+        return
+    if any(asked) or repeats or shadows:
+        raise InputError(
+            "what to forget (--classes, --items, ...), --repeats and --shadows go with --references N; to forget, use "
+            "`efface forget`"
+        )
+    _original(given)
+
+
+def _references(given: SimpleNamespace, asked: Asked) -> None:
+    """Train references with the options as they were given."""
+    from efface.files import new_folder
+    from efface.references.references import load_references
+    from efface.references.train import train_references
+
+    source, out = given.source, given.out
+    if given.keep:
+        raise InputError("--keep belongs to training an original; a reference keeps nothing")
+    if source is None or any(getattr(given, name) for name in ("recipe", "recipe_set", "model", "weights")):
+        raise InputError("references are trained as an original was: give --from ORIGINAL, no model and no recipe")
+    parent = load_artifact(source, given.trust)
+    data = data_of(parent, given.data, given.root, given.download, given.data_set)
+
+    def trained(folder: Path) -> None:
+        train_references(
+            parent,
+            data,
+            asked.request(),
+            given.references,
+            folder,
+            repeats=given.repeats,
+            shadows=given.shadows,
+            method=given.method,
+            settings=pairs(given.settings),
+            seed=given.seed or 0,
+            backend=given.backend,
+            workers=given.workers,
+            device=given.device,
+            progress=progress_of(given.quiet),
+        )
+
+    if given.overwrite and out.is_dir():
+        with new_folder(out, overwrite=True) as draft:  # the old ones stay until all new ones are there
+            trained(draft)
+    else:
+        trained(out)
+    finish_references(load_references(out, parent.model, trust=True), source, given.as_json)
+
+
+def _original(given: SimpleNamespace) -> None:
+    """Train an original, or continue from one, with the options as they were given."""
     from efface.files import check_vacant, checked
     from efface.models.spec import ModelSpec
-    from efface.references.train import train_references
     from efface.verbs import train as verb
 
-    check_request_given(references, classes, items, groups, where, request, repeats, shadows)
-    if references is not None:
-        if keep:
-            raise InputError("--keep belongs to training an original; a reference keeps nothing")
-        if source is None or recipe or recipe_set or model or weights:
-            raise InputError("references are trained as an original was: give --from ORIGINAL, no model and no recipe")
-        asked = request_of(classes, items, groups, where, request, "")
-        if overwrite and (out / "references.json").is_file():
-            shutil.rmtree(out)
-        parent = load_artifact(source, trust)
-        made = train_references(
-            parent,
-            data_of(parent, data, root, download, data_set),
-            asked,
-            references,
-            out,
-            repeats=repeats,
-            shadows=shadows,
-            method=method,
-            settings=pairs(settings),
-            seed=seed or 0,
-            backend=backend,  # type: ignore[arg-type]  # checked there, with the names that are allowed
-            workers=workers,
-            device=device,
-            progress=progress_of(quiet),
-        )
-        finish_references(made, source, as_json)
-        return
-    check_vacant(out, overwrite)
+    out, source, model = given.out, given.source, given.model
+    check_vacant(out, given.overwrite)
     if (source is None) == (not model):
         raise InputError("give either --model, to train from the start, or --from, to continue from an artifact")
+    start: ModelSpec | Artifact
     if source is not None:
-        parent = load_artifact(source, trust)
-        start: ModelSpec | Artifact = parent
-        loaded = data_of(parent, data, root, download, data_set)
+        start = parent = load_artifact(source, given.trust)
+        loaded = data_of(parent, given.data, given.root, given.download, given.data_set)
         base = parent.record.recipe
     else:
-        start = checked(ModelSpec, {"build": model, "arguments": pairs(model_set), "weights": weights})
-        if data is None:
+        arguments = pairs(given.model_set)
+        start = checked(ModelSpec, {"build": model, "arguments": arguments, "weights": given.weights})
+        if given.data is None:
             raise InputError("--data is missing; name a data set, e.g. --data digits")
-        loaded = load_data(data, root, download, pairs(data_set))
+        loaded = load_data(given.data, given.root, given.download, pairs(given.data_set))
         base = None
     artifact = verb.train(
         start,
         loaded,
-        method=method,
-        settings=pairs(settings),
-        keep=keep or (),
-        recipe=recipe_of(recipe, pairs(recipe_set), seed, base),
-        validation=validation,
-        device=device,
-        progress=progress_of(quiet),
+        method=given.method,
+        settings=pairs(given.settings),
+        keep=given.keep or (),
+        recipe=recipe_of(given.recipe, pairs(given.recipe_set), given.seed, base),
+        validation=given.validation,
+        device=given.device,
+        progress=progress_of(given.quiet),
     )
-    artifact.save(out, overwrite=overwrite)
-    finish(artifact, as_json, f"next: efface forget {out} --method ... --classes ... --out FOLDER")
+    artifact.save(out, overwrite=given.overwrite)
+    finish(artifact, given.as_json, f"next: efface forget {out} --method ... --classes ... --out FOLDER")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from efface.cli.loading import Asked, checkpoint, data_known, original_of, pairs, progress_of
 from efface.cli.options import (
     ClassesOption,
     ConfigOption,
@@ -18,25 +19,25 @@ from efface.cli.options import (
     GroupsOption,
     ItemsOption,
     JsonOption,
+    ModelOption,
+    ModelSetOption,
     QuietOption,
+    ReferencesFolderOption,
     RequestOption,
     RootOption,
     TrustOption,
+    UnseenOption,
     WhereOption,
     guarded,
-    load_artifact,
-    load_data,
-    pairs,
-    progress_of,
-    request_of,
 )
+from efface.cli.outcome import close, status_of_verification
 from efface.errors import InputError
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
     from efface.artifact.artifact import Artifact
-    from efface.data import Data
+    from efface.request import Request
     from efface.verifying import Verification
 
 __all__ = ["verify"]
@@ -51,10 +52,8 @@ def verify(
     candidate: Annotated[
         Path | None, typer.Option("--candidate", help="Model after forgetting, in place of an artifact folder.")
     ] = None,
-    model: Annotated[str, typer.Option("--model", help="How weights files are built, as in `efface train`.")] = "",
-    model_set: Annotated[
-        list[str] | None, typer.Option("--model-set", metavar="NAME=VALUE", help="Argument of the model; repeat.")
-    ] = None,
+    model: ModelOption = "",
+    model_set: ModelSetOption = None,
     classes: ClassesOption = None,
     items: ItemsOption = None,
     groups: GroupsOption = None,
@@ -63,9 +62,7 @@ def verify(
     retrained: Annotated[
         list[Path] | None, typer.Option("--retrained", help="Retrained model: artifact or weights file; repeat.")
     ] = None,
-    references: Annotated[
-        Path | None, typer.Option("--references", help="Folder made by `efface train --references`.")
-    ] = None,
+    references: ReferencesFolderOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for verification.json, audit.json and the reports.")
     ] = None,
@@ -73,9 +70,7 @@ def verify(
     root: RootOption = None,
     download: DownloadOption = False,
     data_set: DataSetOption = None,
-    validation: Annotated[
-        float, typer.Option("--validation", help="Fraction held out of training, if no artifact knows.")
-    ] = 0.0,
+    validation: UnseenOption = 0.0,
     tolerance: Annotated[float, typer.Option("--tolerance", min=0, help="Allowed difference of scores.")] = 0.005,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the audit's draws.")] = 0,
     device: DeviceOption = "auto",
@@ -84,84 +79,57 @@ def verify(
     quiet: QuietOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Check an artifact's hashes and scores again, or audit any two checkpoints; exit status 1 if something fails."""
-    from efface.artifact.artifact import Artifact
-    from efface.references import load_references
-    from efface.verbs.verify import verify as check
+    """Check an artifact's hashes and scores again, or audit any two checkpoints.
 
+    Exit status: 0 all holds, and no difference from a retrained model was found where an audit was made; 1 a hash, a
+    record or a score does not hold; 3 it differs; 4 it could not be told (no retrained model, or a weak control).
+    """
     if (artifact is None) == (candidate is None):
         raise InputError("give either an artifact folder, or --candidate with --original")
     if references and retrained:
         raise InputError("give either --references FOLDER or --retrained models, not both")
-    flags = (classes, items, groups, where, request)
-    asked = request_of(*flags, "") if any(flags) else None
-    folders = [p for p in (artifact, candidate, original) if p is not None]
-    loaded = data_known(folders, data, root, download, data_set)
-    built = [checkpoint(p, model, pairs(model_set), loaded, trust) for p in retrained or ()]
-    before = None if original is None else checkpoint(original, model, pairs(model_set), loaded, trust)
-    folder = (
-        load_references(references, before.model if isinstance(before, Artifact) else before, trust=trust)
-        if references
-        else None
-    )
-    manifest = folder.manifest if folder else None
-    chosen = artifact if candidate is None else checkpoint(candidate, model, pairs(model_set), loaded, trust)
-    assert chosen is not None
-    found = check(
-        chosen,
-        before,
-        loaded,
-        asked,
-        retrained=folder or built,
-        recipe=manifest.recipe if manifest else None,
-        validation=manifest.data.validation if manifest else validation,
-        tolerance=tolerance,
-        seed=seed,
-        device=device,
-        trust=trust,
-        progress=progress_of(quiet),
-    )
+    flags = Asked(classes, items, groups, where, request)
+    found = _checked(SimpleNamespace(**locals()), flags.request() if any(flags) else None)
     finish_verification(found, out, as_json)
-    if not found.ok:
-        raise typer.Exit(1)
+    if status := status_of_verification(found):
+        raise typer.Exit(status)
 
 
-def data_known(
-    models: Sequence[Path], name: str | None, root: Path | None, download: bool, options: Sequence[str] | None
-) -> Data | None:
-    """Load data by name, or what the first artifact among the models was trained on; None where neither is possible.
+def _checked(given: SimpleNamespace, asked: Request | None) -> Verification:
+    """Verify with the options as they were given."""
+    from efface.artifact.artifact import Artifact
+    from efface.references import load_references
+    from efface.verbs.verify import verify as check
 
-    Data that needs a root is not loaded without one: an artifact's hashes can be checked without its data.
-    """
-    from efface.artifact.artifact import RECORD, Artifact
+    trust = given.trust
+    folders = [p for p in (given.artifact, given.candidate, given.original) if p is not None]
+    data = data_known(folders, given.data, given.root, given.download, given.data_set)
 
-    if name is not None:
-        return load_data(name, root, download, pairs(options))
-    for path in models:
-        if (path / RECORD).is_file():
-            try:
-                described = Artifact.read_record(path).data
-            except InputError:
-                continue  # damaged: for `verify` itself to say
-            if described.source == "custom" or (root is None and described.source != "digits"):
-                return None
-            return load_data(described.source, root, download, pairs(options) or described.options)
-    return None
+    def loaded(path: Path) -> Artifact | Module:
+        return checkpoint(path, given.model, pairs(given.model_set), data, trust)
 
-
-def checkpoint(path: Path, model: str, arguments: dict[str, Any], data: Data | None, trust: bool) -> Artifact | Module:
-    """Load an artifact folder, or build a model and load a file of weights into it."""
-    from efface.files import checked
-    from efface.models.spec import ModelSpec, build
-
-    if path.is_dir():
-        return load_artifact(path, trust)
-    if not model:
-        raise InputError(f"{path} is a file of weights; say with --model (and --model-set) how its network is built")
-    if data is None:
-        raise InputError("--data is missing; name the data that the models were trained on, e.g. --data digits")
-    spec = checked(ModelSpec, {"build": model, "arguments": arguments, "weights": path})
-    return build(spec, input_shape=data.input_shape, num_classes=len(data.classes), trust=True)
+    before: Artifact | Module | None = None
+    if given.original is not None and given.artifact is not None and not given.model:
+        before = original_of(given.original, Artifact.read_record(given.artifact), trust)
+    elif given.original is not None:
+        before = loaded(given.original)
+    like = before.model if isinstance(before, Artifact) else before
+    folder = load_references(given.references, like, trust=trust) if given.references else None
+    manifest = folder.manifest if folder else None
+    return check(
+        given.artifact or loaded(given.candidate),
+        before,
+        data,
+        asked,
+        retrained=folder or [loaded(p) for p in given.retrained or ()],
+        recipe=manifest.recipe if manifest else None,
+        validation=manifest.data.validation if manifest else given.validation,
+        tolerance=given.tolerance,
+        seed=given.seed,
+        device=given.device,
+        trust=trust,
+        progress=progress_of(given.quiet),
+    )
 
 
 def finish_verification(found: Verification, out: Path | None, as_json: bool) -> None:
@@ -177,6 +145,7 @@ def finish_verification(found: Verification, out: Path | None, as_json: bool) ->
             typer.echo(f"written: {file}", err=as_json)
     if as_json:
         typer.echo(found.to_json())
+        close(found.audit, as_json)
         return
     if found.audit is not None:
         from efface.report.console import show
@@ -184,3 +153,4 @@ def finish_verification(found: Verification, out: Path | None, as_json: bool) ->
         show(found.audit)
     for line in found.lines():
         typer.echo(line)
+    close(found.audit, as_json)

@@ -29,6 +29,7 @@ class Data:
         test: Test samples.
         classes: Class names; the position is the class number.
         groups: One id per training sample (a person, a device), or None.
+        test_groups: The same for the test set, to say which of the records asked for no training has seen.
         metadata: Columns of one value per training sample, for requests with `where`.
         ids: One id per training sample, each its own (an image's path, a row's id), or None.
         options: The arguments the source was loaded with, for the record; never a path of this machine.
@@ -52,6 +53,7 @@ class Data:
     options: Mapping[str, Any] = field(default_factory=dict)
     source: str = "custom"
     ids: np.ndarray | None = None
+    test_groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Check that the pieces fit together.
@@ -88,6 +90,10 @@ class Data:
                     "sample each. For several samples of one person give groups"
                 )
             object.__setattr__(self, "ids", ids)
+        if self.test_groups is not None:
+            if len(self.test_groups) != len(self.test):
+                raise InputError(f"test_groups has {len(self.test_groups)} entries; needed: {len(self.test)}")
+            object.__setattr__(self, "test_groups", _of_one_type(self.test_groups, "test_groups"))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -120,6 +126,7 @@ class Data:
         metadata: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
         workers: int = 0,
         name: str = "custom",
+        test_groups: Sequence[Any] | np.ndarray | None = None,
         select: Select | None = None,
         ids: Sequence[Any] | np.ndarray | None = None,
     ) -> Data:
@@ -136,6 +143,7 @@ class Data:
             metadata: Columns with one value per training sample.
             workers: DataLoader worker processes.
             name: What to call it in records.
+            test_groups: One id per test sample, to count records asked for that were never trained on.
             select: From what the datasets yield to (input tensor, label), where that is more than a pair, e.g.
                 `lambda sample: (sample["image"], sample["label"])`.
             ids: One id per training sample, each its own, for requests with `ids`.
@@ -155,6 +163,7 @@ class Data:
             None if groups is None else np.asarray(groups),
             {k: np.asarray(v) for k, v in (metadata or {}).items()},
             ids=None if ids is None else np.asarray(ids),
+            test_groups=None if test_groups is None else np.asarray(test_groups),
         )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
+from efface.data.counts import Counts
 from efface.data.data import Data
 from efface.data.part import Part
 from efface.errors import DataAccessError, InputError
@@ -19,6 +20,15 @@ __all__ = ["Split"]
 _KINDS = frozenset({"forget", "retain", "validation", "test"})
 
 
+class _Positions(NamedTuple):
+    """Sorted positions in the training set, int64: found once, in one pass, however often a part is asked for."""
+
+    forget: np.ndarray
+    retain: np.ndarray
+    train: np.ndarray
+    validation: np.ndarray
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """The parts of a data set under a request; without a request everything is retained.
@@ -26,7 +36,7 @@ class Split:
     Make one with `Split.of`. The parts of training data are disjoint: forget, retain and validation. Validation data is
     held out of training, stratified by class, and depends on the seed only, never on the request: it can choose
     hyper-parameters and stop a method. Items that were asked for but lie in the validation part were never trained
-    on; they are left out of every part and counted in `untrained`.
+    on; they are left out of every part, and counted in `counts`.
 
     Attributes:
         data: The whole data set.
@@ -37,6 +47,7 @@ class Split:
         held_out: Positions of the validation part in the training set.
         gone: Positions that earlier requests named; they are in no part.
         gone_classes: Classes that earlier requests named; neither forgotten now nor retained.
+        counts: What became of the records asked for; None without a request.
         allowed: Kinds of parts that may be touched; see `only`.
         user: Who may touch them; for the error.
     """
@@ -49,6 +60,8 @@ class Split:
     held_out: np.ndarray
     gone: np.ndarray
     gone_classes: tuple[int, ...] = ()
+    counts: Counts | None = None
+    _positions: _Positions = _Positions(*[np.empty(0, np.int64)] * 4)
     allowed: frozenset[str] = _KINDS
     user: str = "this code"
 
@@ -76,25 +89,22 @@ class Split:
         """
         if not 0 <= validation < 1:
             raise InputError(f"validation fraction {validation}; allowed: from 0 up to, not including, 1")
-        labels = data.train_labels
-        rng = np.random.default_rng([seed, 0x5EED])
-        chosen = [
-            rng.permutation(np.flatnonzero(labels == c))[: round(validation * int((labels == c).sum()))]
-            for c in range(len(data.classes))
-        ]
-        held_out = np.sort(np.concatenate(chosen)).astype(np.int64)
+        held_out = _held_out(data, validation, seed)
         resolved = None if request is None else request.resolve(data)
         served = [r.resolve(data) for r in earlier]
-        gone = np.unique(np.concatenate([np.empty(0, np.int64), *(r.indices for r in served)]))
+        gone = np.flatnonzero(_mask(len(data.train), *(r.indices for r in served)))
         gone_classes = tuple(sorted({c for r in served for c in r.classes}))
         if resolved is not None:
             _check_new(resolved, gone, gone_classes, data)
-        split = cls(data, request, validation, seed, resolved, held_out, gone, gone_classes)
-        if resolved is not None and len(split.forget) == 0:
-            raise InputError("everything asked for lies in the validation part and was never trained on; nothing to do")
-        if len(split.retain) == 0:
+        positions, counts = _positions_of(data, request, resolved, held_out, gone)
+        if resolved is not None and len(positions.forget) == 0:
+            raise InputError(
+                "everything asked for lies in the validation part and was never trained on; nothing to do. If the "
+                "model was trained on all data, say so with validation=0"
+            )
+        if len(positions.retain) == 0:
             raise InputError("nothing would be left to retain after this request; delete the model instead")
-        return split
+        return cls(data, request, validation, seed, resolved, held_out, gone, gone_classes, counts, positions)
 
     def only(self, kinds: Iterable[str], user: str) -> Split:
         """Return the same split in which every other kind of part raises `DataAccessError` when touched.
@@ -120,28 +130,25 @@ class Split:
     def forget(self) -> Part:
         """Training samples to forget."""
         self._touch("forget")
-        wanted = np.empty(0, np.int64) if self.resolved is None else self.resolved.indices
-        return Part("forget", self.data.train, np.setdiff1d(wanted, np.union1d(self.held_out, self.gone)))
+        return Part("forget", self.data.train, self._positions.forget)
 
     @property
     def retain(self) -> Part:
         """Training samples to keep."""
         self._touch("retain")
-        return Part("retain", self.data.train, np.setdiff1d(self._trained, self._wanted))
+        return Part("retain", self.data.train, self._positions.retain)
 
     @property
     def train(self) -> Part:
         """Everything the original model is trained on: forget and retain together."""
         self._touch("forget", "retain")
-        return Part("train", self.data.train, self._trained)
+        return Part("train", self.data.train, self._positions.train)
 
     @property
     def validation(self) -> Part:
         """Held-out training samples, less those a request of items names."""
         self._touch("validation")
-        held_out = np.setdiff1d(self.held_out, self.gone)
-        kept = held_out if self.forget_classes else np.setdiff1d(held_out, self._wanted)
-        return Part("validation", self.data.train, kept)
+        return Part("validation", self.data.train, self._positions.validation)
 
     @property
     def validation_retain(self) -> Part:
@@ -169,19 +176,6 @@ class Split:
         """Test samples of forgotten classes; empty for a request of items."""
         return dataclasses.replace(self.test.of_class(*self.forget_classes), name="test (forgotten)")
 
-    @property
-    def untrained(self) -> int:
-        """How many items were asked for that the model never trained on."""
-        return 0 if self.forget_classes else len(np.intersect1d(self._wanted, self.held_out))
-
-    @cached_property
-    def _trained(self) -> np.ndarray:
-        return np.setdiff1d(np.arange(len(self.data.train), dtype=np.int64), np.union1d(self.held_out, self.gone))
-
-    @property
-    def _wanted(self) -> np.ndarray:
-        return np.empty(0, np.int64) if self.resolved is None else self.resolved.indices
-
     def _touch(self, *kinds: str) -> None:
         undeclared = [k for k in kinds if k not in self.allowed]
         if undeclared:
@@ -195,3 +189,45 @@ def _check_new(resolved: Resolved, gone: np.ndarray, gone_classes: tuple[int, ..
         raise InputError(f"class {', '.join(again)} was already forgotten by an earlier request of this artifact")
     if len(np.setdiff1d(resolved.indices, gone)) == 0:
         raise InputError("everything asked for was already forgotten by earlier requests of this artifact")
+
+
+def _held_out(data: Data, validation: float, seed: int) -> np.ndarray:
+    """Return the sorted positions held out: of each class in turn, a rounded share drawn without replacement."""
+    labels = data.train_labels
+    rng = np.random.default_rng([seed, 0x5EED])
+    sizes = np.bincount(labels, minlength=len(data.classes))
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
+    chosen = [rng.permutation(rows)[: round(validation * len(rows))] for rows in by_class]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def _mask(size: int, *positions: np.ndarray) -> np.ndarray:
+    mask = np.zeros(size, dtype=bool)
+    for chosen in positions:
+        mask[chosen] = True
+    return mask
+
+
+def _positions_of(
+    data: Data, request: Request | None, resolved: Resolved | None, held_out: np.ndarray, gone: np.ndarray
+) -> tuple[_Positions, Counts | None]:
+    size = len(data.train)
+    wanted = _mask(size, *(() if resolved is None else (resolved.indices,)))
+    unseen, served = _mask(size, held_out), _mask(size, gone)
+    trained = ~(unseen | served)
+    kept = unseen & ~served if resolved is None or resolved.classes else unseen & ~served & ~wanted
+    positions = _Positions(*map(np.flatnonzero, (trained & wanted, trained & ~wanted, trained, kept)))
+    if request is None:
+        return positions, None
+    found, forgotten, already = (int(m.sum()) for m in (wanted, trained & wanted, served & wanted))
+    in_test, repeated = request.in_test(data), request.repeated
+    counts = Counts(
+        asked=found + in_test + repeated,
+        found=found,
+        forgotten=forgotten,
+        untrained=found - forgotten - already,
+        already=already,
+        in_test=in_test,
+        repeated=repeated,
+    )
+    return positions, counts

@@ -77,10 +77,10 @@ class Dampened:
         return text
 
     def report(self, name: str, run: Run) -> None:
-        """Write the selected shares into the run's history, and the words into its notes."""
+        """Write the selected shares into the run's history, and the words into its notes; unchanged is a failure."""
         run.history.add(name, alpha=self.alpha, selected=self.share, largest_ratio=self.largest_ratio)
         run.history.add(f"{name} by layer", **self.shares)
-        run.note(self.words(name))
+        (run.note if self.shrunk else run.fail)(self.words(name))
 
 
 def dampen(

@@ -34,7 +34,7 @@ def require_more_than_one(name: str, model: nn.Module, part: Part, frozen: bool,
 
 
 def note_if_left(name: str, model: nn.Module, part: Part, lr: float, run: Run) -> None:
-    """Note it if more than a tenth of the data to forget is still recognised: the rate was too small."""
+    """Note as a failure if more than a tenth of the data to forget is still recognised: the rate was too small."""
     left = accuracy_of(model, part)
     if left > 0.1:
-        run.note(f"{name}: {left:.0%} of the forget data is still recognised; raise lr ({lr:g})")
+        run.fail(f"{name}: {left:.0%} of the forget data is still recognised; raise lr ({lr:g})")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case
-from efface.artifact.record import Record, describe_data, now, versions, weights_sha256
+from efface.artifact.record import Recognition, Record, describe_data, now, versions, weights_sha256
 from efface.data import Split
 from efface.errors import InputError, UnsupportedRequestError
 from efface.mechanisms.class_means import LayerMeans
@@ -19,6 +20,7 @@ from efface.methods.catalogue import make, methods
 from efface.methods.method import Method, Target
 from efface.models.checkpoints import diverged
 from efface.models.ensemble import Ensemble
+from efface.models.predictions import accuracy_of
 from efface.models.spec import ModelSpec
 from efface.running.run import Run
 from efface.running.seeding import seeded
@@ -26,6 +28,9 @@ from efface.training.loop import fit, warm_up
 from efface.training.recipe import Recipe
 
 __all__ = ["apply", "check", "forgotten", "prepare", "rebuilt"]
+
+LOOK = 2000
+"""Records to forget that a last look reads at most."""
 
 
 def rebuilt(model: nn.Module, record: Record) -> nn.Module:
@@ -196,6 +201,12 @@ def forgotten(
         raise InputError(f"{method.name} made weights that are not finite ({', '.join(bad[:3])}); use smaller steps")
     if memory is None:
         memory = method.memory_after(artifact, model, split)
+    after = weights_sha256(model.state_dict())
+    recognition = _recognition(method, artifact, model, split, run)
+    if after == artifact.weights_sha256:
+        run.fail(f"{method.name}: nothing was done: the weights are the original's")
+    elif recognition is not None and recognition.still:
+        run.fail(f"{method.name}: {recognition.text}")
     memory = memory_without(memory, split, run)
     record = Record(
         action="forget",
@@ -211,10 +222,13 @@ def forgotten(
         device=str(run.device),
         seconds=seconds,
         notes=tuple(run.notes),
+        failures=tuple(run.failures),
+        counts=split.counts,
+        recognition=recognition,
         history=tuple(run.history.rows),
         versions=versions(),
         weights_before=artifact.weights_sha256,
-        weights_after=weights_sha256(model.state_dict()),
+        weights_after=after,
         kept=(KEPT,) if LayerMeans.recalled(memory) else (),
         parent=artifact.record,
     )
@@ -229,6 +243,21 @@ def _check_apart(method: Method | None, model: nn.Module) -> None:
             f"{method.name if method else 'plain training'} would change them together; methods that do not: "
             f"{', '.join(name for name, kind in methods().items() if kind.apart)}"
         )
+
+
+def _recognition(method: Method, artifact: Artifact, model: nn.Module, split: Split, run: Run) -> Recognition | None:
+    """Look whether the model still recognises what it was to forget; None where the method may not look."""
+    found = method.recognised(artifact, model, split, run)
+    of: Literal["records", "codes"] = "codes"
+    if found is None and "forget" in method.reads():
+        of, part = "records", split.forget.sample(LOOK, run.generator("forget/last look"))
+        before, after = (accuracy_of(m, part) for m in (run.copied(artifact.model), model))
+        found = len(part), before, after
+    if found is None:
+        return None
+    size, before, after = found
+    still = bool(split.forget_classes) and before > 0 and after >= before / 2
+    return Recognition(of=of, size=size, before=before, after=after, still=still)
 
 
 def _serving(target: Target) -> list[str]:

@@ -114,7 +114,7 @@ class BadTeacher(Method):
             )
             same = float((now.argmax(1) == before.argmax(1)).float().mean())
             if same > 0.5:
-                run.note(f"{self.name}: {same:.0%} of the forget data still gets the original's answer; raise lr")
+                run.fail(f"{self.name}: {same:.0%} of the forget data still gets the original's answer; raise lr")
         return student
 
     def lesson(self, split: Split, run: Run) -> Part:

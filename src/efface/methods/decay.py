@@ -126,7 +126,7 @@ class Decay(Method):
                 run.note(f"decay: forget accuracy {left:.1%} after {step} steps, below {self.threshold:.0%}")
                 break
         else:
-            run.note(
+            run.fail(
                 f"decay: forget accuracy is still {left:.1%} after all {self.steps} steps; the threshold "
                 f"{self.threshold:.0%} was not reached"
             )

@@ -144,6 +144,15 @@ class Method(ABC):
         """Return the architecture whose weights the artifact holds; methods that change it override this."""
         return model
 
+    def recognised(
+        self, artifact: Artifact, model: nn.Module, split: Split, run: Run
+    ) -> tuple[int, float, float] | None:
+        """Return how many stand-ins for the classes to forget there are, and the shares right before and after.
+
+        Methods that read no data but keep such stand-ins (codes) override this; by default there are none.
+        """
+        return None
+
     def memory_after(self, artifact: Artifact, model: nn.Module, split: Split) -> dict[str, Tensor]:
         """Return what the new artifact keeps for later requests; by default the memory less cached importances."""
         return {k: v for k, v in artifact.memory.items() if not k.startswith("cache/")}

@@ -41,6 +41,14 @@ class Retrain(Method):
     moves_batch_norm: ClassVar[bool] = True
     apart: ClassVar[bool] = True
 
+    def check(self, artifact: Artifact, split: Split) -> None:
+        """Raise an `InputError` if the recipe trains nothing: a model of random weights is no reference."""
+        if artifact.record.recipe.epochs == 0:
+            raise InputError(
+                "the original's recipe says epochs=0, so retraining would return random weights; give the recipe by "
+                "which the original was trained (recipe=..., or --recipe where its weights are handed over)"
+            )
+
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a fresh network trained on the retained data; an ensemble is trained as its own method does it."""
         if isinstance(artifact.model, Ensemble):

@@ -45,7 +45,7 @@ def train_references(
     method: str | None = None,
     settings: Mapping[str, Any] | None = None,
     recipe: Recipe | None = None,
-    validation: float = 0.1,
+    validation: float = 0.0,
     seed: int = 0,
     backend: Backend = "auto",
     workers: int | None = None,

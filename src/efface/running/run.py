@@ -79,6 +79,7 @@ class Run:
         self.progress = progress or Progress()
         self.history = History()
         self.notes: list[str] = []
+        self.failures: list[str] = []
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         kind = device.partition(":")[0]
@@ -130,11 +131,17 @@ class Run:
         self.notes.append(text)
         self.progress.say(text)
 
+    def fail(self, text: str) -> None:
+        """Note a sentence that says that the work did not do what it is for; see `Record.failures`."""
+        self.failures.append(text)
+        self.note(text)
+
     def child(self, seed: int | None = None) -> Run:
         """Return a run on the same device with its own history and, if given, another seed."""
         other = copy.copy(self)
         other.history = History()
         other.notes = []
+        other.failures = []
         if seed is not None:
             other.seed = seed
         return other

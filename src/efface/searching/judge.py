@@ -136,7 +136,9 @@ class Judge:
         return float(shares[torch.arange(len(labels)), labels].mean())
 
 
-def described(made: Artifact, lines: Sequence[str]) -> Artifact:
-    """Return an artifact whose record also holds these notes."""
-    record = made.record.model_copy(update={"notes": (*made.record.notes, *lines)})
+def described(made: Artifact, lines: Sequence[str], failures: Sequence[str] = ()) -> Artifact:
+    """Return an artifact whose record also holds these notes; the failures among them say why it is no result."""
+    record = made.record.model_copy(
+        update={"notes": (*made.record.notes, *lines), "failures": (*made.record.failures, *failures)}
+    )
     return dataclasses.replace(made, record=record)

@@ -161,4 +161,4 @@ def _taken(trials: Trials, notes: list[str], judge: Judge, case: Case, word: str
         *(f"{word}: {trial}" for trial in trials),
         *notes,
     ]
-    return described(trials.best, lines)
+    return described(trials.best, lines, () if leader.passed else lines[:1])

@@ -31,7 +31,7 @@ def audit(
     retrained: Retrained = False,
     others: Mapping[str, Model] | None = None,
     recipe: Recipe | None = None,
-    validation: float = 0.1,
+    validation: float = 0.0,
     settings: AuditSettings | None = None,
     seed: int = 0,
     device: str = "auto",

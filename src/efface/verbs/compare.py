@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import platform
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from efface.comparing.results import Comparison
 from efface.comparing.store import Store
 from efface.data import Data, load
 from efface.data.mapped import mapped_data
-from efface.errors import InputError, explain, nearest
+from efface.errors import ForgettingWarning, InputError, explain, nearest
 from efface.files import held
 from efface.references.jobs import Retraining
 from efface.running.engines import Engine, Failure, Outcome, Task, in_processes, one_by_one, over_ray
@@ -294,9 +295,16 @@ def _one(
     if cell.method != ORIGINAL:
         method, settings = cell.method, cell.settings
         try:
-            made = forget(
-                original, work.data, cell.request, method=method, settings=settings, device=device, progress=progress
-            )
+            with warnings.catch_warnings(action="ignore", category=ForgettingWarning):  # they stand in the notes
+                made = forget(
+                    original,
+                    work.data,
+                    cell.request,
+                    method=method,
+                    settings=settings,
+                    device=device,
+                    progress=progress,
+                )
         except InputError as error:
             return result | {"refused": str(error)}, None
         result |= {"seconds": made.record.seconds["forget"], "notes": list(made.record.notes)}

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case, Model
-from efface.data import Data
-from efface.errors import InputError
+from efface.data import Counts, Data
+from efface.errors import ForgettingWarning, InputError
 from efface.methods.applying import apply
 from efface.methods.catalogue import method_of
 from efface.methods.method import Method
+from efface.models.spec import ModelSpec
 from efface.references.references import References
 from efface.request import Request
 from efface.running.progress import Progress
+from efface.running.run import Run
 from efface.training.recipe import Recipe
 
 __all__ = ["forget"]
@@ -24,7 +27,7 @@ AUTO = "auto"
 
 
 def forget(
-    model: Model,
+    model: Model | ModelSpec,
     data: Data,
     request: Request,
     *,
@@ -35,7 +38,7 @@ def forget(
     retrained: Model | Sequence[Model] | References = (),
     keep_trials: str | Path | None = None,
     recipe: Recipe | None = None,
-    validation: float = 0.1,
+    validation: float = 0.0,
     seed: int = 0,
     device: str = "auto",
     progress: Progress | None = None,
@@ -43,7 +46,7 @@ def forget(
     """Make a trained classifier forget.
 
     Args:
-        model: An artifact, or your own trained module; it is not changed.
+        model: An artifact, your own trained module, or a `ModelSpec` with weights; it is not changed.
         data: The data it was trained on.
         request: What to forget.
         method: Name or instance; `auto` climbs the ladder of methods from cheap to dear until one passes, see
@@ -54,14 +57,17 @@ def forget(
         retrained: For a search: one or several models retrained without the data, or a folder of them, to judge by.
         keep_trials: For a search: a folder for its trials, so that a stopped one resumes; yours to delete.
         recipe: How your own module was trained, for methods that train; an artifact knows.
-        validation: Fraction of the training data held out, for your own module (its training should not have seen
-            it); an artifact knows.
+        validation: Fraction of the training data that your own module was never trained on, drawn as `train` draws
+            it: records in it are not forgotten. By default none; an artifact knows.
         seed: Seed of this step.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         progress: Where to show progress.
 
     Returns:
         A new artifact whose record names the old one as its parent.
+
+    Warns:
+        ForgettingWarning: The method did not do what it is for: each of the record's `failures`.
 
     Raises:
         InputError: The request, the method, its settings or the data do not fit together.
@@ -88,9 +94,28 @@ def forget(
     case = Case.of(
         model, data, request, seed=seed, device=device, recipe=recipe, validation=validation, progress=progress
     )
-    if not searching:
+    if not isinstance(model, Artifact) and case.split.counts is not None and case.split.counts.untrained:
+        _ask_whether_seen(case.split.counts, validation, case.run)
+    if searching:
+        made = _searched(case, chosen, settings, tune, budget, retrained, keep_trials)
+    else:
         assert chosen is not None
-        return apply(chosen, case)
+        made = apply(chosen, case)
+    for text in made.record.failures:
+        warnings.warn(text, ForgettingWarning, stacklevel=2)
+    return made
+
+
+def _searched(
+    case: Case,
+    chosen: Method | None,
+    settings: Mapping[str, Any] | None,
+    tune: bool,
+    budget: float | None,
+    retrained: Model | Sequence[Model] | References,
+    keep_trials: str | Path | None,
+) -> Artifact:
+    """Forget with what a search over methods, or over one method's hyper-parameters, finds."""
     # The audit's questions, scikit-learn and scipy, are not needed by any method.
     from efface.references.rows import references_of
     from efface.searching.ladder import Search, climb, tuned
@@ -105,3 +130,13 @@ def forget(
         folder=None if keep_trials is None else Path(keep_trials),
     )
     return climb(case, search) if chosen is None else tuned(chosen.name, case, search, settings)
+
+
+def _ask_whether_seen(counts: Counts, validation: float, run: Run) -> None:
+    """Ask, in a note and a warning, whether a model that was handed over never saw the records held out."""
+    text = (
+        f"validation={validation:g} says that the model was never trained on {counts.untrained} of the {counts.found} "
+        "records asked for, so they are not forgotten. Is that so? If the model saw all the data, give validation=0"
+    )
+    run.note(text)
+    warnings.warn(text, ForgettingWarning, stacklevel=3)

@@ -71,6 +71,11 @@ def train(
         raise InputError(
             f"hyper-parameters {', '.join(settings)} were given, but no method to take them; name a method"
         )
+    if recipe.epochs == 0 and not keep:
+        raise InputError(
+            "epochs=0 trains nothing, and makes every model retrained by that recipe random; to forget in a model that "
+            "was trained elsewhere, hand it to `forget` (`efface forget WEIGHTS --model ... --data ...`)"
+        )
     run = Run(seed=recipe.seed, device=device, precision=recipe.precision, progress=progress)
     spec: ModelSpec | None = None
     if isinstance(model, Artifact):

@@ -10,6 +10,7 @@ from torch import nn
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Model, asked_seed
+from efface.artifact.record import Record
 from efface.auditing.result import Audit
 from efface.auditing.settings import AuditSettings
 from efface.data import Data
@@ -79,23 +80,11 @@ def verify(
     recorded: Audit | None = None
     if isinstance(candidate, str | Path):
         path = Path(candidate)
-        record, findings = check_folder(path, data)
-        if record is None:
-            return Verification(findings=tuple(findings))
-        recorded, about = recorded_audit(path, record)
-        findings += about
-        if isinstance(original, Artifact):
-            findings.append(check_origin(record, original))
-        if data is None or original is None or any(f.outcome == "fails" for f in findings):
-            if recorded is not None:
-                text = "needs the data, the original, and everything before to hold; not computed again"
-                findings.append(Finding(subject="scores", outcome="not checked", text=text))
+        findings, recorded, enough = _of_folder(path, original, data)
+        if not enough:
             return Verification(findings=tuple(findings))
         candidate = Artifact.load(path, trust=trust, rebuild=rebuilt)
-        if request and record.request and request.resolve(data).fingerprint != record.request_fingerprint:
-            raise InputError(
-                f"the artifact forgot {record.request.describe()}, not {request.describe()}; leave the request out"
-            )
+        _check_request(candidate.record, request, data)
     if original is None or data is None:
         missing = " and ".join(n for n, v in (("the original", original), ("the data", data)) if v is None)
         raise InputError(f"{missing} must be given to audit a model; an artifact folder alone has its hashes checked")
@@ -123,6 +112,29 @@ def verify(
     else:
         findings.append(_verdict(again))
     return Verification(findings=tuple(findings), audit=again)
+
+
+def _of_folder(path: Path, original: Model | None, data: Data | None) -> tuple[list[Finding], Audit | None, bool]:
+    """Return what a folder's files say, its recorded audit, and whether scores can be computed again."""
+    record, findings = check_folder(path, data)
+    if record is None:
+        return findings, None, False
+    recorded, about = recorded_audit(path, record)
+    findings += about
+    if isinstance(original, Artifact):
+        findings.append(check_origin(record, original))
+    enough = data is not None and original is not None and all(f.outcome != "fails" for f in findings)
+    if not enough and recorded is not None:
+        text = "needs the data, the original, and everything before to hold; not computed again"
+        findings.append(Finding(subject="scores", outcome="not checked", text=text))
+    return findings, recorded, enough
+
+
+def _check_request(record: Record, request: Request | None, data: Data | None) -> None:
+    if request and record.request and data and request.resolve(data).fingerprint != record.request_fingerprint:
+        raise InputError(
+            f"the artifact forgot {record.request.describe()}, not {request.describe()}; leave the request out"
+        )
 
 
 def _verdict(found: Audit) -> Finding:

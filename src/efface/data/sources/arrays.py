@@ -21,7 +21,7 @@ def arrays(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Data:
-    """Read an .npz with x_train, y_train, x_test, y_test and, if present, ids, groups and meta_* columns.
+    """Read an .npz with x_train, y_train, x_test, y_test and, if present, ids, groups, test_groups and meta_* columns.
 
     uint8 images may be N x H x W x C (C = 1 or 3), N x C x H x W or N x H x W; floats of any shape pass as they are.
 
@@ -58,6 +58,7 @@ def arrays(
         {k.removeprefix("meta_"): v for k, v in content.items() if k.startswith("meta_")},
         ids=content.get("ids"),
         options={"classes": classes, "mean": mean, "std": std},
+        test_groups=content.get("test_groups"),
     )
 
 

@@ -136,7 +136,7 @@ class Amnesiac(Method):
         model = run.copied(artifact.model)
         later = [r for r in artifact.record.chain if (r.method, r.action) != (self.name, "train")]
         if later:
-            run.note(
+            run.fail(
                 f"amnesiac: {len(later)} steps of this model's history are not in the log "
                 f"({', '.join(dict.fromkeys(r.method for r in later))}); what they learnt from these records stays"
             )
@@ -159,7 +159,7 @@ class Amnesiac(Method):
             run.note(f"amnesiac: frozen by now, so nothing is subtracted from {', '.join(frozen)}")
         if not rows:
             same = "" if self.epochs else "; the model is unchanged"
-            run.note(f"amnesiac: no stored update is left that these records took part in{same}")
+            run.fail(f"amnesiac: no stored update is left that these records took part in{same}")
         recipe = artifact.record.recipe.but(
             optimiser="sgd", momentum=0.9, lr=self.lr, epochs=self.epochs, schedule="constant"
         )

@@ -134,7 +134,7 @@ class Mnemonic(Method):
         eta, at_first = fisher_ratio(model, codes, list(weights))
         run.history.add("mnemonic/before", **at_first.row())
         if at_first.forgotten_error == 1:
-            run.note(
+            run.fail(
                 "mnemonic: the model recognises no code of the classes to forget, even before forgetting; the step "
                 f"rests on nothing. If training left its codes behind, {HOW}"
             )
@@ -157,8 +157,14 @@ class Mnemonic(Method):
                 f"score {last.score:.2f} of 2"
             )
         if last.score < BEST:
-            run.note("mnemonic: the code score is below 2, so the class is probably not forgotten; try search=True")
+            run.fail("mnemonic: the code score is below 2, so the class is probably not forgotten; try search=True")
         return model
+
+    def recognised(self, artifact: Artifact, model: nn.Module, split: Split, run: Run) -> tuple[int, float, float]:
+        """Return the number of codes of the classes to forget, and the shares recognised before and after."""
+        codes = self._codes(artifact, split, run)
+        before, after = (1 - code_scores(m, codes).forgotten_error for m in (run.copied(artifact.model), model))
+        return int(codes.forget.sum()), before, after
 
     def memory_after(self, artifact: Artifact, model: nn.Module, split: Split) -> dict[str, Tensor]:
         """Keep the codes of the classes that remain; a forgotten class's code would only help to relearn it."""

@@ -1,0 +1,215 @@
+"""From what was typed to what it means: requests, recipes, data, artifacts and files of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from efface.errors import InputError
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from efface.artifact.artifact import Artifact
+    from efface.artifact.record import Record
+    from efface.data import Data
+    from efface.models.spec import ModelSpec
+    from efface.request import Request
+    from efface.training.recipe import Recipe
+
+
+def pairs(given: Sequence[str] | None) -> dict[str, Any]:
+    """Read NAME=VALUE options; values are YAML scalars or lists, so 0.1, true and [1, 2] mean what they say."""
+    import yaml
+
+    values: dict[str, Any] = {}
+    for pair in given or ():
+        name, sign, text = pair.partition("=")
+        if not sign or not name:
+            raise InputError(f"{pair!r} is not NAME=VALUE")
+        if name in values:
+            raise InputError(f"{name} is given twice: {values[name]!r} and {text!r}")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        # YAML 1.1 reads 1e-3 as a word, because it lacks a point.
+        values[name] = _number(value) if isinstance(value, str) else value
+    return values
+
+
+def _number(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+class Asked(NamedTuple):
+    """The options that say what to forget, as they were typed."""
+
+    classes: str | None
+    items: str | None
+    groups: str | None
+    where: Sequence[str] | None
+    path: Path | None
+    reason: str = ""
+
+    def request(self) -> Request:
+        """Read them; just one may be given."""
+        from efface.request import Request
+
+        flags = [f"--{name}" for name in ("classes", "items", "groups", "where") if getattr(self, name)]
+        if self.path is not None:
+            if flags:
+                raise InputError(f"--request already says what to forget; leave out {', '.join(flags)}")
+            return Request.read(self.path)
+        if len(flags) != 1:
+            raise InputError(
+                f"say what to forget with one of --classes, --items, --groups, --where, --request; given: {flags}"
+            )
+        fields: dict[str, Any] = {"reason": self.reason}
+        if self.classes:
+            fields["classes"] = tuple(int(c) if c.isdecimal() else c for c in _words(self.classes))
+        if self.groups:
+            fields["groups"] = tuple(_words(self.groups))
+        if self.where:
+            fields["where"] = pairs(self.where)
+        if self.items:
+            listed = _listed(Path(self.items[1:])) if self.items.startswith("@") else _words(self.items)
+            if bad := [i for i in listed if not i.isdecimal()]:
+                raise InputError(f"item ids are whole numbers from 0; given: {', '.join(bad[:5])}")
+            fields["items"] = tuple(map(int, listed))
+        return Request.of(**fields)
+
+
+def _listed(path: Path) -> list[str]:
+    if not path.is_file():
+        raise InputError(f"--items @{path}: there is no such file; needed: item ids, one per line")
+    return _words(path.read_text(encoding="utf-8").replace("\n", ","))
+
+
+def _words(text: str) -> list[str]:
+    return [w.strip() for w in text.split(",") if w.strip()]
+
+
+def recipe_of(path: Path | None, changes: dict[str, Any], seed: int | None, base: Recipe | None) -> Recipe:
+    """Read a recipe: the base, the file over it, single fields over that."""
+    from efface.files import checked, read_mapping
+    from efface.training.recipe import Recipe
+
+    values = base.model_dump() if base else {}
+    values |= read_mapping(path) if path else {}
+    return checked(Recipe, values | changes | ({} if seed is None else {"seed": seed}), str(path or "recipe"))
+
+
+def load_data(name: str, root: Path | None, download: bool, options: dict[str, Any]) -> Data:
+    """Load data by name."""
+    from efface.data import load
+
+    return load(name, root, download, **options)
+
+
+def data_of(
+    artifact: Artifact, name: str | None, root: Path | None, download: bool, options: Sequence[str] | None
+) -> Data:
+    """Load the data an artifact was trained on: its record knows the source and options, the user knows the root."""
+    described = artifact.record.data
+    source = name or described.source
+    if source == "custom":
+        raise InputError("the artifact was trained on a Dataset handed over in Python; use efface's functions there")
+    return load_data(source, root, download, pairs(options) or (described.options if name is None else {}))
+
+
+def load_artifact(path: Path, trust: bool) -> Artifact:
+    """Load an artifact with the architecture that its methods left."""
+    from efface.artifact.artifact import Artifact
+    from efface.methods.applying import rebuilt
+
+    return Artifact.load(path, trust=trust, rebuild=rebuilt)
+
+
+def progress_of(quiet: bool) -> Any:
+    """Return where progress is shown."""
+    from efface.running.progress import ConsoleProgress, Progress
+
+    return Progress() if quiet else ConsoleProgress()
+
+
+def data_known(
+    models: Sequence[Path], name: str | None, root: Path | None, download: bool, options: Sequence[str] | None
+) -> Data | None:
+    """Load data by name, or what the first artifact among the models was trained on; None where neither is possible.
+
+    Data that needs a root is not loaded without one: an artifact's hashes can be checked without its data.
+    """
+    from efface.artifact.artifact import RECORD, Artifact
+
+    if name is not None:
+        return load_data(name, root, download, pairs(options))
+    for path in models:
+        if (path / RECORD).is_file():
+            try:
+                described = Artifact.read_record(path).data
+            except InputError:
+                continue  # damaged: for `verify` itself to say
+            if described.source == "custom" or (root is None and described.source != "digits"):
+                return None
+            return load_data(described.source, root, download, pairs(options) or described.options)
+    return None
+
+
+def spec_of(path: Path, model: str, arguments: dict[str, Any]) -> ModelSpec:
+    """Return how a file of weights is built."""
+    from efface.files import checked
+    from efface.models.spec import ModelSpec
+
+    if not model:
+        raise InputError(f"{path} is a file of weights; say with --model (and --model-set) how its network is built")
+    return checked(ModelSpec, {"build": model, "arguments": arguments, "weights": path})
+
+
+def checkpoint(path: Path, model: str, arguments: dict[str, Any], data: Data | None, trust: bool) -> Artifact | Module:
+    """Load an artifact folder, or build a model and load a file of weights into it."""
+    from efface.models.spec import build
+
+    if path.is_dir():
+        return load_artifact(path, trust)
+    spec = spec_of(path, model, arguments)
+    if data is None:
+        raise InputError("--data is missing; name the data that the models were trained on, e.g. --data digits")
+    return build(spec, input_shape=data.input_shape, num_classes=len(data.classes), trust=True)
+
+
+def original_of(path: Path, forgotten: Record, trust: bool) -> Artifact:
+    """Load the model before forgetting: its folder, or the file of weights that was handed to `forget`.
+
+    Raises:
+        InputError: A file that is not what forgetting started from, or whose network the record cannot build.
+    """
+    from efface.artifact.artifact import Artifact
+    from efface.artifact.record import weights_sha256
+    from efface.models.checkpoints import load_weights
+    from efface.models.spec import build
+
+    if not path.is_file():
+        return load_artifact(path, trust)
+    parent = forgotten.parent
+    if parent is None or parent.action != "given" or parent.model is None:
+        raise InputError(f"{path} is a file, but forgetting started from an artifact; give that artifact's folder")
+    model = build(
+        parent.model,
+        input_shape=parent.data.input_shape,
+        num_classes=len(parent.data.classes),
+        trust=trust,
+        weights=False,
+    )
+    load_weights(model, path)
+    found = weights_sha256(model.state_dict())
+    if found != parent.weights_after:
+        raise InputError(
+            f"{path} does not hold the weights that forgetting started from (SHA-256 {found[:12]}..., recorded "
+            f"{parent.weights_after[:12]}...)"
+        )
+    return Artifact(model.eval(), parent)

@@ -1,0 +1,94 @@
+"""How subcommands end: their last lines, and the exit status that says what came of them."""
+
+from __future__ import annotations
+
+import json
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from efface.artifact.artifact import Artifact
+    from efface.auditing.result import Audit
+    from efface.references import References
+    from efface.verifying import Verification
+
+__all__ = ["Exit", "close", "finish", "finish_references", "status_of", "status_of_verification"]
+
+
+class Exit(IntEnum):
+    """Exit status of every subcommand; the last three are the answers that make it a gate."""
+
+    OK = 0
+    FAILED = 1
+    BAD_INPUT = 2
+    DIFFERS = 3
+    COULD_NOT_TELL = 4
+    INTERRUPTED = 130
+
+
+STATUS = """Exit status: 0 done, and no difference found where that was asked (verify, audit --check); 1 failed;
+2 bad input; 3 it differs from a model that never saw the data; 4 could not tell; 130 interrupted."""
+
+
+def status_of(audit: Audit) -> Exit:
+    """Return the status that answers "did it forget?": no difference found, differs, or could not tell."""
+    if audit.verdict.answer == "no" or audit.verdict.outcome == "differs":
+        return Exit.DIFFERS
+    return Exit.OK if audit.verdict.answer == "no difference found" else Exit.COULD_NOT_TELL
+
+
+def status_of_verification(found: Verification) -> Exit:
+    """Return the status of a verification: failed if a file, a record or a score does not hold, else its audit's.
+
+    Without an audit, when hashes alone were asked for, it is that of the hashes.
+    """
+    if any(f.outcome == "fails" and f.subject != "verdict" for f in found.findings):
+        return Exit.FAILED
+    return Exit.OK if found.audit is None else status_of(found.audit)
+
+
+def close(audit: Audit | None, as_json: bool) -> None:
+    """Print the last line, which answers the question that everything was for."""
+    answer: str = "not asked; that needs --original and the data" if audit is None else audit.verdict.answer
+    if audit is not None and audit.verdict.outcome == "differs" and audit.verdict.answer != "no":
+        answer += ", but it is less useful than a retrained model"
+    typer.echo(f"Did it forget? {answer}", err=as_json)
+
+
+def finish(artifact: Artifact, as_json: bool, hint: str) -> None:
+    """Say what was made, what it is worth, and where it is; exit status 1 if it is no result."""
+    record = artifact.record
+    if as_json:
+        folder = None if artifact.path is None else str(artifact.path)
+        typer.echo(json.dumps({"folder": folder, "record": json.loads(record.model_dump_json())}, indent=2))
+    else:
+        asked = f" {record.request.describe()}" if record.request else ""
+        typer.echo(f"{record.action} ({record.method}){asked}: {sum(record.seconds.values()):.2f} s")
+        for note in (n for n in record.notes if n not in record.failures):
+            typer.echo(f"note: {note}")
+        typer.echo("nothing was written" if artifact.path is None else f"written: {artifact.path}")
+        if record.counts is not None:
+            typer.echo(record.counts.text)
+        if record.recognition is not None and not record.failures:
+            typer.echo(f"last look: {record.recognition.text}")
+    for text in record.failures:
+        typer.echo(f"failed: {text}", err=as_json)
+    if record.failures:
+        raise typer.Exit(Exit.FAILED)
+    if not as_json:
+        typer.echo(hint)
+
+
+def finish_references(made: References, source: Path, as_json: bool) -> None:
+    """Say which references there are and where."""
+    if as_json:
+        manifest = json.loads(made.manifest.model_dump_json())
+        typer.echo(json.dumps({"folder": str(made.folder), "manifest": manifest}, indent=2))
+        return
+    for series in made.manifest.series:
+        typer.echo(f"{series}: {len(made.finished(series))} models")
+    typer.echo(f"written: {made.folder}")
+    typer.echo(f"next: efface audit FORGOTTEN --original {source} --references {made.folder}")

@@ -1,0 +1,50 @@
+"""Exit status as a gate: an answer of its own for each way an audit can end, on both sides of every boundary."""
+
+from __future__ import annotations
+
+import pytest
+
+from efface.cli.outcome import Exit, status_of, status_of_verification
+from efface.verifying import Verification
+from efface.verifying.finding import Finding
+
+
+class Audited:
+    """As much of an audit as a gate looks at."""
+
+    def __init__(self, answer: str, outcome: str = "alike") -> None:
+        self.verdict = self
+        self.answer, self.outcome = answer, outcome
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "status"),
+    [
+        ("no difference found", "alike", 0),
+        ("no difference found", "differs", 3),  # it forgot, but lost more than retraining costs
+        ("no", "differs", 3),
+        ("could not tell", "not assessed", 4),
+        ("could not tell", "alike", 4),
+        ("could not tell", "differs", 3),
+    ],
+)
+def test_each_answer_has_its_status(answer: str, outcome: str, status: int) -> None:
+    audit = Audited(answer, outcome)
+    assert status_of(audit) == status  # type: ignore[arg-type]
+    holds = Finding(subject="weights", outcome="holds", text="")
+    verdict = Finding.of("verdict", "it differs" if status == 3 else "", "alike")
+    found = Verification.model_construct(findings=(holds, verdict), audit=audit)
+    assert status_of_verification(found) == status
+
+
+def test_what_does_not_hold_is_a_failure_whatever_the_audit_says() -> None:
+    wrong = Finding(subject="weights", outcome="fails", text="changed")
+    assert status_of_verification(Verification(findings=(wrong,))) == Exit.FAILED
+    found = Verification.model_construct(findings=(wrong,), audit=Audited("no difference found"))
+    assert status_of_verification(found) == Exit.FAILED
+
+
+def test_hashes_alone_that_hold_are_a_success() -> None:
+    holds = Finding(subject="weights", outcome="holds", text="")
+    unchecked = Finding(subject="scores", outcome="not checked", text="")
+    assert status_of_verification(Verification(findings=(holds, unchecked))) == Exit.OK
