@@ -22,8 +22,10 @@ STILL_LONG = {  # to be cut in two; nothing is added here
 
 NO_MODULE = {
     "auditing/test_scores.py": "scores of one real audit, made in several modules of that folder",
+    "cli/test_train_from.py": "one option of train, with much to say about it",
     "curvature/test_backpack.py": "skipped as a whole without BackPACK",
     "methods/test_contract.py": "every method, found by introspection",
+    "methods/test_foreign_models.py": "every method on models that others made",
     "report/test_browser.py": "skipped as a whole without a browser",
     "test_docs.py": "the documents",
     "verbs/test_ensembles.py": "one kind of model on its way through all verbs",
