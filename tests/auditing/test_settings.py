@@ -30,6 +30,9 @@ def test_the_documented_tolerances_are_the_defaults():
     for measure, text in stated.items():
         if measure in {"relearn_steps", "ain"}:
             assert text == f"factor {settings.ain_factor:g} in steps + {FEW_STEPS}"
+        elif measure == "exposure":
+            assert text == f"{settings.exposure_factor:g} times the largest of unseen records (`exposure_ratio`)"
+            assert _allowed(settings, measure, None) == settings.exposure_factor
         elif measure == "separation":
             assert text == f"factor {settings.separation_factor:g}"
             assert _allowed(settings, measure, 2.0) == pytest.approx(2 * (settings.separation_factor - 1))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from efface.auditing.catalogue import MEASURES
-from efface.auditing.checks import Standard, checks_against_floor, checks_against_original
+from efface.auditing.checks import Standard, checks_against_floor, checks_against_original, not_assessed
 from efface.auditing.floors import Floors
 from efface.auditing.result import Check
 from efface.auditing.scores.score import Score
@@ -31,6 +31,8 @@ def _scores(**changed):
     for key, value in fine.items():
         scores[key] = Score(value=value, reference=value, gap=0.0, gap_low=-0.01, gap_high=0.01)
     scores["relearn_steps"] = Score(value=70, reference=70.0)
+    scores["exposure_ratio"] = Score(value=1.1, why="record 5; 100 unseen records")
+    scores["exposure"] = Score(value=-3.0, why="record 7; standard deviations")
     scores["ain"] = Score(value=1.0)
     return {**scores, **changed}
 
@@ -49,7 +51,7 @@ def test_no_difference_anywhere_is_alike_and_the_level_comes_first():
     checks = _checks(_scores())
     verdict = conclude("b", "decay", tuple(checks.values()))
     assert {c.outcome for c in checks.values()} == {"alike"}
-    assert verdict.outcome == "alike"
+    assert (verdict.outcome, verdict.useful, verdict.answer) == ("alike", "alike", "no difference found")
     assert verdict.headline.startswith("Level (b), compared with one retrained model")
     assert "'decay'" in verdict.headline
 
@@ -72,7 +74,7 @@ def test_no_difference_anywhere_is_alike_and_the_level_comes_first():
 def test_a_gap_beyond_the_tolerance_differs_on_its_side(key, measure, low, high, direction):
     check = _checks(_scores(**{measure: _gap(0.5, low, high, 1.0)}))[key]
     assert (check.outcome, check.direction) == ("differs", direction)
-    assert conclude("b", "x", [check]).outcome == "differs"
+    assert conclude("b", "x", [check]).outcome == ("not assessed" if direction == "better" else "differs")
 
 
 def test_a_gap_whose_interval_reaches_into_the_tolerance_does_not_differ():
@@ -165,7 +167,7 @@ def test_level_a_finds_what_needs_no_reference_and_never_passes():
     known = check(forget_accuracy=Score(value=0.9, low=0.8, high=0.95, original=1.0))
     assert conclude("a", "x", known).outcome == "differs"
     lost = check(test_accuracy=Score(value=0.5, low=0.4, high=0.6, original=0.95))
-    assert "usefulness was lost" in conclude("a", "x", lost).headline
+    assert "less useful than the original (asked: test)" in conclude("a", "x", lost).headline
 
 
 def test_passing_what_the_original_passes_too_shows_nothing():
@@ -181,12 +183,17 @@ def test_passing_what_the_original_passes_too_shows_nothing():
 
 
 def test_headline_names_every_kind_of_difference():
+    kinds = {"forget": "left", "relearn": "over", "test": "worse"}
     checks = [
-        Check(key=str(i), question="?", outcome="differs", finding="", measure="tow", direction=d)
-        for i, d in enumerate(("left", "over", "worse"))
+        Check(key=key, question="?", outcome="differs", finding="", measure="tow", direction=d)
+        for key, d in kinds.items()
     ]
     headline = conclude("b", "x", checks).headline
-    for words in ("knowledge of the forget data is left", "over-unlearned", "usefulness was lost"):
+    for words in (
+        "questions disagree on the side: knowledge of the forget data is left (asked: forget)",
+        "(over-unlearned), which betrays it too (asked: relearn)",
+        "It is less useful than a retrained model (asked: test).",
+    ):
         assert words in headline
 
 
@@ -226,6 +233,7 @@ SIDES = {
     "probe": ("probe_recall", "over", "left"),
     "probe-few": ("probe_recall_few", "over", "left"),
     "separation": ("separation", "over", "left"),
+    "single": ("exposure", "over", "left"),
     "relearn": ("relearn_steps", "left", "over"),
 }
 """What an answer below and above the retrained model's means, by question."""
@@ -238,6 +246,9 @@ def test_every_question_is_two_sided_at_every_level_with_a_reference(key, level)
     if key == "relearn":
         floors = Floors({measure: [68.0, 70.0, 71.0, 69.0]})
         sides = {steps: {"relearn_steps": Score(value=steps, reference=70.0)} for steps in (5.0, 70.0, 400.0)}
+    elif key == "single":
+        floors = Floors({measure: [3.0, -2.5, 2.8, -3.2]})
+        sides = {v: {k: Score(value=v) for k in (measure, "exposure_ratio")} for v in (-40.0, 1.0, 40.0)}
     else:
         floors = Floors({measure: [0.50, 0.51, 0.49, 0.50]})
         sides = {value: {measure: _gap(value, value - 0.51, value - 0.49)} for value in (0.1, 0.5, 0.9)}
@@ -248,38 +259,91 @@ def test_every_question_is_two_sided_at_every_level_with_a_reference(key, level)
 
 def test_the_questions_asked_are_these():
     assert set(_checks(_scores())) == set(SIDES)
+    assert {c.measure for c in _checks(_scores()).values()} == {m for m, _, _ in SIDES.values()} - {
+        "exposure",
+        "relearn_steps",
+    } | {"exposure_ratio", "ain"}
     of_items = set(SIDES) - {"forget-test", "probe", "probe-few", "separation"}
     assert set(_checks(_scores(), by_class=False)) == of_items
 
 
-def test_a_finding_says_the_value_what_was_expected_and_what_passes_as_noise():
+def test_a_finding_says_the_value_what_was_expected_and_what_would_differ():
     found = _checks(_scores(forget_accuracy=_gap(0.4, 0.3, 0.5, 0.1), separation=_gap(2.5, 1.0, 1.4, 1.3)))
+    # A gap of -0.1 to 0.1 is the draw of records, 0.02 the tolerance: nothing can lie below, 0.12 is the most.
     assert found["forget"].finding == (
-        "40.0 %, expected 0.0 %; gap 30.0 points to 50.0 points, up to 2.0 points passes as noise; "
-        "knowledge of the forget data is left"
+        "40.0 %, expected 0.0 %; a difference would show above 12.0 %; knowledge of the forget data is left"
     )
-    assert found["separation"].finding.startswith("2.50, expected 1.30; gap 1.00 to 1.40, up to 0.26 passes as noise; ")
-    assert (
-        found["test"].finding
-        == "95.0 %, expected 95.0 %; gap -1.0 points to 1.0 points, up to 2.0 points passes as noise"
+    assert (found["forget"].seen_below, found["forget"].seen_above) == (None, pytest.approx(0.12))
+    assert found["separation"].finding.startswith(
+        "2.50, expected 1.30; a difference would show below 0.84 or above 1.76; knowledge"
     )
-    assert found["relearn"].finding == "70 steps against the retrained model's 70 (a factor of 2 passes as noise)"
+    assert found["test"].finding == "95.0 %, expected 95.0 %; a difference would show below 92.0 % or above 98.0 %"
+    assert found["relearn"].finding == (
+        "70 steps against the retrained model's 70 (a factor of 2 passes as noise); a difference would show below "
+        "34 steps or above 143 steps"
+    )
+    assert found["single"].finding == (
+        "+1.1 (record 5; 100 unseen records); a difference would show below -3.0 or above +3.0"
+    )
 
 
 def test_a_finding_of_level_c_says_where_one_more_retrained_model_would_be():
-    floors = Floors({"forget_accuracy": [0.4, 0.6], "relearn_steps": [68.0, 70.0, 71.0, 69.0]})
+    floors = Floors({"forget_accuracy": [0.45, 0.55, 0.5, 0.5], "relearn_steps": [68.0, 70.0, 71.0, 69.0]})
     found = _checks(_scores(forget_accuracy=_gap(0.75, 0.2, 0.3)), "c", floors)
-    # Two values: mean 0.5, and a Student's interval at 99 % that reaches beyond what a share can be.
-    assert found["forget"].finding == "75.0 %, expected 50.0 %, one more retrained model 0.0 % to 100.0 %"
-    # Mean 69.5, standard deviation 1.29; t of 3 degrees at 99 % is 5.84: 69.5 -+ 8.43, rounded outwards.
+    # Mean 0.5, standard deviation 0.041; t of 3 degrees at 99 % is 5.84: 0.5 -+ 0.267.
+    assert found["forget"].finding == (
+        "75.0 %, expected 50.0 %, one more retrained model 23.3 % to 76.7 %; a difference would show below 23.3 % or "
+        "above 76.7 %"
+    )
+    # Mean 69.5, standard deviation 1.29: 69.5 -+ 8.43, rounded outwards.
     steps = "70 steps against the retrained model's 70, further retrained models 61 to 78"
-    assert found["relearn"].finding == steps
+    assert found["relearn"].finding == f"{steps}; a difference would show below 61 steps or above 78 steps"
     unknown = _checks(_scores(forget_accuracy=_gap(0.75, 0.2, 0.3)), "c", Floors({"relearn_steps": [70.0]}))
     assert unknown["forget"].finding == "75.0 %, expected 50.0 %; its spread over retrained models is not known"
+    assert unknown["single"].finding == "its spread over retrained models is not known"
     assert unknown["relearn"].finding.endswith(
         "steps against the retrained model's 70; its spread over retrained models is not known"
     )
     assert unknown["relearn"].outcome == "not assessed"
+
+
+def test_a_band_over_everything_that_a_score_can_be_tells_nothing():
+    floors = Floors({"forget_accuracy": [0.4, 0.6], "test_accuracy": [0.1, 0.9]})
+    found = _checks(_scores(forget_accuracy=_gap(0.75, 0.2, 0.3)), "c", floors)
+    for key in ("forget", "test"):
+        assert (found[key].outcome, found[key].told) == ("not assessed", False)
+        assert found[key].finding.startswith("cannot tell here: ")
+    # F is at worst 0: a floor that reaches there leaves no room for a difference.
+    worst = Score(value=0.0, floor=0.5, floor_low=0.0, floor_high=1.0)
+    assert _checks(_scores(quality=worst))["quality"].outcome == "not assessed"
+
+
+def test_one_interval_holds_the_spread_of_models_and_the_draw_of_records():
+    """Outside of the retrained models' band, but within what the draw of records explains, is no difference."""
+    floors = Floors({"population_auc": [0.55, 0.56, 0.57, 0.56]})
+    found = _checks(_scores(population_auc=_gap(0.41, -0.31, 0.01)), "c", floors)["threshold"]
+    assert (found.outcome, found.seen_below) == ("alike", pytest.approx(0.40))
+    assert found.finding.endswith("a difference would show below 40.0 % or above 72.0 %")
+
+
+def test_a_question_that_does_not_tell_the_original_is_not_alike():
+    control = checks_against_floor(
+        _scores(separation=_gap(2.5, 1.0, 1.4, 1.3)), Standard("b", Floors(), SETTINGS, 0.99), by_class=True
+    )
+    standard = Standard("b", Floors(), SETTINGS, 0.99)
+    found = {c.key: c for c in checks_against_floor(_scores(), standard, by_class=True, control=control)}
+    assert (found["separation"].outcome, found["separation"].told) == ("alike", True)
+    assert {found[k].outcome for k in ("test", "retain")} == {"alike"}
+    rest = [c for k, c in found.items() if k not in {"test", "retain", "separation"}]
+    assert {(c.outcome, c.told) for c in rest} == {("not assessed", False)}
+    assert all(c.finding.startswith("cannot tell here: the original passes as well; ") for c in rest)
+    verdict = conclude("b", "x", tuple(found.values()), control)
+    assert (verdict.outcome, verdict.answer) == ("alike", "no difference found")
+    assert "by 1 question that can tell" in verdict.headline
+    # What differs differs, whether or not the original does.
+    left = _scores(forget_accuracy=_gap(0.4, 0.3, 0.5, 0.1))
+    found = {c.key: c for c in checks_against_floor(left, standard, by_class=True, control=control)}
+    assert (found["forget"].outcome, found["forget"].told) == ("differs", False)
 
 
 def test_what_lies_exactly_on_the_border_passes():
@@ -289,11 +353,12 @@ def test_what_lies_exactly_on_the_border_passes():
         for c in [_checks(_scores(forget_accuracy=_gap(0.5, low, high)))["forget"]]
     }
     assert alike == {"alike"}
-    floors = Floors({"relearn_steps": [68.0, 70.0, 71.0, 69.0], "forget_accuracy": [0.4, 0.6]})
+    floors = Floors({"relearn_steps": [68.0, 70.0, 71.0, 69.0], "forget_accuracy": [0.45, 0.55, 0.5, 0.5]})
+    edges = tuple(floors.band("forget_accuracy", 0.99))[1:]
     for steps in (61.0, 78.0):
         found = _checks(_scores(relearn_steps=Score(value=steps, reference=70.0)), "c", floors)["relearn"]
         assert found.outcome == "alike"
-    for value, low, high in ((1.0, 0.3, 0.7), (0.0, -0.7, -0.3)):
+    for value, low, high in ((edges[1], 0.2, 0.3), (edges[0], -0.3, -0.2)):
         assert _checks(_scores(forget_accuracy=_gap(value, low, high)), "c", floors)["forget"].outcome == "alike"
     # (3 + 3) / (9 + 3) is one half, (21 + 3) / (9 + 3) is two.
     for steps in (3.0, 21.0):
@@ -355,7 +420,11 @@ def test_scores_of_a_method_are_asked_about_where_they_were_measured(key):
     found = check(unlike)
     assert (found.outcome, found.direction, found.question) == ("differs", "unlike", ENSEMBLES[key])
     assert found.measure == key
-    assert found.finding == f"{unlike:.3f}, retrained against retrained 0.400 to 0.600; it is not what retraining gives"
+    side = "below 0.400" if key == "quality" else "above 0.600"
+    assert found.finding == (
+        f"{unlike:.3f}, retrained against retrained 0.400 to 0.600; a difference would show {side}; it is not what "
+        "retraining gives"
+    )
     for value in (0.4, 0.6, 1 - unlike):
         passed = check(value)
         assert (passed.outcome, passed.direction) == ("alike", "")
@@ -409,39 +478,85 @@ def _made(outcome, direction="", key="k"):
 def test_headlines_and_sentences_word_by_word():
     b = "Level (b), compared with one retrained model: how much retrained models differ among themselves is not known. "
     a = "Level (a), no retrained model to compare with: sanity checks only. "
-    alike, missing = _made("alike"), _made("not assessed", key="m")
-    both = [_made("differs", d) for d in ("better", "unlike", "worse", "over", "left")]
-    found = conclude("b", "x", both)
+    alike, missing, works = _made("alike"), _made("not assessed", key="m"), _made("alike", key="test")
+    found = conclude("b", "x", [_made("differs", "over"), _made("differs", "unlike", "l"), works], [alike])
     assert found.headline == b + (
-        "'x' differs from a model retrained without the data: knowledge of the forget data is left; the forget data "
-        "is rejected more than by a model that never saw it (over-unlearned), which betrays it too; usefulness was "
-        "lost; it is not what retraining gives; it is more accurate than a retrained model, so it is not what "
-        "retraining gives."
+        "'x' differs from a model retrained without the data in what it knows: the forget data is rejected more than "
+        "by a model that never saw it (over-unlearned), which betrays it too (asked: k); it is not what retraining "
+        "gives (asked: l). It is as useful as a retrained model, as far as could be seen."
     )
-    assert found.sentences == ("Is it? found so.",) * 5
-    assert found.control is None
+    assert found.sentences == (
+        "Is it? found so.",
+        "Is it? found so.",
+        "No difference in: test.",
+        "To try next: a gentler setting: the aim is how a retrained model answers, not as wrong as possible.",
+        "Did it forget? no.",
+    )
     found = conclude("a", "x", [_made("differs", "left"), alike])
-    assert found.headline == a + "'x' differs from what it should be: knowledge of the forget data is left."
-    assert found.sentences == ("Is it? found so.",)
-    found = conclude("a", "x", [alike, missing])
-    assert found.headline == a + ("Whether 'x' has forgotten was not assessed; the sanity checks found nothing wrong.")
-    assert found.sentences == ("Not assessed: Is it? (found so)",)
-    found = conclude("b", "x", [alike, _made("alike", key="l"), missing], [alike])
-    assert found.headline == b + (
-        "No difference was found between 'x' and retraining in what was measured, but 1 of 3 questions were not "
-        "assessed."
+    assert found.headline == a + (
+        "'x' differs from what it should be in what it knows: knowledge of the forget data is left (asked: k)."
     )
-    assert found.sentences == ("No difference in: k, l.", "Not assessed: Is it? (found so)")
+    found = conclude("a", "x", [alike, missing])
+    assert found.headline == a + (
+        "Whether 'x' has forgotten was not assessed; the sanity checks found no knowledge left."
+    )
+    assert found.sentences == (
+        "Not assessed: Is it? (found so)",
+        "To try next: a retrained model to compare with (--retrain).",
+        "Did it forget? could not tell.",
+    )
+    found = conclude("b", "x", [alike, _made("alike", key="l"), missing], [_made("differs", "left")])
+    assert found.headline == b + (
+        "No difference was found between 'x' and a model retrained without the data in what was measured, but 1 of 3 "
+        "questions were not assessed."
+    )
+    assert found.sentences[-1] == "Did it forget? could not tell."
     found = conclude("b", "x", [alike], [alike])
     assert found.headline == b + (
-        "No difference was found between 'x' and a model retrained without the data, but none is found for the "
-        "original either: these checks cannot tell here whether anything was forgotten."
+        "Nothing about these records could be told from the original: no question tells 'x' from a model retrained "
+        "without the data, but none tells the original from it either."
     )
-    assert found.control is False
-    found = conclude("b", "x", [alike], [_made("differs", "left"), _made("differs", "left", "l"), missing])
-    assert found.headline == b + "No difference was found between 'x' and a model retrained without the data."
+    assert (found.control, found.outcome, found.answer) == (False, "not assessed", "could not tell")
+    found = conclude("b", "x", [alike, works], [_made("differs", "left"), _made("differs", "left", "l"), missing])
+    assert found.headline == b + (
+        "No difference was found between 'x' and a model retrained without the data, by 1 question that can tell. It "
+        "is as useful as a retrained model, as far as could be seen."
+    )
     assert found.sentences == (
-        "No difference in: k.",
-        "The same checks tell the original from the retrained model by: k, l.",
+        "No difference in: k, test.",
+        "The same questions tell the original from the retrained model by: k, l.",
+        "Did it forget? no difference found.",
     )
     assert found.control is True
+
+
+def test_usefulness_is_a_verdict_of_its_own():
+    forgot, control = _made("alike"), [_made("differs", "left")]
+    for direction, useful, outcome in (
+        ("better", "more", "alike"),
+        ("worse", "less", "differs"),
+        ("", "alike", "alike"),
+    ):
+        check = _made("differs" if direction else "alike", direction, "test")
+        found = conclude("b", "x", [forgot, check], control)
+        assert (found.useful, found.outcome, found.answer) == (useful, outcome, "no difference found")
+    assert conclude("b", "x", [forgot], control).useful == "could not tell"
+    both = conclude("b", "x", [_made("differs", "left"), _made("differs", "better", "retain")], control)
+    assert (both.answer, both.useful) == ("no", "more")
+    assert both.headline.endswith("It is more accurate than a retrained model (asked: retain), which is no harm.")
+
+
+def test_an_unchanged_model_has_not_forgotten_whatever_the_checks_say():
+    for checks in ([_made("alike")], [_made("differs", "left")], [_made("not assessed")]):
+        found = conclude("b", "ssd", checks, [_made("differs", "left")], unchanged=True)
+        assert (found.outcome, found.answer) == ("nothing was done", "no")
+        assert "Nothing was done: the weights of 'ssd' are the original's." in found.headline
+        assert found.sentences[-1] == "Did it forget? no."
+
+
+def test_checks_against_no_reference_do_not_count():
+    why = "not assessed: the recipe is not how the original was trained"
+    found = conclude("b", "x", not_assessed([_made("differs", "left"), _made("alike", key="l")], why), unfit=why)
+    assert (found.outcome, found.answer, found.useful) == ("not assessed", "could not tell", "could not tell")
+    assert "Not assessed: the recipe is not how" in found.headline
+    assert {(c.outcome, c.direction, c.finding) for c in found.checks} == {("not assessed", "", why)}

@@ -20,7 +20,9 @@ def test_the_verdict_with_its_level_comes_first(make_audit):
     for level in "abc":
         audit = make_audit(level)
         text = markdown(audit)
-        assert text.index("**Verdict: differs.** " + audit.verdict.headline) < text.index("## ")
+        assert text.index(
+            "**Did it forget? No. Is it still useful? Could not tell.** " + audit.verdict.headline
+        ) < text.index("## ")
 
 
 def test_text_from_outside_stays_text(make_audit, record):

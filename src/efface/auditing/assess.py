@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from efface.auditing.answers import AllAnswers, Answers, KeptAnswers
-from efface.auditing.checks import Standard, checks_against_floor, checks_against_original
+from efface.auditing.checks import Standard, checks_against_floor, checks_against_original, not_assessed
 from efface.auditing.exposed import most_exposed
 from efface.auditing.measures.accuracy import confusion
 from efface.auditing.plots import plots
@@ -20,6 +20,7 @@ from efface.auditing.scores.ensembles import Thirds
 from efface.auditing.settings import AuditSettings
 from efface.auditing.table import Table
 from efface.auditing.verdict import LEVELS, LIMITS, conclude
+from efface.auditing.yardstick import unchanged, unfit
 from efface.data.split import Split
 from efface.errors import InputError
 from efface.running.run import Run
@@ -60,7 +61,7 @@ def assess(
     answers = AllAnswers.of(rows, records, kept)
     _same_class_order(answers.original)
     table = Table.of(rows, answers, records, thirds)
-    found = _audit(rows, records, table, _verdict(rows, table, records))
+    found = _audit(rows, records, table, _verdict(rows, answers, table, records))
     references = [a for a in answers.everyone if a is not answers.candidate]
     return found.model_copy(
         update={
@@ -100,18 +101,19 @@ def _audit(rows: Rows, records: Records, table: Table, verdict: Verdict) -> Audi
     )
 
 
-def _verdict(rows: Rows, table: Table, records: Records) -> Verdict:
+def _verdict(rows: Rows, answers: AllAnswers, table: Table, records: Records) -> Verdict:
     """Ask the questions of the candidate, and as a control of the original."""
     name, by_class = rows.candidate.name, records.by_class
+    same = unchanged(answers.candidate, answers.original)
     if rows.level == "a":
         checks = checks_against_original(table.scores[name], records.settings, by_class=by_class)
-        return conclude(rows.level, name, checks)
+        return conclude(rows.level, name, checks, unchanged=same)
     standard = Standard(rows.level, table.floors, records.settings, records.simultaneous_confidence)
-    checks, control = (
-        checks_against_floor(table.scores[row.name], standard, by_class=by_class)
-        for row in (rows.candidate, rows.original)
-    )
-    return conclude(rows.level, name, checks, control)
+    control = checks_against_floor(table.scores[rows.original.name], standard, by_class=by_class)
+    checks = checks_against_floor(table.scores[name], standard, by_class=by_class, control=control)
+    if reason := unfit(answers, records):
+        return conclude(rows.level, name, not_assessed(checks, reason), unchanged=same, unfit=reason)
+    return conclude(rows.level, name, checks, control, unchanged=same)
 
 
 def _same_class_order(original: Answers) -> None:

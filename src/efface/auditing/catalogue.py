@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import get_args
 
-from efface.auditing.scores import agreement, cost, ensembles, features, membership, relearning, utility
+from efface.auditing.scores import agreement, cost, ensembles, exposure, features, membership, relearning, utility
 from efface.auditing.scores.measure import Group, Measure
 
 __all__ = ["MEASURES", "Measure"]
 
-SECTIONS = (utility, agreement, membership, features, relearning, ensembles, cost)
+SECTIONS = (utility, agreement, membership, exposure, features, relearning, ensembles, cost)
 
 MEASURES: dict[str, Measure] = {
     m.key: m for m in sorted((m for s in SECTIONS for m in s.MEASURES), key=lambda m: get_args(Group).index(m.group))

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from efface.auditing.catalogue import MEASURES
 from efface.auditing.floors import Floors
 from efface.auditing.measures.ain import FEW_STEPS
 from efface.auditing.questions import MEANING, OF_METHODS, Direction, Question, asked
-from efface.auditing.result import Check, Outcome
+from efface.auditing.result import USEFULNESS, Check, Outcome
 from efface.auditing.rows import Level
 from efface.auditing.scores.score import Score
 from efface.auditing.settings import AuditSettings
 
-__all__ = ["Standard", "checks_against_floor", "checks_against_original"]
+__all__ = ["Standard", "checks_against_floor", "checks_against_original", "not_assessed"]
+
+
+ROUNDING = 1e-12
+"""What lies on the border passes: the ends of an interval are sums, so the last digit must not decide."""
 
 
 class Standard(NamedTuple):
@@ -33,21 +38,54 @@ class Standard(NamedTuple):
     confidence: float
 
 
-def checks_against_floor(scores: Mapping[str, Score], standard: Standard, *, by_class: bool) -> tuple[Check, ...]:
+def checks_against_floor(
+    scores: Mapping[str, Score],
+    standard: Standard,
+    *,
+    by_class: bool,
+    control: Sequence[Check] | None = None,
+) -> tuple[Check, ...]:
     """Return one check per question: does the candidate differ from the retrained model beyond noise?
 
     Level c: it differs if its score lies outside the interval in which a further retrained model would fall *and* its
     gap to the retrained model is more than sampling of records explains. Level b: if the gap's whole interval lies
-    beyond +-tolerance, a stated stand-in for the unknown floor.
+    beyond +-tolerance, a stated stand-in for the unknown floor. A question about forgetting that does not tell the
+    original from the retrained model by itself is not assessed where it finds no difference.
 
     Args:
         scores: The candidate's.
         standard: What they are judged by.
         by_class: Whether whole classes were forgotten.
+        control: The checks of the original's scores; None for those themselves.
     """
-    found = [(_relearning if q.measure == "ain" else _compared)(q, scores, standard) for q in asked(by_class=by_class)]
+    kinds = {"ain": _relearning, "exposure": _single, "exposure_ratio": _single}
+    questions = [
+        q._replace(measure=q.at_b) if q.at_b and standard.level == "b" else q for q in asked(by_class=by_class)
+    ]
+    found = [kinds.get(q.measure, _compared)(q, scores, standard) for q in questions]
+    if control is not None:
+        told = {c.key: c.outcome == "differs" for c in control}
+        found = [c if c.key in USEFULNESS else _weighed(c, told[c.key]) for c in found]
     found += [_of_method(q, scores[q.measure]) for q in OF_METHODS if scores[q.measure].measured]
     return tuple(found)
+
+
+def not_assessed(checks: Iterable[Check], why: str) -> tuple[Check, ...]:
+    """Return the checks without their answers.
+
+    Args:
+        checks: As made.
+        why: Why they do not count.
+    """
+    empty = {"outcome": "not assessed", "finding": why, "direction": "", "told": None}
+    return tuple(c.model_copy(update=empty) for c in checks)
+
+
+def _weighed(check: Check, told: bool) -> Check:
+    if told or check.outcome != "alike":
+        return check.model_copy(update={"told": told})
+    finding = f"cannot tell here: the original passes as well; {check.finding}"
+    return check.model_copy(update={"told": False, "outcome": "not assessed", "finding": finding})
 
 
 def _check(q: Question, outcome: Outcome, finding: str, direction: Direction = "") -> Check:
@@ -58,10 +96,32 @@ def _check(q: Question, outcome: Outcome, finding: str, direction: Direction = "
     )
 
 
-def _sided(q: Question, text: str, *, below: bool, above: bool) -> Check:
-    if below or above:
-        return _check(q, "differs", text, q.below if below else q.above)
-    return _check(q, "alike", text)
+def _sided(q: Question, score: Score, text: str, passes: tuple[float, float], show: Callable[[float], str]) -> Check:
+    """Return the check of a score by the interval in which it passes; where that holds all it can be, it tells nothing.
+
+    Args:
+        q: The question.
+        score: The candidate's.
+        text: What was found.
+        passes: Where a score passes.
+        show: How a score is printed.
+    """
+    assert score.value is not None
+    low, high = passes
+    least, most = MEASURES[q.measure].ends
+    below, above = bool(q.below) and low > least, bool(q.above) and high < most
+    sides = [f"{word} {show(end)}" for word, end, open_ in (("below", low, below), ("above", high, above)) if open_]
+    if not sides:
+        found = _check(q, "not assessed", f"cannot tell here: {text}, and any score would pass as noise")
+        return found.model_copy(update={"told": False})
+    text += f"; a difference would show {' or '.join(sides)}"
+    if below and score.value < low - ROUNDING:
+        found = _check(q, "differs", text, q.below)
+    elif above and score.value > high + ROUNDING:
+        found = _check(q, "differs", text, q.above)
+    else:
+        found = _check(q, "alike", text)
+    return found.model_copy(update={"seen_below": low if below else None, "seen_above": high if above else None})
 
 
 def _compared(q: Question, scores: Mapping[str, Score], standard: Standard) -> Check:
@@ -70,20 +130,22 @@ def _compared(q: Question, scores: Mapping[str, Score], standard: Standard) -> C
         return _check(q, "not assessed", score.why)
     if score.gap is None or score.gap_low is None or score.gap_high is None:
         return _check(q, "not assessed", "there is nothing to compare it with")
-    show, gap = (_plain, _plain) if q.tolerance == "separation_factor" else (_percent, _points)
-    text = f"{show(score.value)}, expected {show(score.value - score.gap)}"
+    show = _plain if q.tolerance == "separation_factor" else _percent
+    expected = score.value - score.gap
+    text = f"{show(score.value)}, expected {show(expected)}"
+    # A score passes within the spread of retrained models (b: the tolerance), and within what the draw of records
+    # explains: the two ends of the gap's interval, laid around what is expected.
+    drawn = score.value - score.gap_high, score.value - score.gap_low
     if standard.level == "c":
         band = standard.floors.band(q.measure, standard.confidence)
         if not math.isfinite(band.high):
             return _check(q, "not assessed", f"{text}; its spread over retrained models is not known")
         text += f", one more retrained model {show(band.low)} to {show(band.high)}"
-        above = score.value > band.high and score.gap_low > 0
-        below = score.value < band.low and score.gap_high < 0
+        passes = min(band.low, drawn[0]), max(band.high, drawn[1])
     else:
         allowed = q.allowed(standard.settings, score.reference)
-        text += f"; gap {gap(score.gap_low)} to {gap(score.gap_high)}, up to {gap(allowed)} passes as noise"
-        above, below = score.gap_low > allowed, score.gap_high < -allowed
-    return _sided(q, text, below=below, above=above)
+        passes = drawn[0] - allowed, drawn[1] + allowed
+    return _sided(q, score, text, passes, show)
 
 
 def _relearning(q: Question, scores: Mapping[str, Score], standard: Standard) -> Check:
@@ -96,26 +158,39 @@ def _relearning(q: Question, scores: Mapping[str, Score], standard: Standard) ->
         if not math.isfinite(band.high):
             return _check(q, "not assessed", f"{text}; its spread over retrained models is not known")
         text += f", further retrained models {band.low:.0f} to {band.high:.0f}"
-        below, above = steps.value < band.low, steps.value > band.high
+        passes = band.low, band.high
     else:
         factor = standard.settings.ain_factor
         text += f" (a factor of {factor:g} passes as noise)"
-        ratio = (steps.value + FEW_STEPS) / (steps.reference + FEW_STEPS)
-        below, above = ratio < 1 / factor, ratio > factor
+        known = steps.reference + FEW_STEPS
+        passes = known / factor - FEW_STEPS, known * factor - FEW_STEPS
     if steps.bound and not ain.bound:
         return _check(q, "alike", f"neither it nor the retrained model relearned within {steps.value:g} steps")
+    below, above = steps.value < passes[0], steps.value > passes[1]
     # A bound on the wrong side of the band says nothing.
     if (ain.bound == "at least" and not above) or (ain.bound == "at most" and not below):
         return _check(q, "not assessed", f"{text}; {ain.why}")
-    return _sided(q, text, below=below, above=above)
+    return _sided(q, steps, text, passes, "{:.0f} steps".format)
+
+
+def _single(q: Question, scores: Mapping[str, Score], standard: Standard) -> Check:
+    score = scores[q.measure]
+    if score.value is None:
+        return _check(q, "not assessed", score.why)
+    if standard.level == "c":
+        high = standard.floors.band(q.measure, standard.confidence).high
+        if not math.isfinite(high):
+            return _check(q, "not assessed", "its spread over retrained models is not known")
+    else:
+        high = q.allowed(standard.settings, None)
+    return _sided(q, score, f"{score.value:+.1f} ({score.why})", (-high, high), "{:+.1f}".format)
 
 
 def _of_method(q: Question, score: Score) -> Check:
     if score.value is None or score.floor_low is None or score.floor_high is None:
         return _check(q, "not assessed", score.why or "the floor is not known")
     text = f"{score.value:.3f}, retrained against retrained {score.floor_low:.3f} to {score.floor_high:.3f}"
-    below, above = bool(q.below) and score.value < score.floor_low, bool(q.above) and score.value > score.floor_high
-    return _sided(q, text, below=below, above=above)
+    return _sided(q, score, text, (score.floor_low, score.floor_high), "{:.3f}".format)
 
 
 def checks_against_original(
@@ -148,10 +223,6 @@ def checks_against_original(
 
 def _percent(value: float | None) -> str:
     return "unknown" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:.1f} points"
 
 
 def _plain(value: float | None) -> str:

@@ -43,10 +43,13 @@ class Floors:
         found = self.values.get(key, [])
         if not found:
             return Interval(math.nan, math.nan, math.nan)
-        band = prediction_interval(torch.tensor(found, dtype=torch.float64), confidence)
+        measure, values = MEASURES[key], torch.tensor(found, dtype=torch.float64)
+        if measure.scale == "size":
+            sizes = prediction_interval(values.abs().clamp_min(1e-12).log(), confidence)
+            return Interval(0.0, -math.exp(sizes.high), math.exp(sizes.high))
+        band = prediction_interval(values, confidence)
         if not math.isfinite(band.high):
             return band
-        measure = MEASURES[key]
         low, high = measure.clip(band.low), measure.clip(band.high)
         if measure.unit == "steps":
             low, high = float(math.floor(low)), float(math.ceil(high))

@@ -22,6 +22,7 @@ class Question(NamedTuple):
         above: What a score above it means.
         target: Whether it is asked for single items too.
         tolerance: The setting that says which gap passes as noise while no floor is known.
+        at_b: The score that answers it at level b, if that is another one.
     """
 
     key: str
@@ -30,7 +31,10 @@ class Question(NamedTuple):
     below: Direction
     above: Direction
     target: Literal["both", "classes"] = "both"
-    tolerance: Literal["tolerance", "probe_tolerance", "shift_tolerance", "separation_factor"] = "tolerance"
+    tolerance: Literal["tolerance", "probe_tolerance", "shift_tolerance", "separation_factor", "exposure_factor"] = (
+        "tolerance"
+    )
+    at_b: str = ""
 
     def allowed(self, settings: AuditSettings, reference: float | None) -> float:
         """Return the gap that passes as noise while no floor is known.
@@ -71,6 +75,15 @@ QUESTIONS = (
         tolerance="shift_tolerance",
     ),
     Question("record", "rmia_auc", "Do forget records stand out one by one (RMIA)?", "over", "left"),
+    Question(
+        "single",
+        "exposure",
+        "Is any single record still known, or rejected, unlike by a retrained model?",
+        "over",
+        "left",
+        tolerance="exposure_factor",
+        at_b="exposure_ratio",
+    ),
     Question(
         "probe",
         "probe_recall",
@@ -148,7 +161,7 @@ MEANING: dict[Direction, str] = {
     "left": "knowledge of the forget data is left",
     "over": "the forget data is rejected more than by a model that never saw it (over-unlearned), which betrays it too",
     "worse": "usefulness was lost",
-    "better": "it is more accurate than a retrained model, so it is not what retraining gives",
+    "better": "it is more accurate than a retrained model",
     "unlike": "it is not what retraining gives",
     "": "",
 }

@@ -10,9 +10,25 @@ from efface.auditing.catalogue import MEASURES, Measure
 from efface.auditing.rows import Level
 from efface.auditing.scores.score import Frozen, Number, Score
 
-__all__ = ["Answer", "Audit", "Check", "Exposed", "Histogram", "Level", "Plots", "RowScores", "Verdict"]
+__all__ = [
+    "Answer",
+    "Audit",
+    "Check",
+    "Exposed",
+    "Histogram",
+    "Level",
+    "Plots",
+    "RowScores",
+    "Usefulness",
+    "Verdict",
+    "VerdictOutcome",
+]
 
 Outcome = Literal["alike", "differs", "not assessed"]
+
+VerdictOutcome = Literal["alike", "differs", "not assessed", "nothing was done"]
+
+Usefulness = Literal["alike", "less", "more", "could not tell"]
 
 Answer = Literal["no difference found", "no", "could not tell"]
 """What can be said to "Did it forget?"; "yes" is not among it, because no audit shows that."""
@@ -48,6 +64,10 @@ class Check(Frozen):
         finding: The answer, in one sentence, with the numbers.
         measure: The key of the score that it rests on.
         direction: Which side a difference lies on.
+        told: Whether this question tells the original from a retrained model. Where it does not, an answer that is
+            alike says nothing, and the outcome is `not assessed`. None where this was not asked.
+        seen_below: Scores below this one would differ; None where no score that is possible would, or where unknown.
+        seen_above: Scores above this one would differ.
     """
 
     key: str
@@ -56,6 +76,9 @@ class Check(Frozen):
     finding: str
     measure: str
     direction: Literal["", "left", "over", "worse", "better", "unlike"] = ""
+    told: bool | None = None
+    seen_below: Number = None
+    seen_above: Number = None
 
 
 class Verdict(Frozen):
@@ -63,33 +86,41 @@ class Verdict(Frozen):
 
     Attributes:
         level: a: no retrained model; b: one; c: several.
-        outcome: `alike` only if every check that the level allows was made and none found a difference.
+        outcome: `alike` only if every check that the level allows was made and none found a difference (being more
+            accurate than a retrained model is none); `nothing was done` if the weights are the original's.
         headline: Its first sentence, which names the level.
         sentences: The rest, in plain language, in order of importance.
         checks: What it rests on.
         control: Whether the same checks tell the original from a retrained model; where they do not, they cannot show
             that anything was forgotten, and the outcome is `not assessed`. None without a retrained model.
+        useful: What it is still good for, beside a retrained model (at level a: the original).
+        advice: What to try next.
+        unfit: Why the retrained models are none to compare with; empty if they are.
     """
 
     level: Level
-    outcome: Outcome
+    outcome: VerdictOutcome
     headline: str
     sentences: tuple[str, ...]
     checks: tuple[Check, ...]
     control: bool | None = None
+    useful: Usefulness = "could not tell"
+    advice: str = ""
+    unfit: str = ""
 
     @property
     def answer(self) -> Answer:
         """The answer to "Did it forget?", from the checks about forgetting alone: lost usefulness is another question.
 
-        `no` if any of them differs, on either side; `no difference found` if all were made at level b or c, none
-        differs and the control shows that they could have; else `could not tell`.
+        `no` if any of them differs, on either side, or nothing was done; `no difference found` if all were made at
+        level b or c, none differs and those that are alike could have; else `could not tell`.
         """
         about = [c for c in self.checks if c.key not in USEFULNESS]
-        if any(c.outcome == "differs" for c in about):
+        if self.outcome == "nothing was done" or any(c.outcome == "differs" for c in about):
             return "no"
-        made = bool(about) and all(c.outcome == "alike" for c in about)
-        return "no difference found" if made and self.level != "a" and self.control is not False else "could not tell"
+        missing = any(c.outcome == "not assessed" and c.told is not False for c in about)
+        found = any(c.outcome == "alike" for c in about) and not missing
+        return "no difference found" if found and self.level != "a" and self.control is not False else "could not tell"
 
 
 class Exposed(Frozen):

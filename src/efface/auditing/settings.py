@@ -25,8 +25,13 @@ class AuditSettings(BaseModel):
         tolerance: Gap in a share (accuracy, AUC, recall) that counts as run-to-run noise while no floor is known.
         probe_tolerance: The same for the probe from a few records, which varies more from run to run.
         shift_tolerance: The same for the score `forget_shift`.
+        exposure_factor: Multiple of unseen records' largest deviation that counts as noise for one record while no
+            floor is known.
         separation_factor: Factor in `separation` that counts as noise while no floor is known.
         ain_factor: Factor in relearning steps that counts as noise while no floor is known.
+        recipe_tolerance: How far retrained models may lie below the original on kept training data before the recipe
+            counts as another one than the original's.
+        reference_knows: Share of a forgotten class that a retrained model may answer; above, it must have seen it.
         floor_models: Most further retrained models whose features and relearning are measured for floors.
         exposed: How many records to list.
     """
@@ -47,7 +52,10 @@ class AuditSettings(BaseModel):
     tolerance: float = Field(default=0.02, ge=0, lt=1)
     probe_tolerance: float = Field(default=0.10, ge=0, lt=1)
     shift_tolerance: float = Field(default=0.25, ge=0, lt=0.5)
+    exposure_factor: float = Field(default=3.0, gt=1)
     separation_factor: float = Field(default=1.2, gt=1)
     ain_factor: float = Field(default=2.0, gt=1)
+    recipe_tolerance: float = Field(default=0.05, ge=0, lt=1)
+    reference_knows: float = Field(default=0.05, ge=0, lt=1)
     floor_models: int = Field(default=7, ge=0)
     exposed: int = Field(default=10, ge=0)

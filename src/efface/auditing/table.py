@@ -14,6 +14,7 @@ from efface.auditing.rows import Rows
 from efface.auditing.scores.agreement import RandomModel, agreement_scores
 from efface.auditing.scores.cost import cost_scores
 from efface.auditing.scores.ensembles import Thirds, ensemble_scores, thirds_scores
+from efface.auditing.scores.exposure import exposure_scores
 from efface.auditing.scores.features import Probed, probe_scores
 from efface.auditing.scores.membership import membership_scores
 from efface.auditing.scores.relearning import Relearned, relearning_scores
@@ -74,6 +75,7 @@ def _of_answers(own: Answers, answers: AllAnswers, random_model: RandomModel, re
         **utility_scores(own, answers.retrained, answers.original),
         **agreement_scores(own, answers.retrained, random_model, resamples=resamples),
         **membership_scores(own, answers.retrained, answers.everyone, resamples=resamples),
+        **exposure_scores(own, answers.retrained, answers.everyone),
     }
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from efface.auditing.questions import MEANING
-from efface.auditing.result import Check, Outcome, Verdict
+from efface.auditing.questions import MEANING, Direction
+from efface.auditing.result import USEFULNESS, Check, Usefulness, Verdict, VerdictOutcome
 from efface.auditing.rows import Level
 
 __all__ = ["LEVELS", "LIMITS", "conclude"]
-
 
 LEVELS: dict[Level, str] = {
     "a": "no retrained model to compare with: sanity checks only",
@@ -24,63 +23,146 @@ LIMITS = (
     "A difference smaller than the stated intervals and floors cannot be seen here.",
 )
 
+UNCHANGED = "nothing was done: the weights of {candidate!r} are the original's"
 
-def conclude(level: Level, candidate: str, checks: Sequence[Check], control: Sequence[Check] | None = None) -> Verdict:
-    """Put the checks together.
+
+def conclude(
+    level: Level,
+    candidate: str,
+    checks: Sequence[Check],
+    control: Sequence[Check] | None = None,
+    *,
+    unchanged: bool = False,
+    unfit: str = "",
+) -> Verdict:
+    """Put the checks together: is it forgotten, and is it still useful?
 
     Args:
         level: Of evidence.
         candidate: What is judged.
         checks: From `checks_against_floor` or `checks_against_original`.
         control: The same checks made on the original model, which has forgotten nothing.
+        unchanged: Whether the candidate's weights are the original's.
+        unfit: Why the retrained models are none to compare with.
 
     Returns:
-        `differs` if any check does; `alike` only above level a, if every check was made and the control shows that
-        they can find a difference; else `not assessed`.
+        `differs` if a question about forgetting does, or usefulness was lost; `alike` only above level a, if every
+        question was asked, and some that tell the original from a retrained model; else `not assessed`.
     """
-    differing = [c for c in checks if c.outcome == "differs"]
-    missing = [c for c in checks if c.outcome == "not assessed"]
-    telling = None if control is None else [c.key for c in control if c.outcome == "differs"]
-    outcome: Outcome
-    if differing:
+    telling = None if control is None else [c.key for c in control if c.outcome == "differs" and _about(c)]
+    useful = _usefulness(checks)
+    forgetting = [c for c in checks if _about(c)]
+    missing = [c for c in checks if c.outcome == "not assessed" and c.told is not False]
+    outcome: VerdictOutcome
+    if unchanged:
+        outcome = "nothing was done"
+    elif unfit:
+        outcome = "not assessed"
+    elif any(c.outcome == "differs" for c in forgetting) or useful == "less":
         outcome = "differs"
-        kinds = [d for d in ("left", "over", "worse", "unlike", "better") if any(c.direction == d for c in differing)]
-        found = "; ".join(MEANING[d] for d in kinds)  # type: ignore[index]
-        than = "what it should be" if level == "a" else "a model retrained without the data"
-        headline = f"{candidate!r} differs from {than}: {found}."
-    elif level == "a":
-        outcome = "not assessed"
-        headline = f"Whether {candidate!r} has forgotten was not assessed; the sanity checks found nothing wrong."
-    elif missing:
-        outcome = "not assessed"
-        headline = (
-            f"No difference was found between {candidate!r} and retraining in what was measured, but "
-            f"{len(missing)} of {len(checks)} questions were not assessed."
-        )
-    elif telling == []:
-        outcome = "not assessed"
-        headline = (
-            f"No difference was found between {candidate!r} and a model retrained without the data, but none is found "
-            "for the original either: these checks cannot tell here whether anything was forgotten."
-        )
     else:
-        outcome = "alike"
-        headline = f"No difference was found between {candidate!r} and a model retrained without the data."
-    return Verdict(
+        found = any(c.outcome == "alike" for c in forgetting)
+        outcome = "alike" if level != "a" and found and not missing and telling != [] else "not assessed"
+    verdict = Verdict(
         level=level,
         outcome=outcome,
-        headline=f"Level ({level}), {LEVELS[level]}. {headline}",
-        sentences=tuple(_sentences(level, checks, telling)),
+        headline="",
+        sentences=(),
         checks=tuple(checks),
         control=None if telling is None else bool(telling),
+        useful=useful,
+        unfit=unfit,
     )
+    said = UNCHANGED.format(candidate=candidate) if unchanged else unfit or _forgetting(verdict, candidate, missing)
+    headline = f"Level ({level}), {LEVELS[level]}. {said[0].upper()}{said[1:]}. {_use(verdict)}"
+    update = {"headline": headline.strip(), "advice": _advice(verdict)}
+    verdict = verdict.model_copy(update=update)
+    return verdict.model_copy(update={"sentences": tuple(_sentences(verdict, telling))})
 
 
-def _sentences(level: Level, checks: Sequence[Check], telling: Sequence[str] | None) -> Iterator[str]:
+def _about(check: Check) -> bool:
+    """Whether a check is about forgetting; the others are about usefulness."""
+    return check.key not in USEFULNESS
+
+
+def _usefulness(checks: Sequence[Check]) -> Usefulness:
+    found = [c for c in checks if not _about(c)]
+    if any(c.direction == "worse" for c in found):
+        return "less"
+    if any(c.direction == "better" for c in found):
+        return "more"
+    return "alike" if any(c.outcome == "alike" for c in found) else "could not tell"
+
+
+def _forgetting(verdict: Verdict, candidate: str, missing: Sequence[Check]) -> str:
+    """Say in one sentence, without its full stop, what is known about forgetting."""
+    than = "what it should be" if verdict.level == "a" else "a model retrained without the data"
+    differing = [c for c in verdict.checks if _about(c) and c.outcome == "differs"]
+    kinds: tuple[Direction, ...] = ("left", "over", "unlike")
+    by_kind = {k: ", ".join(c.key for c in differing if c.direction == k) for k in kinds}
+    found = [f"{MEANING[kind]} (asked: {keys})" for kind, keys in by_kind.items() if keys]
+    if differing:
+        several = "questions disagree on the side: " if by_kind["left"] and by_kind["over"] else ""
+        return f"{candidate!r} differs from {than} in what it knows: {several}{'; '.join(found)}"
+    if verdict.level == "a":
+        return f"whether {candidate!r} has forgotten was not assessed; the sanity checks found no knowledge left"
+    if verdict.control is False:
+        return (
+            f"nothing about these records could be told from the original: no question tells {candidate!r} from a "
+            "model retrained without the data, but none tells the original from it either"
+        )
+    asked = sum(_about(c) and c.outcome == "alike" for c in verdict.checks)
+    text = f"no difference was found between {candidate!r} and a model retrained without the data"
+    if missing:
+        return f"{text} in what was measured, but {len(missing)} of {len(verdict.checks)} questions were not assessed"
+    return f"{text}, by {asked} question{'s' * (asked != 1)} that can tell"
+
+
+def _use(verdict: Verdict) -> str:
+    """Say in one sentence what it is still good for."""
+    other = "the original" if verdict.level == "a" else "a retrained model"
+    keys = {d: ", ".join(c.key for c in verdict.checks if c.direction == d) for d in ("worse", "better")}
+    return {
+        "less": f"It is less useful than {other} (asked: {keys['worse']}).",
+        "more": f"It is more accurate than {other} (asked: {keys['better']}), which is no harm.",
+        "alike": f"It is as useful as {other}, as far as could be seen.",
+        "could not tell": "",
+    }[verdict.useful]
+
+
+def _advice(verdict: Verdict) -> str:
+    """Say what to try next."""
+    if verdict.outcome == "nothing was done":
+        return "stronger settings of this method, or another one (method auto tries several)"
+    if verdict.unfit:
+        return "references that were trained as the original was, without the data"
+    sides = {c.direction for c in verdict.checks if _about(c)}
+    found = []
+    if "left" in sides:
+        found.append("a method that reaches deeper than this one, or more of it")
+    elif "over" in sides:
+        found.append("a gentler setting: the aim is how a retrained model answers, not as wrong as possible")
+    if verdict.useful == "less":
+        found.append("a gentler setting, or training on kept data afterwards")
+    if not found and verdict.answer == "could not tell":
+        by_level = {
+            "a": "a retrained model to compare with (--retrain)",
+            "b": "four or more retrained models (efface train --references)",
+            "c": "more records, or more retrained models",
+        }
+        found.append(by_level[verdict.level])
+    return "; ".join(found)
+
+
+def _sentences(verdict: Verdict, telling: Sequence[str] | None) -> Iterator[str]:
+    checks = verdict.checks
     yield from (f"{c.question} {c.finding}." for c in checks if c.outcome == "differs")
     alike = [c.key for c in checks if c.outcome == "alike"]
-    if alike and level != "a":
+    if alike and verdict.level != "a":
         yield f"No difference in: {', '.join(alike)}."
     if telling:
-        yield f"The same checks tell the original from the retrained model by: {', '.join(telling)}."
+        yield f"The same questions tell the original from the retrained model by: {', '.join(telling)}."
     yield from (f"Not assessed: {c.question} ({c.finding})" for c in checks if c.outcome == "not assessed")
+    if verdict.advice:
+        yield f"To try next: {verdict.advice}."
+    yield f"Did it forget? {verdict.answer}."

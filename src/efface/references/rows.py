@@ -84,21 +84,40 @@ def references_of(retrained: Retrained, case: Case) -> list[Artifact]:
     """
     original, split = case.original, case.split
     if isinstance(retrained, References):
+        _trained(retrained.manifest.recipe.epochs)
         retrained.check(original.record, split)
         models = list(retrained)
         check_architecture(models[0].model, original.model)
         return models
     if isinstance(retrained, bool):
+        if retrained:
+            _trained(original.record.recipe.epochs)
         return [apply(make("retrain"), case.child())] if retrained else []
     listed = [retrained] if isinstance(retrained, Artifact | nn.Module) else list(retrained)
     made = []
     for reference in listed:
         if isinstance(reference, Artifact):
+            _trained(reference.record.recipe.epochs)
             check_reference(reference.record, original.record, split)
             made.append(reference)
         else:
             made.append(given(reference, split, original.record.recipe, case.run))
+    for reference in made:
+        if reference.record.weights_after == original.record.weights_after:
+            raise InputError(
+                f"a retrained model is the original itself (SHA-256 {original.record.weights_after[:12]}...); give a "
+                "model that was trained without the data"
+            )
     return made
+
+
+def _trained(epochs: float) -> None:
+    """Refuse retraining that does nothing: an untrained model would be taken for what forgetting should give."""
+    if epochs <= 0:
+        raise InputError(
+            "the recipe trains for 0 epochs, so a retrained model would be an untrained one; say how the original was "
+            "trained with recipe=... (efface train --recipe-set epochs=N), or give retrained=<your module>"
+        )
 
 
 def _baselines(case: Case, candidate: str) -> tuple[list[Row], list[str]]:

@@ -97,18 +97,22 @@ def _ranks(audit: Audit) -> dict[str, int]:
 def _strip(score: Score, measure: Measure) -> Strip | None:
     if score.value is None:
         return None
-    ends = (score.low, score.high, score.floor_low, score.floor_high, score.original, score.reference)
+    sized = measure.scale == "size"  # only the size counts: the band around 0 begins at the left end
+    floor_low = 0.0 if sized and score.floor_low is not None else score.floor_low
+    ends = (score.low, score.high, floor_low, score.floor_high, score.original, score.reference)
     known = [score.value, *(e for e in ends if e is not None)]
-    top = 1.0 if measure.unit == "share" else 1.1 * max([*known, 1e-12])
+    top = 1.0 if measure.unit == "share" else 1.1 * max([*(abs(k) if sized else k for k in known), 1e-12])
 
     def place(value: float | None) -> float | None:
-        return None if value is None else round(100 * min(max(value / top, 0.0), 1.0), 2)
+        if value is None:
+            return None
+        return round(100 * min(max((abs(value) if sized else value) / top, 0.0), 1.0), 2)
 
     return Strip(
         value=place(score.value) or 0.0,
         low=place(score.low),
         high=place(score.high),
-        floor_low=place(score.floor_low),
+        floor_low=place(floor_low),
         floor_high=place(score.floor_high),
         original=place(score.original),
         reference=place(score.reference),

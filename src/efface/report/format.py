@@ -10,9 +10,9 @@ __all__ = [
     "count",
     "duration",
     "floor",
+    "good",
     "interval",
     "number",
-    "possible",
     "ratio",
     "sentence",
     "share",
@@ -114,15 +114,20 @@ def interval(low: float | None, high: float | None, unit: str) -> str:
 def floor(score: Score, measure: Measure) -> str:
     """Return the noise floor of a score, as an interval where there is one, or an empty string without one.
 
-    An interval for a further model may reach below 0 or above 100 %, where no score lies; it is cut there.
+    An interval for a further model may reach beyond what a score can be; it is cut there.
     """
-    ends = interval(possible(score.floor_low, measure.unit), possible(score.floor_high, measure.unit), measure.unit)
+    low, high = (None if end is None else measure.clip(end) for end in (score.floor_low, score.floor_high))
+    ends = interval(low, high, measure.unit)
     return ends or ("" if score.floor is None else number(score.floor, measure.unit))
 
 
-def possible(value: float | None, unit: str) -> float | None:
-    """Return a value cut to where scores of a unit lie: not below 0, shares not above 1."""
-    return None if value is None else min(max(value, 0.0), 1.0) if unit == "share" else max(value, 0.0)
+def good(measure: Measure) -> str:
+    """Return which way is good, in a few words."""
+    named = {"reference": "as a retrained model's", "high": "high", "low": "low", "0.5": "50 % (chance)"}
+    text = named.get(measure.best)
+    if text is None:
+        text = number(float(measure.best), measure.unit)
+    return f"good: {text}"
 
 
 def sentence(text: str, capital: bool = True) -> str:

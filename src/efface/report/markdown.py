@@ -18,6 +18,7 @@ from efface.report.page import (
     asked,
     audited,
     checks_lede,
+    conclusion,
     history_of,
     outcomes,
     sorted_checks,
@@ -80,7 +81,7 @@ def _first(audit: Audit, record: Record | None) -> list[str]:
         value = _value(k.score, k.measure) if k.score.measured else f"not assessed: {_text(k.score.why)}"
         rows.append(
             (
-                f"{_text(k.question)} {_text(k.measure.title)}",
+                f"{_text(k.question)} {_text(k.measure.title)} ({words.good(k.measure)})",
                 value,
                 *others,
                 words.floor(k.score, k.measure) or "not known",
@@ -89,7 +90,8 @@ def _first(audit: Audit, record: Record | None) -> list[str]:
     return [
         f"# Asked to forget: {_text(audit.request_text)}",
         _list(asked(audit, record)),
-        f"> **Verdict: {_text(audit.verdict.outcome)}.** {_text(level)} {_text(statement)}",
+        f"> **{_text(conclusion(audit))}** {_text(level)} {_text(statement)}",
+        f"To try next: {_text(audit.verdict.advice)}." if audit.verdict.advice else "",
         _table(("Four numbers", _text(audit.candidate), "Original", "Retrained", "Noise floor"), rows),
     ]
 
@@ -123,7 +125,7 @@ def _scores(audit: Audit, measures: Sequence[Measure]) -> str:
     others = [row for row in audit.rows if row.name != audit.candidate]
     rows = [
         (
-            _text(m.title),
+            f"{_text(m.title)} ({words.good(m)})",
             _value(mine[m.key], m),
             words.floor(mine[m.key], m) or "–",
             *(_value(row[m.key], m) for row in others),

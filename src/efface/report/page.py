@@ -73,6 +73,7 @@ def html(audit: Audit, record: Record | None = None) -> str:
     )
     environment.filters |= {
         "floor": words.floor,
+        "good": words.good,
         "interval": _interval,
         "number": words.number,
         "sentence": words.sentence,
@@ -133,13 +134,21 @@ def outcomes(audit: Audit) -> dict[str, str]:
 
 
 def conclusion(audit: Audit) -> str:
-    """Return the verdict in a few words."""
-    compared = audit.reference is not None
-    return {
-        "alike": "No difference from retraining found",
-        "differs": "Differs from retraining" if compared else "Fails a sanity check",
-        "not assessed": "Not assessed, or not completely",
-    }[audit.verdict.outcome]
+    """Return both verdicts in a few words: is it forgotten, and is it still useful?"""
+    verdict = audit.verdict
+    forgot = {
+        "no difference found": "no difference from retraining found",
+        "no": "no, nothing was done" if verdict.outcome == "nothing was done" else "no",
+        "could not tell": "could not tell",
+    }[verdict.answer]
+    other = "a retrained model" if audit.reference is not None else "the original"
+    useful = {
+        "alike": f"as useful as {other}",
+        "less": f"less than {other}",
+        "more": f"more accurate than {other}",
+        "could not tell": "could not tell",
+    }[verdict.useful]
+    return f"Did it forget? {forgot.capitalize()}. Is it still useful? {useful.capitalize()}."
 
 
 def checks_lede(audit: Audit) -> str:

@@ -17,6 +17,7 @@ from efface.auditing.assess import assess
 from efface.auditing.measures.probe import few_record_probe
 from efface.auditing.rows import Row, Rows
 from efface.data.subset import held_out_as_test
+from efface.errors import InputError
 from efface.models.head import head_of
 from efface.models.predictions import accuracy_of, features_of
 from efface.searching.trials import Trial
@@ -112,11 +113,17 @@ class Judge:
         )
 
     def _differences(self, model: nn.Module) -> tuple[str, ...]:
-        """Return the keys of the audit's questions that tell the candidate from retrained models."""
+        """Return the keys of the audit's questions that tell the candidate from retrained models.
+
+        Raises:
+            InputError: These models are none to compare with.
+        """
         first, *further = (Row(f"retrained {k}", "retrained", m) for k, m in enumerate(self.references))
         original = Row("original", "original", self.case.run.copied(self.case.original.model))
         rows = Rows((original, first, Row("candidate", "candidate", model)), further=tuple(further))
         audit = assess(rows, self.unseen, self.case.run.child())
+        if audit.verdict.unfit:
+            raise InputError(audit.verdict.unfit)
         return tuple(check.key for check in audit.verdict.checks if check.outcome == "differs")
 
     def _probe(self, model: nn.Module) -> float:

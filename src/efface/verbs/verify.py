@@ -141,7 +141,7 @@ def _verdict(found: Audit) -> Finding:
     headline = found.verdict.headline
     if found.verdict.outcome == "not assessed":
         return Finding(subject="verdict", outcome="not checked", text=headline)
-    return Finding.of("verdict", headline if found.verdict.outcome == "differs" else "", headline)
+    return Finding.of("verdict", headline if found.verdict.outcome in {"differs", "nothing was done"} else "", headline)
 
 
 def _settings(recorded: Audit | None) -> AuditSettings | None:

@@ -68,6 +68,7 @@ QUALITY = Measure(
     unit="number",
     best="reference",
     source="arXiv 2406.09073",
+    most=1.0,
     reading="1 when no attack tells unlearned from retrained models on any record; the floor depends on their number.",
 )
 

@@ -77,7 +77,7 @@ AUS = Measure(
     unit="number",
     best="1",
     source="arXiv 2312.02052",
-    signed=True,
+    least=None,
     reading="Test accuracy kept, divided by one plus what is still recognised of the forget data.",
 )
 

@@ -1,0 +1,77 @@
+"""A single record that stayed is found; the same question about models that never saw it finds none."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from efface.auditing.answers import Answers
+from efface.auditing.floors import Floors
+from efface.auditing.records import Records
+from efface.auditing.rows import Row
+from efface.auditing.scores.exposure import exposure_scores
+from efface.auditing.settings import AuditSettings
+from efface.running.run import Run
+
+
+@pytest.fixture(scope="module")
+def plain(world):
+    return Answers.of(
+        Row("plain", "other", world.models["original"]), Records.drawn(world.split, AuditSettings(), Run())
+    )
+
+
+def drawn(plain, seed, **stayed):
+    """Margins of a model that never saw the forget records: hard ones lower and wider; some may have stayed."""
+    g = torch.Generator().manual_seed(seed)
+    n, m = len(plain.labels["forget"]), len(plain.labels["held_out"])
+    level = torch.full((n,), -6.0, dtype=torch.float64)
+    level[:11] = torch.linspace(-25, -8, 11, dtype=torch.float64)
+    spread = torch.where(level < -7, 1.0, 0.6).double()
+    margins = level + spread * torch.randn(n, generator=g, dtype=torch.float64)
+    for name, margin in stayed.items():
+        margins[int(name[1:])] = margin
+    unseen = -6 + 0.6 * torch.randn(m, generator=g, dtype=torch.float64)
+    return dataclasses.replace(plain, name=f"model {seed}", _margins={"forget": margins, "held_out": unseen})
+
+
+def _band(retrained, confidence=1 - 0.05 / 12):
+    floors = Floors()
+    for own in retrained:
+        floors.add(exposure_scores(own, retrained[0], retrained))
+    return floors.band("exposure", confidence)
+
+
+def test_one_record_of_many_that_stayed_is_caught_and_named_with_sixteen_references(plain):
+    caught, accused = 0, 0
+    for trial in range(30):
+        retrained = [drawn(plain, 1000 * trial + i) for i in range(16)]
+        band = _band(retrained)
+        kept, clean = drawn(plain, 1000 * trial + 900, r4=-2.0), drawn(plain, 1000 * trial + 901)
+        found = exposure_scores(kept, retrained[0], retrained)["exposure"]
+        caught += found.value > band.high
+        assert found.why.startswith(f"record {plain.records.parts['forget'].indices[4]};") or found.value < band.high
+        accused += abs(exposure_scores(clean, retrained[0], retrained)["exposure"].value) > band.high
+    assert caught >= 27
+    assert accused <= 1  # 0.4 % of 30 is 0.1
+
+
+def test_a_record_that_is_rejected_lies_on_the_other_side(plain):
+    retrained = [drawn(plain, i) for i in range(16)]
+    found = exposure_scores(drawn(plain, 99, r50=-40.0), retrained[0], retrained)["exposure"]
+    assert found.value < _band(retrained).low
+
+
+def test_too_few_references_say_how_many_would_do(plain):
+    few = [drawn(plain, i) for i in range(3)]
+    assert exposure_scores(drawn(plain, 9), few[0], few)["exposure"].measured
+    missing = exposure_scores(few[0], few[0], few)["exposure"]
+    assert "4 retrained models, and 8 to find most single records; there are 3" in missing.why
+
+
+def test_one_reference_compares_with_unseen_records(plain):
+    reference = drawn(plain, 0)
+    score = exposure_scores(drawn(plain, 1, r30=6.0), reference, [reference])
+    assert score["exposure_ratio"].value > 3
+    assert not score["exposure"].measured
+    assert not exposure_scores(reference, reference, [reference])["exposure_ratio"].measured
