@@ -62,7 +62,11 @@ def rows(plan: str, name: str) -> str:
     ]
     for entry, own in found[found["method"].isin(["original", name])].groupby("entry", sort=False):
         means = own.groupby("request")[["A_R", "E_F"]].mean()
-        lines.append(f"| {entry} | " + " | ".join(f"{a:.1f} / {e:.1f}" for a, e in means.loc[requests].values) + " |")
+        lines.append(
+            f"| {entry} | "
+            + " | ".join("refused" if a != a else f"{a:.1f} / {e:.1f}" for a, e in means.loc[requests].values)
+            + " |"
+        )
     return "\n".join(lines)
 
 
