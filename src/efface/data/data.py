@@ -6,15 +6,19 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from efface.data.labels import class_names
-from efface.data.samples import DatasetSamples, Samples, Select
+from efface.data.samples import ArraySamples, DatasetSamples, Samples, Select
+from efface.data.table import encoded
 from efface.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Data"]
 
@@ -165,6 +169,41 @@ class Data:
             ids=None if ids is None else np.asarray(ids),
             test_groups=None if test_groups is None else np.asarray(test_groups),
         )
+
+    @classmethod
+    def of_table(
+        cls,
+        train: pd.DataFrame,
+        test: pd.DataFrame,
+        label: str,
+        *,
+        groups: str | None = None,
+        ids: str | None = None,
+        metadata: Sequence[str] = (),
+        standardise: bool = True,
+        name: str = "table",
+    ) -> Data:
+        """Make network inputs of two pandas tables; see `efface.data.table.encoded` for the encoding.
+
+        Args:
+            train: One row per training sample.
+            test: One row per test sample.
+            label: Column of the class: names, or whole numbers.
+            groups: Column of who a row belongs to, for requests with `groups`.
+            ids: Column that names each row, for requests with `ids`.
+            metadata: Columns for requests with `where`; they are not features.
+            standardise: Scale numeric columns to mean 0 and variance 1 of the training table.
+            name: What to call it in records.
+
+        Returns:
+            Data with inputs (d,) float32, in the order of the columns: numeric ones first, then one-hot categories.
+
+        Raises:
+            InputError: A column is missing or lacks values, or the test table has classes of its own.
+        """
+        made = encoded(train, test, label, groups=groups, ids=ids, metadata=metadata, standardise=standardise)
+        samples = [ArraySamples(*pair) for pair in (made.train, made.test)]
+        return cls(name, samples[0], samples[1], made.classes, made.groups, made.metadata, ids=made.ids)
 
 
 def _of_one_type(column: np.ndarray, name: str) -> np.ndarray:

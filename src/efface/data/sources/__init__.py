@@ -29,6 +29,7 @@ def _later(name: str, module: str) -> Callable[..., Data]:
 SOURCES: dict[str, Callable[..., Data]] = {
     "digits": digits,
     "arrays": arrays,
+    "table": _later("table", "efface.data.sources.table"),
     "mnist": _later("mnist", "efface.data.sources.mnist"),
     "cifar10": _later("cifar10", "efface.data.sources.cifar"),
     "cifar100": _later("cifar100", "efface.data.sources.cifar"),
@@ -65,7 +66,7 @@ def load(name: str, root: str | Path | None = None, download: bool = False, **op
         raise InputError(f"data {name!r} needs a root: the folder (or .npz file) it is read from")
     elif name == "arrays":
         arguments = {"path": root, **options}
-    elif name == "image_folder":
+    elif name in {"image_folder", "table"}:
         arguments = {"root": root, **options}
     else:
         arguments = {"root": root, "download": download, **options}
