@@ -81,4 +81,4 @@ def test_missing_values_unknown_classes_and_repeated_ids_are_refused() -> None:
     with pytest.raises(InputError, match="no column of features"):
         Data.of_table(TRAIN[["churn"]], TEST, "churn")
     with pytest.raises(InputError, match=r"column 'churn': labels such as 20\.5 .*regression"):
-        Data.of_table(TRAIN.assign(churn=[20.5, 30, 40, 50]), TEST, "churn")
+        Data.of_table(TRAIN.assign(churn=[20.5, 30, 40, 50]), TEST, "churn", **ROLES)
