@@ -6,7 +6,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 # Models this small run faster with one thread per process, and tests use two processes.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all revisions lint mutate bench docs clean
+.PHONY: demo test test-all test-faults revisions lint mutate bench docs clean
 
 # What should change no result: `make revisions` compares the working tree with its last commit, and prints nothing.
 OLD ?= HEAD
@@ -20,6 +20,10 @@ test: $(VENV)/.installed-dev
 
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Kills, races and what they leave behind: minutes.
+test-faults: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/test_faults.py
 
 revisions: $(VENV)/.installed-dev
 	$(BIN)/python tests/revisions.py $(OLD) $(NEW)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from efface.errors import InputError, nearest
-from efface.files import check_vacant, checked, new_folder, read, read_mapping, write_file
+from efface.files import check_vacant, checked, held, new_folder, read, read_mapping, remove_drafts, write_file
 from efface.training.recipe import Recipe
 
 
@@ -162,3 +165,34 @@ def test_checked_names_where_it_was_given() -> None:
 def test_nearest_lists_all_and_guesses_only_when_close() -> None:
     assert nearest("momentun", ["lr", "momentum"]) == "Did you mean 'momentum'? Allowed: lr, momentum."
     assert nearest("xyz", ["lr", "momentum"]) == "Allowed: lr, momentum."
+
+
+def test_a_folder_is_held_by_one_process_and_the_other_says_whom_it_waits_for(tmp_path):
+    script = (
+        "import sys, time; from efface.files import held\n"
+        "with held(sys.argv[1], print): open(sys.argv[1] + '/in', 'w').close(); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
+    end = time.monotonic() + 30
+    while not (tmp_path / "in").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    said = []
+
+    def say(text):
+        said.append(text)
+        other.kill()  # what is dead holds nothing
+
+    with held(tmp_path, say):
+        pass
+    other.wait()
+    assert f"waiting for process {other.pid} on " in said[0]
+    with held(tmp_path, pytest.fail):
+        pass
+
+
+def test_drafts_of_killed_processes_are_removed_and_nothing_else(tmp_path):
+    for name in (".model.abc12345.part", "kept.part", ".hidden"):
+        (tmp_path / name).touch()
+    (tmp_path / ".reference-001.abc12345.part" / "inner").mkdir(parents=True)
+    remove_drafts(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "kept.part"]

@@ -17,7 +17,17 @@ from pydantic import BaseModel, ValidationError
 
 from efface.errors import InputError, explain, nearest
 
-__all__ = ["LOCK", "check_vacant", "checked", "held", "new_folder", "read", "read_mapping", "write_file"]
+__all__ = [
+    "LOCK",
+    "check_vacant",
+    "checked",
+    "held",
+    "new_folder",
+    "read",
+    "read_mapping",
+    "remove_drafts",
+    "write_file",
+]
 
 
 LOCK = ".lock"
@@ -48,6 +58,19 @@ def held(folder: str | Path, say: Callable[[str], object]) -> Iterator[None]:
         lock.release()
 
 
+def remove_drafts(folder: str | Path) -> None:
+    """Remove what `new_folder` and `write_file` left half-written in a folder when their process was killed.
+
+    Args:
+        folder: One that this process holds, so that nobody is writing there.
+    """
+    for draft in Path(folder).glob(".*.part"):
+        if draft.is_dir():
+            shutil.rmtree(draft)
+        else:
+            draft.unlink()
+
+
 def check_vacant(path: str | Path, overwrite: bool) -> Path:
     """Return the path if a folder may be made there; called before long work, so that nothing is computed in vain.
 
@@ -57,7 +80,7 @@ def check_vacant(path: str | Path, overwrite: bool) -> Path:
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; give the path of a folder to make")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
+    if path.is_dir() and any(p.name != LOCK for p in path.iterdir()) and not overwrite:
         raise InputError(
             f"the folder {path} exists and is not empty; choose another, or allow overwriting (--overwrite)"
         )

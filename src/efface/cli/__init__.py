@@ -1,8 +1,8 @@
 """The command line: one thin subcommand per verb, with the same name and the same arguments.
 
 Exit status, see `efface.cli.outcome.Exit`: 0 done, 1 failed, 2 bad input, 3 differs from a model that never saw the
-data, 4 could not tell (3 and 4: verify, audit --check), 130 interrupted. Results go to stdout, progress and errors to
-stderr.
+data, 4 could not tell (3 and 4: verify, audit --check), 130 interrupted, 143 terminated. Results go to stdout, progress
+and errors to stderr.
 Nothing heavy is imported before a subcommand runs, so that `efface --help` answers at once.
 """
 
@@ -18,6 +18,7 @@ from efface.cli.compare import compare
 from efface.cli.demo import demo
 from efface.cli.forget import forget
 from efface.cli.methods import methods
+from efface.cli.options import end_as_interrupted
 from efface.cli.outcome import STATUS
 from efface.cli.train import train
 from efface.cli.verify import verify
@@ -46,6 +47,7 @@ for command in (train, forget, audit, verify, methods, demo, compare):
 
 def main() -> None:
     """Run the command line."""
+    end_as_interrupted()
     app()
 
 

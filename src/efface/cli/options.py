@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,19 @@ import typer
 
 from efface.cli.outcome import Exit
 from efface.errors import InputError, nearest
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM): everything unwinds as after Ctrl-C."""
+
+
+def end_as_interrupted() -> None:
+    """Let SIGTERM unwind what runs, so that workers end and half-written folders vanish."""
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -25,6 +39,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             message, status = str(error), Exit.BAD_INPUT
         except OSError as error:
             message, status = f"{type(error).__name__}: {error}", Exit.FAILED
+        except Terminated:
+            message, status = "terminated; nothing half-written was left behind", Exit.TERMINATED
         except KeyboardInterrupt:
             message, status = "interrupted; nothing half-written was left behind", Exit.INTERRUPTED
         else:

@@ -27,10 +27,11 @@ class Exit(IntEnum):
     DIFFERS = 3
     COULD_NOT_TELL = 4
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 STATUS = """Exit status: 0 done, and no difference found where that was asked (verify, audit --check); 1 failed;
-2 bad input; 3 it differs from a model that never saw the data; 4 could not tell; 130 interrupted."""
+2 bad input; 3 it differs from a model that never saw the data; 4 could not tell; 130 interrupted; 143 terminated."""
 
 
 def status_of(audit: Audit) -> Exit:

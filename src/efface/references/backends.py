@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from efface.artifact.artifact import Artifact
+from efface.artifact.artifact import RECORD, Artifact
 from efface.data import Split
 from efface.data.epoch import Epoch
 from efface.data.mapped import mapped
@@ -124,6 +124,8 @@ def processes(
 
 def _saved(state: tuple[Artifact, Split, Any, Path], job: Job, _: Sequence[Any]) -> Job:
     original, split, precision, folder = state
+    if (folder / job.folder / RECORD).is_file():  # made by a first try of this job, whose process died afterwards
+        return job
     artifact = job.make(original, split, Run(seed=job.seed, device="cpu", precision=precision))
     _beside(artifact, "trained in a process with one thread, beside others").save(folder / job.folder)
     return job

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from efface.artifact.artifact import RECORD, Artifact
 from efface.artifact.case import Case
 from efface.data import Data, Split
 from efface.errors import InputError
-from efface.files import check_vacant
+from efface.files import LOCK, check_vacant, held, remove_drafts
 from efface.methods.catalogue import make
 from efface.references.backends import Backend, Made, chosen, one_by_one, over_ray, processes, side_by_side
 from efface.references.jobs import Job, Repeat, Retraining, Shadow
@@ -28,6 +29,9 @@ from efface.running.run import Run
 from efface.training.recipe import Recipe
 
 __all__ = ["train_references"]
+
+DRAFT = re.compile(rf"{re.escape(LOCK)}|\..+\.part")
+"""What a run that was killed before it had begun leaves in the folder."""
 
 START_UP = 15.0
 """Seconds of training one after another below which processes do not pay: each first imports torch."""
@@ -121,19 +125,39 @@ def train_references(
         # Only plain retraining can be batched; what unlearns beside it runs as `auto` would.
         asked = backend if series == "reference" or backend != "vmap" else "auto"
         backends[series] = chosen(asked, listed, bare, split, run, workers)
-    folder = _opened(Path(out), bare, split, run.seed, jobs)
+    folder = Path(out)
+    if not folder.exists() or (
+        not (folder / MANIFEST).is_file() and any(not DRAFT.fullmatch(p.name) for p in folder.iterdir())
+    ):
+        check_vacant(folder, overwrite=False)
+    with held(folder, run.progress.say):
+        remove_drafts(folder)
+        _opened(folder, bare, split, run.seed, jobs)
+        _fill(folder, jobs, backends, backend, workers, Case(bare, split, run))
+    return load_references(folder, known.model, trust=True)
+
+
+def _fill(
+    folder: Path,
+    jobs: Mapping[str, list[Job]],
+    backends: Mapping[str, Backend],
+    asked: Backend,
+    workers: int,
+    case: Case,
+) -> None:
+    """Make what is not there yet, series by series."""
+    bare, split, run = case.original, case.split, case.run
     for series, listed in jobs.items():
         todo = [job for job in listed if not (folder / job.folder / RECORD).is_file()]
         how = backends[series]
         if series == "reference" and todo and todo[0].number == 0 and how != "serial":
             _save(one_by_one(todo[:1], bare, split, run), folder, run, "first reference, timed alone", 1)
             todo = todo[1:]
-        if how == "processes" and backend == "auto" and _seconds_of_one(folder) * len(todo) < START_UP:
+        if how == "processes" and asked == "auto" and _seconds_of_one(folder) * len(todo) < START_UP:
             how = "serial"
         if todo:
             label = f"{series} ({len(todo)} models, {how})"
             _save(_made(how, todo, bare, split, run, folder, workers), folder, run, label, len(todo))
-    return load_references(folder, known.model, trust=True)
 
 
 def _seconds_of_one(folder: Path) -> float:

@@ -27,7 +27,7 @@ from efface.comparing.store import Store
 from efface.data import Data, load
 from efface.data.mapped import mapped_data
 from efface.errors import ForgettingWarning, InputError, explain, nearest
-from efface.files import held
+from efface.files import held, remove_drafts
 from efface.references.jobs import Retraining
 from efface.running.engines import Engine, Failure, Outcome, Task, in_processes, one_by_one, over_ray
 from efface.running.progress import Progress
@@ -113,6 +113,7 @@ def compare(
     with ExitStack() as stack:
         for place in {folder.absolute(), store.folder.absolute()}:
             stack.enter_context(held(place, progress.say))
+            remove_drafts(place)
         missing = [] if table else [c for c in grid if fresh or not store.finished(keys.cell(c))]
         if reused := len(grid) - len(missing):
             progress.say(f"{reused} of {len(grid)} cells were finished before")
