@@ -95,7 +95,7 @@ def test_check_2_residual_under_tight_under_official_under_worst_case() -> None:
         kept, gone = without(whole, gone_ids)
         step, unsolved = newton_removal(kept, gone, w)
         residual = kept.gradient(w + step).norm(dim=1)
-        norm, answers = spectral_norm(kept.x), kept.x @ step.T
+        norm, answers = spectral_norm(kept.gram), kept.x @ step.T
         tight, official = tight_bound(norm, answers), official_bound(norm, step, answers)
         assert bool((residual <= tight + unsolved + 1e-9).all())
         assert bool((tight <= official).all())

@@ -34,9 +34,9 @@ def spent_epsilon(spent: float, sigma: float, delta: float, problems: int = 1) -
     return factor(delta, problems) * spent / sigma if sigma > 0 else math.inf
 
 
-def spectral_norm(x: Tensor) -> float:
-    """Return ‖X‖₂ from the eigenvalues of X^T X, rounded up (power iteration would come from below)."""
-    return math.sqrt(float(torch.linalg.eigvalsh(x.T @ x)[-1].clamp(min=0))) * (1 + 1e-9)
+def spectral_norm(gram: Tensor) -> float:
+    """Return ‖X‖₂ from the eigenvalues of X^T X (d, d), rounded up (power iteration would come from below)."""
+    return math.sqrt(float(torch.linalg.eigvalsh(gram)[-1].clamp(min=0))) * (1 + 1e-9)
 
 
 def official_bound(norm: float, delta: Tensor, answers: Tensor) -> Tensor:

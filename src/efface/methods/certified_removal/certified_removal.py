@@ -163,7 +163,7 @@ class CertifiedRemoval(Method):
         w, b = (artifact.memory[k].to(x.device) for k in (WEIGHTS, NOISE))
         kept = Logistic(x, signs, lam, b)
         step, unsolved = newton_removal(kept, Logistic(gone_x, gone_signs, lam, b), w)
-        answers, norm = x @ step.T, spectral_norm(x)
+        answers, norm = x @ step.T, spectral_norm(kept.gram)
         bound = tight_bound(norm, answers) if self.tight else official_bound(norm, step, answers)
         # What is left, looked at itself: features of one image may differ in the last bit from batch to batch.
         residual = kept.gradient(w + step).norm(dim=1)

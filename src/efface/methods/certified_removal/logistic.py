@@ -8,6 +8,7 @@ Source: Guo, Goldstein, Hannun, van der Maaten, ICML 2020 (arXiv 1911.03030), se
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -34,6 +35,11 @@ class Logistic:
     signs: Tensor
     lam: float
     noise: Tensor
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """X^T X (d, d)."""
+        return self.x.T @ self.x
 
     @property
     def ridge(self) -> float:
@@ -65,9 +71,9 @@ class Logistic:
 
     def majorant(self) -> Tensor:
         """Return the Cholesky factor (d, d) of X^T X / 4 + lambda n I, which no Hessian of these problems exceeds."""
-        gram = self.x.T @ self.x / 4
-        gram.diagonal().add_(self.ridge)
-        return torch.linalg.cholesky(gram)
+        above = self.gram / 4
+        above.diagonal().add_(self.ridge)
+        return torch.linalg.cholesky(above)
 
 
 def solve(

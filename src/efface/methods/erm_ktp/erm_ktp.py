@@ -55,7 +55,7 @@ class ErmKtp(Method):
         period: Training: one epoch in so many uses the mask (the last of each).
         mask_lr: Training: constant rate of M (official: that of the network, 0.1).
         epochs: Forgetting: passes over the retained images, as a share of training's.
-        lr: Forgetting: rate of the student, falling by a cosine; the recipe's if not given (official: 0.1, in steps).
+        lr: Forgetting: rate of the student, falling by a cosine (official: in steps).
         least_allowed: Forgetting: smallest share of channels that must stay allowed.
         leak_map0: Official leak (ResNet-20): the first term's map is taken before the prohibition.
     """
@@ -66,7 +66,7 @@ class ErmKtp(Method):
     period: Annotated[int, Field(ge=1)] = 3
     mask_lr: NonNegative = 0.1
     epochs: Annotated[float, Field(gt=0, le=1)] = 1.0
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
     least_allowed: Share = 0.3
     leak_map0: bool = False
 
@@ -143,7 +143,7 @@ class ErmKtp(Method):
         if not learns:
             raise InputError("erm-ktp: every parameter below the head is frozen (requires_grad); nothing can be taught")
         recipe = artifact.record.recipe
-        recipe = recipe.but(lr=self.lr or recipe.lr, epochs=self.epochs * recipe.epochs, schedule="cosine")
+        recipe = recipe.but(lr=self.lr, epochs=self.epochs * recipe.epochs, schedule="cosine")
 
         with watching(teacher, name, where) as theirs, watching(student, name, where) as ours:
 
