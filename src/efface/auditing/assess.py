@@ -9,14 +9,16 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from efface.auditing.answers import AllAnswers, Answers, KeptAnswers
+from efface.auditing.catalogue import MEASURES, SEALED_MEASURES
 from efface.auditing.checks import Standard, checks_against_floor, checks_against_original, not_assessed
 from efface.auditing.exposed import most_exposed
 from efface.auditing.measures.accuracy import confusion
 from efface.auditing.plots import plots
 from efface.auditing.records import Records
-from efface.auditing.result import Audit, RowScores, Verdict
+from efface.auditing.result import Audit, Check, RowScores, Verdict
 from efface.auditing.rows import Rows
 from efface.auditing.scores.ensembles import Thirds
+from efface.auditing.sealed import sealed_checks, with_deeper
 from efface.auditing.settings import AuditSettings
 from efface.auditing.table import Table
 from efface.auditing.verdict import LEVELS, LIMITS, conclude
@@ -61,6 +63,8 @@ def assess(
     answers = AllAnswers.of(rows, records, kept)
     _same_class_order(answers.original)
     table = Table.of(rows, answers, records, thirds)
+    if records.settings.sealed:
+        table = with_deeper(table, rows, answers, records, kept.folder if kept else None)
     found = _audit(rows, records, table, _verdict(rows, answers, table, records))
     references = [a for a in answers.everyone if a is not answers.candidate]
     return found.model_copy(
@@ -93,6 +97,7 @@ def _audit(rows: Rows, records: Records, table: Table, verdict: Verdict) -> Audi
         counts={name: len(getattr(split, name)) for name in PARTS},
         references=rows.references,
         rows=tuple(RowScores(name=name, scores=scores) for name, scores in table.scores.items()),
+        measures=MEASURES | (SEALED_MEASURES if records.settings.sealed else {}),
         verdict=verdict,
         settings=records.settings.model_dump(mode="json"),
         seed=records.run.seed,
@@ -107,13 +112,22 @@ def _verdict(rows: Rows, answers: AllAnswers, table: Table, records: Records) ->
     same = unchanged(answers.candidate, answers.original)
     if rows.level == "a":
         checks = checks_against_original(table.scores[name], records.settings, by_class=by_class)
-        return conclude(rows.level, name, checks, unchanged=same)
+        return conclude(rows.level, name, (*checks, *_sealed(name, table, records)), unchanged=same)
     standard = Standard(rows.level, table.floors, records.settings, records.simultaneous_confidence)
     control = checks_against_floor(table.scores[rows.original.name], standard, by_class=by_class)
     checks = checks_against_floor(table.scores[name], standard, by_class=by_class, control=control)
+    hidden = _sealed(rows.original.name, table, records)
+    control, checks = (*control, *hidden), (*checks, *_sealed(name, table, records, hidden))
     if reason := unfit(answers, records):
         return conclude(rows.level, name, not_assessed(checks, reason), unchanged=same, unfit=reason)
     return conclude(rows.level, name, checks, control, unchanged=same)
+
+
+def _sealed(row: str, table: Table, records: Records, control: Sequence[Check] | None = None) -> tuple[Check, ...]:
+    """Ask the sealed questions of a row, where they are open."""
+    if not records.settings.sealed:
+        return ()
+    return sealed_checks(table.scores[row], by_class=records.by_class, control=control)
 
 
 def _same_class_order(original: Answers) -> None:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import get_args
 
-from efface.auditing.scores import agreement, cost, ensembles, exposure, features, membership, relearning, utility
+from efface.auditing.scores import (
+    agreement,
+    cost,
+    deeper,
+    ensembles,
+    exposure,
+    features,
+    membership,
+    relearning,
+    utility,
+)
 from efface.auditing.scores.measure import Group, Measure
 
-__all__ = ["MEASURES", "Measure"]
+__all__ = ["MEASURES", "SEALED_MEASURES", "Measure"]
 
 SECTIONS = (utility, agreement, membership, exposure, features, relearning, ensembles, cost)
 
@@ -15,3 +25,6 @@ MEASURES: dict[str, Measure] = {
     m.key: m for m in sorted((m for s in SECTIONS for m in s.MEASURES), key=lambda m: get_args(Group).index(m.group))
 }
 """Every score by its key, in the order of a row's scores."""
+
+SEALED_MEASURES: dict[str, Measure] = {m.key: m for m in deeper.MEASURES}
+"""Those that only a sealed audit adds to its rows."""

@@ -15,7 +15,7 @@ from efface.auditing.rows import Level
 from efface.auditing.scores.score import Score
 from efface.auditing.settings import AuditSettings
 
-__all__ = ["Standard", "checks_against_floor", "checks_against_original", "not_assessed"]
+__all__ = ["Standard", "checks_against_floor", "checks_against_original", "not_assessed", "weighed"]
 
 
 ROUNDING = 1e-12
@@ -65,7 +65,7 @@ def checks_against_floor(
     found = [kinds.get(q.measure, _compared)(q, scores, standard) for q in questions]
     if control is not None:
         told = {c.key: c.outcome == "differs" for c in control}
-        found = [c if c.key in USEFULNESS else _weighed(c, told[c.key]) for c in found]
+        found = [c if c.key in USEFULNESS else weighed(c, told[c.key]) for c in found]
     found += [_of_method(q, scores[q.measure]) for q in OF_METHODS if scores[q.measure].measured]
     return tuple(found)
 
@@ -81,7 +81,13 @@ def not_assessed(checks: Iterable[Check], why: str) -> tuple[Check, ...]:
     return tuple(c.model_copy(update=empty) for c in checks)
 
 
-def _weighed(check: Check, told: bool) -> Check:
+def weighed(check: Check, told: bool) -> Check:
+    """Return a check, not assessed where it finds no difference and would find none in the original.
+
+    Args:
+        check: Of the candidate.
+        told: Whether the same question tells the original from a retrained model.
+    """
     if told or check.outcome != "alike":
         return check.model_copy(update={"told": told})
     finding = f"cannot tell here: the original passes as well; {check.finding}"

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from efface.auditing.settings import AuditSettings
 
-__all__ = ["MEANING", "OF_METHODS", "QUESTIONS", "Direction", "Question", "asked"]
+__all__ = ["MEANING", "OF_METHODS", "QUESTIONS", "SEALED", "Direction", "Question", "asked"]
 
 Direction = Literal["", "left", "over", "worse", "better", "unlike"]
 
@@ -147,14 +147,26 @@ OF_METHODS = (
 )
 """Of a method that was run several times, where it was; a side without a meaning is not asked about."""
 
+SEALED = (
+    Question("kept-data", "kept_data_margin", "Does it come back by training on kept data alone?", "over", "left"),
+    Question("blocks", "block_probe", "Does any stage of the network still hold it?", "over", "left", "classes"),
+    Question("head-bias", "head_bias", "Is its bias in the head like the others?", "over", "left", "classes"),
+    Question("head-norm", "head_norm", "Is its row of the head like the others?", "unlike", "unlike", "classes"),
+    Question("mass", "kept_mass", "Does it send the records where retrained models do?", "", "unlike"),
+    Question("entropy", "kept_entropy", "Is it as undecided about them among kept classes?", "unlike", "unlike"),
+    Question("near", "neighbourhood", "Does it recognise what lies close to the records?", "over", "left"),
+)
+"""Asked only in a sealed audit, of one model: no search may read them."""
 
-def asked(*, by_class: bool) -> tuple[Question, ...]:
+
+def asked(*, by_class: bool, sealed: bool = False) -> tuple[Question, ...]:
     """Return the questions that a verdict asks of one model, in order.
 
     Args:
         by_class: Whether whole classes were forgotten; single items are not asked about classes.
+        sealed: Whether the sealed questions are among them.
     """
-    return tuple(q for q in QUESTIONS if by_class or q.target == "both")
+    return tuple(q for q in (*QUESTIONS, *(SEALED if sealed else ())) if by_class or q.target == "both")
 
 
 MEANING: dict[Direction, str] = {

@@ -84,7 +84,7 @@ class Records:
     @property
     def simultaneous_confidence(self) -> float:
         """Confidence of one gap, Bonferroni's share of the verdict's: 1 - (1 - confidence) / questions asked."""
-        return 1 - (1 - self.settings.confidence) / len(asked(by_class=self.by_class))
+        return 1 - (1 - self.settings.confidence) / len(asked(by_class=self.by_class, sealed=self.settings.sealed))
 
 
 def _bounded(part: Part, size: int, purpose: str, run: Run, notes: list[str]) -> Part:

@@ -34,6 +34,8 @@ class AuditSettings(BaseModel):
         reference_knows: Share of a forgotten class that a retrained model may answer; above, it must have seen it.
         floor_models: Most further retrained models whose features and relearning are measured for floors.
         exposed: How many records to list.
+        sealed: Ask the sealed questions too: what a search passed may still fail here. No search may set it.
+        kept_steps: Steps of training on kept data alone, for the sealed questions; 0 leaves that one out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,3 +61,5 @@ class AuditSettings(BaseModel):
     reference_knows: float = Field(default=0.05, ge=0, lt=1)
     floor_models: int = Field(default=7, ge=0)
     exposed: int = Field(default=10, ge=0)
+    sealed: bool = False
+    kept_steps: int = Field(default=50, ge=0)

@@ -57,6 +57,9 @@ def audit(
         bool,
         typer.Option("--check", help="Exit status 3 if it differs from a retrained model, 4: could not tell."),
     ] = False,
+    sealed: Annotated[
+        bool, typer.Option("--sealed", help="Ask the questions that no search may read, too, from other seeds.")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the audit's draws.")] = 0,
     device: DeviceOption = "auto",
     trust: TrustOption = False,
@@ -89,6 +92,8 @@ def audit(
 
 def _audited(given: SimpleNamespace, candidate: Artifact) -> Audit:
     """Audit with the options as they were given."""
+    from efface.auditing.sealed import SEED
+    from efface.auditing.settings import AuditSettings
     from efface.references import load_references
     from efface.verbs import audit as verb
 
@@ -103,7 +108,8 @@ def _audited(given: SimpleNamespace, candidate: Artifact) -> Audit:
         original=before,
         retrained=retrained,
         others={p.resolve().name: load_artifact(p, trust) for p in given.other or ()},
-        seed=given.seed,
+        settings=AuditSettings(sealed=given.sealed),
+        seed=given.seed + SEED if given.sealed else given.seed,
         device=given.device,
         progress=progress_of(given.quiet),
     )

@@ -1,0 +1,119 @@
+"""A sealed audit: what it adds, what it leaves alone, and that no search reads it."""
+
+import ast
+import copy
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+from efface.auditing.questions import SEALED
+from efface.auditing.result import Audit
+from efface.auditing.settings import AuditSettings
+from efface.errors import InputError
+from efface.running.run import Run
+from tests.world import RECIPE, assessed
+
+ROOT = Path(__file__).parents[2]
+QUICK = {"relearn_cap": 0, "few_draws": 5, "resamples": 100, "kept_steps": 30}
+OF_SEALED = {q.key for q in SEALED}
+
+
+def _audit(world, candidate, n=5, *, sealed=True, **options):
+    models = {k: world.models[k] for k in ("original", "retrained")} | {"candidate": candidate}
+    settings = AuditSettings(sealed=sealed, **QUICK | options.pop("settings", {}))
+    known = {"candidate": "candidate", "references": world.retrained(n), "settings": settings}
+    return assessed(models, world.split, Run(seed=7, device="cpu"), **known, **options)
+
+
+@pytest.fixture(scope="module")
+def lowered(world):
+    """The fine-tuned model with a bias lowered by hand."""
+    model = copy.deepcopy(world.models["fine-tuned"])
+    with torch.no_grad():
+        model[-1].bias[3] -= 30
+    return model
+
+
+@pytest.fixture(scope="module")
+def sealed(world, lowered):
+    return _audit(world, lowered)
+
+
+def test_it_adds_its_questions_and_changes_no_other_score(world, lowered, sealed):
+    plain = _audit(world, lowered, sealed=False)
+    assert {c.key for c in sealed.verdict.checks} - {c.key for c in plain.verdict.checks} == OF_SEALED
+    assert set(plain.measures) == set(plain.rows[0].scores)
+    assert set(sealed.measures) == set(sealed.rows[0].scores)
+    for row in plain.rows:
+        for key, score in row.scores.items():
+            assert sealed.row(row.name)[key].value == score.value
+
+
+def test_a_lowered_bias_over_an_original_is_found_out(sealed):
+    checks = {c.key: c for c in sealed.verdict.checks}
+    assert (checks["head-bias"].outcome, checks["head-bias"].direction) == ("differs", "over")
+    assert sealed.row("candidate")["head_bias"].original == sealed.row("original")["head_bias"].value
+    assert sealed.row("original")["path_distance"].value == 0
+    # Fine-tuning moved it by 0.3, the bias by 30.
+    assert sealed.row("candidate")["path_distance"].value == pytest.approx(30, rel=0.01)
+    assert sealed.row("candidate")["path_barrier"].value < sealed.row("retrained")["path_barrier"].value
+
+
+def test_it_survives_json(sealed):
+    assert Audit.from_json(sealed.to_json()) == sealed
+
+
+def test_one_more_retrained_model_passes(world):
+    found = _audit(world, world.retrained(6)[-1])
+    assert {c.key for c in found.verdict.checks if c.outcome == "differs"} & OF_SEALED == set()
+
+
+def test_below_four_retrained_models_nothing_passes(world, lowered):
+    checks = [c for c in _audit(world, lowered, 1).verdict.checks if c.key in OF_SEALED]
+    assert {c.outcome for c in checks} == {"not assessed"}
+    assert all("retrained models" in c.finding for c in checks)
+
+
+def test_what_was_seen_in_references_is_kept_and_a_damaged_file_is_refused(world, lowered, sealed, tmp_path):
+    from efface.auditing.answers import KeptAnswers
+
+    again = [_audit(world, lowered, kept=KeptAnswers(tmp_path)) for _ in range(2)]
+    files = sorted(tmp_path.glob("deeper-*.safetensors"))
+    assert len(files) == 5
+    for found in again:
+        assert found.row("candidate").scores == sealed.row("candidate").scores
+    files[0].write_bytes(b"no tensors")
+    with pytest.raises(InputError, match="is damaged"):
+        _audit(world, lowered, kept=KeptAnswers(tmp_path))
+
+
+def test_the_import_contract_keeps_searches_away():
+    """The modules of the contract are those that the sealed part is made of, and no search imports one."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (contract,) = (c for c in contracts if c["name"] == "What stops or chooses reads no sealed question")
+    assert contract["source_modules"] == ["efface.searching"]
+    forbidden = set(contract["forbidden_modules"])
+    assert {"efface.auditing.sealed", "efface.auditing.scores.deeper", "efface.auditing.scores.looked"} <= forbidden
+    for path in (ROOT / "src" / "efface" / "searching").glob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        assert not {n.module for n in nodes if isinstance(n, ast.ImportFrom)} & forbidden
+        assert "sealed" not in {n.arg for n in nodes if isinstance(n, ast.keyword)}, "a search opens no sealed question"
+
+
+def test_the_judge_cannot_be_made_to_ask_a_sealed_question(world, monkeypatch):
+    """It asks all of the audit's own questions, and none of these: whoever looks at them here stops the test."""
+    from efface.artifact.case import Case
+    from efface.auditing import assess as flow
+    from efface.searching.judge import Judge
+
+    def opened(*_):
+        raise AssertionError("a search read a sealed question")
+
+    monkeypatch.setattr(flow, "with_deeper", opened)
+    case = Case.of(world.models["original"], world.split.data, world.split.request, device="cpu", recipe=RECIPE)
+    judge = Judge(case, [world.models["retrained"], *world.retrained(3)])
+    keys = judge._differences(world.models["logit mask"])
+    assert keys
+    assert not set(keys) & OF_SEALED
