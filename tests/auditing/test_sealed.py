@@ -112,7 +112,9 @@ def test_the_judge_cannot_be_made_to_ask_a_sealed_question(world, monkeypatch):
         raise AssertionError("a search read a sealed question")
 
     monkeypatch.setattr(flow, "with_deeper", opened)
-    case = Case.of(world.models["original"], world.split.data, world.split.request, device="cpu", recipe=RECIPE)
+    case = Case.of(
+        world.models["original"], world.split.data, world.split.request, device="cpu", recipe=RECIPE, validation=0.1
+    )
     judge = Judge(case, [world.models["retrained"], *world.retrained(3)])
     keys = judge._differences(world.models["logit mask"])
     assert keys

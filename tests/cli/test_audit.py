@@ -20,4 +20,5 @@ def test_sealed_asks_more_and_draws_from_other_seeds_which_verify_takes_up(train
         assert ("head_bias" in found["rows"][0]["scores"]) == bool(flags)
     assert seeds[1] - seeds[0] == SEED
     again = efface_command("verify", made, "--original", trained_folder, "-q")
-    assert again.status == 0, again.stdout + again.stderr
+    assert "nothing failed" in again.stdout, again.stdout + again.stderr
+    assert "scores of 'logit-mask'" in again.stdout
