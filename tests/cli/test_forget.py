@@ -1,0 +1,65 @@
+"""A checkpoint from elsewhere, from the shell alone: handed to forget, audited beside its own file, as a gate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from efface.artifact.artifact import Artifact
+from tests.conftest import SMALL, efface_command
+
+BUILT = ("--data", "digits", "--model", "mlp", "--model-set", "hidden=[32]")
+RECIPE = ("--recipe-set", "epochs=8", "--recipe-set", "lr=0.1", "--recipe-set", "batch_size=64")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state dict as torch saves it, trained on all data."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    assert efface_command("train", *SMALL, "--validation", "0", "--out", folder / "trained").status == 0
+    torch.save(Artifact.load(folder / "trained").model.state_dict(), folder / "weights.pt")
+    return folder / "weights.pt"
+
+
+def test_every_row_of_a_customer_is_forgotten_and_counted_and_the_gate_answers(weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    rows = ",".join(map(str, range(100, 140)))
+    asked = ("-m", "gradient-ascent", "--items", f"{rows},100", "--out", out, "-q")
+    answer = efface_command("forget", weights, *BUILT, *RECIPE, *asked)
+    assert answer.status == 0, answer.stderr
+    assert "41 records asked for: 40 to forget, 1 named more than once" in answer.stdout
+    record = Artifact.read_record(out)
+    assert record.data.validation == 0
+    assert (record.parent.action, record.parent.recipe.epochs) == ("given", 8)
+    audited = efface_command("audit", out, "--original", weights, "--check", "-q")
+    assert audited.status == 4, audited.stderr  # no retrained model: level (a) cannot tell
+    assert audited.stdout.splitlines()[-1] == "Did it forget? could not tell"
+    assert efface_command("audit", out, "--original", weights, "-q").status == 0
+
+
+def test_another_file_than_the_one_given_is_refused(weights: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other.pt"
+    assert efface_command("forget", weights, *BUILT, "-m", "logit-mask", "--classes", "1", "--out", out).status == 0
+    torch.save({k: v + 1 for k, v in torch.load(weights, weights_only=True).items()}, other)
+    answer = efface_command("audit", out, "--original", other, "-q")
+    assert answer.status == 2
+    assert "does not hold the weights that forgetting started from" in answer.stderr
+
+
+def test_an_unchanged_model_is_not_written_and_ends_with_1(weights: Path, tmp_path: Path) -> None:
+    asked = ("-m", "ssd", "--set", "alpha=.inf", "--classes", "4", "--out", tmp_path / "out", "--json", "-q")
+    answer = efface_command("forget", weights, *BUILT, *asked)
+    assert answer.status == 1
+    assert not (tmp_path / "out").exists()
+    assert json.loads(answer.stdout)["folder"] is None
+    assert "failed: ssd: nothing was done" in answer.stderr
+
+
+def test_no_epochs_and_no_network_are_refused(weights: Path, tmp_path: Path) -> None:
+    none = efface_command("train", *BUILT, "--weights", weights, "--recipe-set", "epochs=0", "--out", tmp_path / "a")
+    assert (none.status, "efface forget WEIGHTS" in none.stderr) == (2, True)
+    bare = efface_command("forget", weights, "--data", "digits", "-m", "ssd", "--classes", "1", "--out", tmp_path / "b")
+    assert (bare.status, "--model" in bare.stderr) == (2, True)
