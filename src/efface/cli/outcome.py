@@ -36,7 +36,7 @@ STATUS = """Exit status: 0 done, and no difference found where that was asked (v
 
 def status_of(audit: Audit) -> Exit:
     """Return the status that answers "did it forget?": no difference found, differs, or could not tell."""
-    if audit.verdict.answer == "no" or audit.verdict.outcome == "differs":
+    if audit.verdict.answer == "no" or audit.verdict.outcome in {"differs", "nothing was done"}:
         return Exit.DIFFERS
     return Exit.OK if audit.verdict.answer == "no difference found" else Exit.COULD_NOT_TELL
 
