@@ -490,7 +490,6 @@ def test_headlines_and_sentences_word_by_word():
         "Is it? found so.",
         "No difference in: test.",
         "To try next: a gentler setting: the aim is how a retrained model answers, not as wrong as possible.",
-        "Did it forget? no.",
     )
     found = conclude("a", "x", [_made("differs", "left"), alike])
     assert found.headline == a + (
@@ -503,14 +502,12 @@ def test_headlines_and_sentences_word_by_word():
     assert found.sentences == (
         "Not assessed: Is it? (found so)",
         "To try next: a retrained model to compare with (--retrain).",
-        "Did it forget? could not tell.",
     )
     found = conclude("b", "x", [alike, _made("alike", key="l"), missing], [_made("differs", "left")])
     assert found.headline == b + (
         "No difference was found between 'x' and a model retrained without the data in what was measured, but 1 of 3 "
         "questions were not assessed."
     )
-    assert found.sentences[-1] == "Did it forget? could not tell."
     found = conclude("b", "x", [alike], [alike])
     assert found.headline == b + (
         "Nothing about these records could be told from the original: no question tells 'x' from a model retrained "
@@ -525,7 +522,6 @@ def test_headlines_and_sentences_word_by_word():
     assert found.sentences == (
         "No difference in: k, test.",
         "The same questions tell the original from the retrained model by: k, l.",
-        "Did it forget? no difference found.",
     )
     assert found.control is True
 
@@ -551,7 +547,6 @@ def test_an_unchanged_model_has_not_forgotten_whatever_the_checks_say():
         found = conclude("b", "ssd", checks, [_made("differs", "left")], unchanged=True)
         assert (found.outcome, found.answer) == ("nothing was done", "no")
         assert "Nothing was done: the weights of 'ssd' are the original's." in found.headline
-        assert found.sentences[-1] == "Did it forget? no."
 
 
 def test_checks_against_no_reference_do_not_count():

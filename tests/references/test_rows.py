@@ -1,6 +1,7 @@
 """The models of an audit; what is no reference is refused before anything is trained or measured."""
 
 import copy
+import dataclasses
 
 import pytest
 
@@ -60,15 +61,14 @@ def test_the_original_is_no_reference_for_itself(digits, trained, many):
 
 
 def test_retraining_for_no_epoch_is_refused(digits, trained):
-    taken_over = efface.train(
-        ModelSpec(build="mlp", arguments={"hidden": [16]}), digits, recipe=Recipe(epochs=0), device="cpu"
-    )
-    case = Case.of(taken_over, digits, REQUEST, device="cpu")
+    none = Recipe(epochs=0)
+    case = Case.of(trained.model, digits, REQUEST, device="cpu", recipe=none)
     with pytest.raises(InputError, match=r"trains for 0 epochs.*how the original was trained"):
         rows_of(trained.model, case, retrained=True)
-    untrained = efface.forget(taken_over, digits, REQUEST, method="retrain", device="cpu")
+    made = efface.forget(trained, digits, REQUEST, method="retrain", device="cpu")
+    untrained = dataclasses.replace(made, record=made.record.model_copy(update={"recipe": none}))
     with pytest.raises(InputError, match="trains for 0 epochs"):
-        rows_of(trained.model, case, retrained=untrained)
+        rows_of(trained.model, Case.of(trained, digits, REQUEST, device="cpu"), retrained=untrained)
     # Without a reference it may be audited, and one of your own may be given.
     assert rows_of(trained.model, case).level == "a"
-    assert rows_of(taken_over.model, case, retrained=trained.model).level == "b"
+    assert rows_of(trained.model, case, retrained=made.model).level == "b"

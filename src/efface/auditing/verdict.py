@@ -165,4 +165,3 @@ def _sentences(verdict: Verdict, telling: Sequence[str] | None) -> Iterator[str]
     yield from (f"Not assessed: {c.question} ({c.finding})" for c in checks if c.outcome == "not assessed")
     if verdict.advice:
         yield f"To try next: {verdict.advice}."
-    yield f"Did it forget? {verdict.answer}."

@@ -46,7 +46,10 @@ def rows_of(
     record = model.record if isinstance(model, Artifact) else None
     name = record.method if record and record.action == "forget" else "candidate"
     original, run = case.original, case.run
-    references = [_row("retrained", "retrained", r, case) for r in references_of(retrained, case)]
+    references = [
+        _row("retrained" if i == 0 else f"retrained {i + 1}", "retrained", r, case)
+        for i, r in enumerate(references_of(retrained, case))
+    ]
     before = original.record.weights_after
     if record and record.weights_before not in {None, before}:
         raise InputError(
