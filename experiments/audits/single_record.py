@@ -5,8 +5,8 @@
 91 training records of digits are asked for; 11 of them have wrong labels, so that a model must memorise them. 64 small
 perceptrons are trained without the 91, and 16 each with 1, 2, 3, 5 or 11 of the memorised ones left, side by side. N of
 the 64 are references, 20 others are accused wrongly or not; drawn 24 times. A model is found if its largest deviation
-lies beyond the band of leave-one-out, as in an audit of items (confidence 1 - 0.05 / 8). The models of all draws are the
-same 144, so the rates' errors are larger than their counts say.
+lies beyond the band of leave-one-out, as in an audit of items (confidence 1 - 0.05 / 8). The models of all draws are
+the same 144, so the rates' errors are larger than their counts say.
 """
 
 from __future__ import annotations
