@@ -1,4 +1,4 @@
-"""Copy tables of committed results into docs/research.md, between markers; `--check` says if it is current.
+"""Copy tables of committed results into research.md and metrics.md of docs, between markers; `--check` says if current.
 
 A marker `<!-- table: PATH -->`, PATH below experiments/results, is followed by that file up to `<!-- /table -->`.
 """
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "research.md"
+PAGES = tuple(ROOT / "docs" / name for name in ("research.md", "metrics.md"))
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -25,15 +25,16 @@ def filled(text: str) -> str:
 
 
 def main() -> None:
-    """Write the page, or with --check exit with status 1 if it is not current."""
-    text = PAGE.read_text(encoding="utf-8")
-    wanted = filled(text)
-    if text == wanted:
-        return
-    if "--check" in sys.argv:
-        sys.exit("not current: research.md; run `make docs`")
-    PAGE.write_text(wanted, encoding="utf-8")
-    print("written: docs/research.md")
+    """Write the pages, or with --check exit with status 1 if one is not current."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        wanted = filled(text)
+        if text == wanted:
+            continue
+        if "--check" in sys.argv:
+            sys.exit(f"not current: {page.name}; run `make docs`")
+        page.write_text(wanted, encoding="utf-8")
+        print(f"written: docs/{page.name}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ METRICS = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 
 def _stated() -> dict[str, str]:
     """The column "tolerance at level b", by measure."""
-    table = METRICS.split("| check | score | tolerance at level b |")[1]
+    table = METRICS.split("| check | score | tolerance at level b |")[1].split("\n\n")[0]
     rows = [line.split("|")[1:-1] for line in table.splitlines()[2:] if line.startswith("| ")]
     return {key: row[2].strip() for row in rows for key in re.findall(r"`(\w+)`", row[1])}
 

@@ -63,29 +63,29 @@ def standardised_probe(train: Tensor, labels: Tensor, test: Tensor, *, steps: in
     return torch.from_numpy(model.predict(other.numpy()).astype(np.int64))
 
 
-def deviations_of_shares(candidate: Tensor, references: Tensor, records: int) -> Tensor:
+def deviations_of_shares(candidate: Tensor, references: Tensor, answers: int) -> Tensor:
     """Return how far a model's shares lie from those of references, in standard deviations.
 
     d_b = (a(r_b) - mean over references of a) / (s sqrt(1 + 1/N)), a(r) = arcsin sqrt(r), which makes the noise of a
     share the same everywhere. s is shared by all shares, the root of the mean over them of the references' variance
-    (a spread from a few models is worse than one from all shares), and at least sqrt(1 / 4n), the noise of n records.
+    (a spread from a few models is worse than one from all shares), and at least sqrt(1 / 4n), the noise of n answers.
 
     Args:
         candidate: From 0 to 1, shape (shares,).
         references: The same of other models, shape (models, shares).
-        records: How many records each share is of.
+        answers: How many each share is of: records, times draws of a probe.
 
     Returns:
         float64, shape (shares,).
 
     Raises:
-        InputError: Fewer than three references, no record, or the shapes differ.
+        InputError: Fewer than three references, no answer, or the shapes differ.
     """
-    if references.ndim != 2 or references.shape[1:] != candidate.shape or len(references) < LEAST_MODELS or records < 1:
+    if references.ndim != 2 or references.shape[1:] != candidate.shape or len(references) < LEAST_MODELS or answers < 1:
         raise InputError(
-            f"{tuple(candidate.shape)} shares of {records} records are compared with those of {LEAST_MODELS} models or "
+            f"{tuple(candidate.shape)} shares of {answers} answers are compared with those of {LEAST_MODELS} models or "
             f"more; got {tuple(references.shape)}."
         )
     ours, theirs = (x.double().clamp(0, 1).sqrt().asin() for x in (candidate, references))
-    spread = max(float(theirs.var(0).mean()), 1 / (4 * records)) ** 0.5
+    spread = max(float(theirs.var(0).mean()), 1 / (4 * answers)) ** 0.5
     return (ours - theirs.mean(0)) / (spread * (1 + 1 / len(references)) ** 0.5)
