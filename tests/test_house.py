@@ -29,6 +29,7 @@ NO_MODULE = {
     "report/test_browser.py": "skipped as a whole without a browser",
     "test_docs.py": "the documents",
     "verbs/test_ensembles.py": "one kind of model on its way through all verbs",
+    "test_faults.py": "real kills of real runs",
     "test_guide.py": "the guide's examples",
     "test_house.py": "this file",
     "test_public.py": "the names of the package",

@@ -69,7 +69,7 @@ def test_check_2_temperature_squared_keeps_small_distances_comparable() -> None:
 def test_check_3_forget_data_is_read_in_the_first_epochs_only(trained: dict[str, Artifact], digits_data: Data) -> None:
     logged = Logged(digits_data.train)
     split = Split.of(dataclasses.replace(digits_data, train=logged), Request.of(classes=[0]))
-    apply(SCRUB(forget_epochs=1, epochs=3, warm_up="never", retain_steps=0), trained["cnn"], split, run())
+    SCRUB(forget_epochs=1, epochs=3, warm_up="never", retain_steps=0).forget(trained["cnn"], split, run())
     forget = torch.from_numpy(split.forget.indices)
     touched = [bool(torch.isin(b, forget).any()) for b in logged.log]
     assert sum(len(b) for b, t in zip(logged.log, touched, strict=True) if t) == 2 * len(forget)  # teacher, one pass

@@ -40,7 +40,8 @@ def differing(a: nn.Module, b: nn.Module) -> int:
 def test_1_infinite_alpha_changes_nothing(trained: dict[str, Artifact], class_split: Split, kind: str) -> None:
     result, run = served(trained[kind], class_split, alpha=math.inf)
     assert differing(result.model, trained[kind].model) == 0
-    assert "the model is unchanged" in run.notes[-1]
+    assert any("the model is unchanged" in note for note in run.notes)
+    assert run.failures == ["ssd: nothing was done: the weights are the original's"]
 
 
 def test_2_a_large_lambda_is_clamped_to_one(trained: dict[str, Artifact], class_split: Split) -> None:
@@ -138,7 +139,7 @@ def test_an_item_that_fits_too_well_is_explained(trained: dict[str, Artifact], d
     result, run = served(trained["cnn"], split)
     assert differing(result.model, trained["cnn"].model) == 0
     assert run.history.of("ssd")[0]["largest_ratio"] < 1
-    assert "no alpha changes that. Use neg-grad-plus" in run.notes[-1]
+    assert any("no alpha changes that. Use neg-grad-plus" in note for note in run.notes)
 
 
 def test_dampening_by_hand() -> None:
@@ -249,7 +250,7 @@ def test_kept_importances_give_the_same_result_without_reading_what_stays(
 
     monkeypatch.setattr(Part, "batches", spied)
     quick = apply(method, artifact, class_split, Run(device="cpu"))
-    assert read == ["forget"]
+    assert set(read) == {"forget"}  # once by the method, then by the last look at what it left
     assert not quick.memory  # other weights, other importances
     for a, b, c in zip(*(m.model.parameters() for m in (plain, quick, artifact)), strict=True):
         # Float64 sums of float32 squares: the ratio at the threshold may round differently, the factors by 1e-5.

@@ -27,7 +27,7 @@ def test_an_ensemble_is_audited_and_verified_and_its_features_are_not_assessed(t
     assert all(s.startswith("Not assessed") for s in missing)
     assert any("'logit mask' is not assessed: this model is an ensemble" in note for note in audit["notes"])
     answer = efface_command("verify", forgotten, "--original", original, "-q")
-    assert answer.status == 0, answer.stdout + answer.stderr
+    assert answer.status == 4, answer.stdout + answer.stderr  # without a retrained model nobody can tell
     answer = efface_command(
         "forget", original, "--method", "fine-tune", "--classes", "3", "--out", tmp_path / "x", "-q"
     )

@@ -202,7 +202,8 @@ def forgotten(
     if memory is None:
         memory = method.memory_after(artifact, model, split)
     after = weights_sha256(model.state_dict())
-    recognition = _recognition(method, artifact, model, split, run)
+    with seeded(run.number(f"{method.name}/last look")):
+        recognition = _recognition(method, artifact, model, split, run)
     if after == artifact.weights_sha256:
         run.fail(f"{method.name}: nothing was done: the weights are the original's")
     elif recognition is not None and recognition.still:
@@ -249,7 +250,7 @@ def _recognition(method: Method, artifact: Artifact, model: nn.Module, split: Sp
     """Look whether the model still recognises what it was to forget; None where the method may not look."""
     found = method.recognised(artifact, model, split, run)
     of: Literal["records", "codes"] = "codes"
-    if found is None and "forget" in method.reads():
+    if found is None and "forget" in method.reads() and "forget" in split.allowed:
         of, part = "records", split.forget.sample(LOOK, run.generator("forget/last look"))
         before, after = (accuracy_of(m, part) for m in (run.copied(artifact.model), model))
         found = len(part), before, after
