@@ -35,6 +35,7 @@ NO_MODULE = {
     "test_public.py": "the names of the package",
     "test_readme.py": "the README",
     "test_revisions.py": "tests/revisions.py",
+    "test_trials.py": "new users' trials, from data to a forgotten model",
 }
 
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 
 from efface.auditing.catalogue import MEASURES
+from efface.data.counts import Counts
 from efface.report import format as words
 from efface.report import html
 
@@ -212,3 +213,12 @@ def luminance(colour: str) -> float:
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_first_screen_counts_what_was_asked_for_and_the_counts_add_up(audit, record):
+    counts = Counts(asked=40, found=38, forgotten=36, untrained=2, in_test=1, repeated=1)
+    text = " ".join(html(audit, record.model_copy(update={"counts": counts})).split())
+    assert (
+        "40 records asked for: 36 to forget, 2 never trained on (held out), 1 in the test set, never trained on, "
+        "1 named more than once"
+    ) in text

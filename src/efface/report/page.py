@@ -166,8 +166,10 @@ def asked(audit: Audit, record: Record | None) -> dict[str, str]:
     """Return what was asked, of what, and why."""
     counts = audit.counts
     found = {"Data": f"{audit.data}, {len(audit.classes)} classes"}
-    if "forget" in counts:
-        kept = f", {words.count(counts['retain'])} to keep" if "retain" in counts else ""
+    kept = f", {words.count(counts['retain'])} to keep" if "retain" in counts else ""
+    if record and record.counts:
+        found["Records"] = f"{record.counts.text}{kept}"
+    elif "forget" in counts:
         found["Records"] = f"{words.count(counts['forget'])} to forget{kept}"
     found["Method"] = record.method if record else audit.candidate
     if audit.request.get("requested_at"):
