@@ -18,7 +18,7 @@ from efface.methods.retrain import Retrain
 from efface.models.spec import ModelSpec, build
 from efface.request import Request
 from efface.running.run import Run
-from efface.searching.judge import Standards
+from efface.searching.judge import Judge, Standards
 from efface.searching.ladder import RUNGS, Search, climb, tuned
 from efface.training.recipe import Recipe
 
@@ -317,14 +317,31 @@ def test_a_stopped_search_resumes_and_gives_the_same(data, artifact, monkeypatch
         climbed(artifact, split, Run(seed=2), standards=never, folder=tmp_path / "search")
 
 
-def test_tuning_finds_what_the_defaults_miss_and_never_touches_test_data(data, artifact):
+def test_tuning_misses_by_no_more_than_the_defaults_and_never_touches_test_data(data, artifact, monkeypatch):
     pytest.importorskip("optuna")
+    test = data.test
+    monkeypatch.setattr(type(test), "read", _unless(test, type(test).read))
     case = Case(artifact, Split.of(data, Request.of(classes=[2])), Run(seed=1))
-    search = Search(budget=30.0, retraining=1.0, standards=Standards(kept=0.03, forgotten=0.05))
-    made = tuned("gradient-ascent", case, search, {"stop": False})
-    notes = [n for n in made.record.notes if n.startswith("tune: ")]
-    assert notes[0].startswith("tune: took gradient-ascent")
+    never = Standards(kept=-1.0)  # so that every trial misses by something
+    made = tuned("gradient-ascent", case, Search(budget=1.0, retraining=1.0, standards=never), {"stop": False})
+    misses = [
+        float(n.rsplit("by ", 1)[1]) for n in made.record.notes if n.startswith("tune: gradient-ascent") and "by " in n
+    ]
+    assert len(misses) > 1
     assert made.record.settings["stop"] is False
+    judged = Judge(case, standards=never)(made, {}).excess
+    assert judged == pytest.approx(min(misses), abs=1e-3)
+    assert judged <= misses[0] + 1e-3  # the first trial is the defaults
+
+
+def _unless(forbidden, read):
+    """Read as before, but not these samples."""
+
+    def guarded(self, *args, **kwargs):
+        assert self is not forbidden, "test data was read"
+        return read(self, *args, **kwargs)
+
+    return guarded
 
 
 def test_tuning_again_with_the_same_seed_proposes_the_same(data, artifact):
