@@ -63,7 +63,7 @@ def _one(name: str) -> dict[str, object]:
     from torch import device, nn
 
     import efface
-    from efface.artifact.case import given
+    from efface.artifact.case import Case, given
     from efface.data import Split
     from efface.methods.applying import apply, prepare
     from efface.methods.catalogue import make, methods
@@ -84,7 +84,7 @@ def _one(name: str) -> dict[str, object]:
     size = sum(p.numel() * p.element_size() for p in artifact.model.parameters())
     warm_up(run)  # modules that training imports late are not the method's
     gc.collect()
-    peak, _ = peak_memory(lambda: apply(method, artifact, split, Run(seed=1, device="cpu")), device("cpu"))
+    peak, _ = peak_memory(lambda: apply(method, Case(artifact, split, Run(seed=1, device="cpu"))), device("cpu"))
     return {"method": name, "peak": round(peak / size, 2), "stated": kind.memory}
 
 

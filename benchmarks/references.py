@@ -11,7 +11,7 @@ from measure import Benchmark
 from strokes import strokes
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import given
+from efface.artifact.case import Case, given
 from efface.data import Data, Split
 from efface.methods.applying import apply
 from efface.methods.retrain import Retrain
@@ -58,7 +58,7 @@ def _together(original: Artifact, data: Data, backend: str, device: torch.device
 
 
 def _one_by_one(original: Artifact, split: Split, device: torch.device) -> list[Artifact]:
-    return [apply(Retrain(), original, split, Run(seed=k, device=str(device))) for k in range(TIMED)]
+    return [apply(Retrain(), Case(original, split, Run(seed=k, device=str(device)))) for k in range(TIMED)]
 
 
 def _accuracies(made: list[Artifact], split: Split) -> str:

@@ -8,6 +8,7 @@ import torch
 from measure import Benchmark
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import ArraySamples, Data, Split
 from efface.methods.applying import apply, prepare
 from efface.methods.retrain import Retrain
@@ -37,8 +38,8 @@ def benchmarks(device: torch.device) -> Iterator[Benchmark]:
     yield Benchmark(
         f"SISA, one record deleted, {SHARDS} shards, MLP 784-200-10",
         "retraining one model on the other records",
-        lambda: apply(method, members, split, Run(seed=1, device=str(device))),
-        lambda: apply(Retrain(), plain, split, Run(seed=1, device=str(device))),
+        lambda: apply(method, Case(members, split, Run(seed=1, device=str(device)))),
+        lambda: apply(Retrain(), Case(plain, split, Run(seed=1, device=str(device)))),
         bar=10.0,
         repeats=3,
         remark=lambda made: made.record.notes[0].removeprefix("sisa: "),

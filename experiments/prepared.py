@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import ArraySamples, Data, Part, Split, load
 from efface.errors import InputError
 from efface.methods.applying import apply, prepare
@@ -78,9 +79,9 @@ def codes_in(digits: Data) -> Iterator[str]:
         models = {
             "trained plainly": plain,
             "codes fine-tuned in": coded,
-            "forgotten": apply(Mnemonic(), coded, split, Run(seed + 1, "cpu")),
-            "forgotten, search": apply(Mnemonic(search=True), coded, split, Run(seed + 1, "cpu")),
-            "retrained": apply(Retrain(), plain, split, Run(seed + 1, "cpu")),
+            "forgotten": apply(Mnemonic(), Case(coded, split, Run(seed + 1, "cpu"))),
+            "forgotten, search": apply(Mnemonic(search=True), Case(coded, split, Run(seed + 1, "cpu"))),
+            "retrained": apply(Retrain(), Case(plain, split, Run(seed + 1, "cpu"))),
         }
         for name, made in models.items():
             scores = percent(made.model, split.test_retain), 100 - percent(made.model, split.test_forget)
@@ -101,9 +102,9 @@ def groups(digits: Data) -> Iterator[str]:
         split = Split.of(people, Request.of(groups=[person]))
         models = {
             "original, with codes": coded,
-            "forgotten": apply(MnemonicGroups(), coded, split, Run(1, "cpu")),
-            "forgotten, search": apply(MnemonicGroups(search=True), coded, split, Run(1, "cpu")),
-            "retrained": apply(Retrain(), coded, split, Run(1, "cpu")),
+            "forgotten": apply(MnemonicGroups(), Case(coded, split, Run(1, "cpu"))),
+            "forgotten, search": apply(MnemonicGroups(search=True), Case(coded, split, Run(1, "cpu"))),
+            "retrained": apply(Retrain(), Case(coded, split, Run(1, "cpu"))),
         }
         for name, made in models.items():
             table.setdefault(name, []).append((percent(made.model, split.forget), percent(made.model, split.test)))
@@ -134,7 +135,7 @@ def removals(data: Data, method: CertifiedRemoval, most: int) -> str:
         split = Split.of(data, Request.of(items=[int(item)]), 0.0, earlier=artifact.record.earlier_requests)
         started = time.perf_counter()
         try:
-            artifact = apply(method, artifact, split, Run(1, "cpu"))
+            artifact = apply(method, Case(artifact, split, Run(1, "cpu")))
         except InputError:
             refused = True
             break

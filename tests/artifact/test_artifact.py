@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from efface.artifact.artifact import MEMORY, MODEL, RECORD, Artifact
+from efface.artifact.case import Case
 from efface.artifact.case import given as wrapped
 from efface.artifact.record import weights_sha256
 from efface.data import Data, Split, load
@@ -189,10 +190,10 @@ def test_a_model_handed_over_in_python_is_loaded_into_one(data: Data, tmp_path: 
 
 def test_a_chain_of_requests_is_recorded(artifact: Artifact, data: Data, tmp_path: Path) -> None:
     first = Request.of(classes=[0], reason="asked")
-    once = apply(make("logit-mask"), artifact, Split.of(data, first), Run(device="cpu"))
+    once = apply(make("logit-mask"), Case(artifact, Split.of(data, first), Run(device="cpu")))
     second = Request.of(classes=[4])
     split = Split.of(data, second, earlier=once.record.earlier_requests)
-    twice = apply(make("logit-mask"), once, split, Run(device="cpu"))
+    twice = apply(make("logit-mask"), Case(once, split, Run(device="cpu")))
     twice.save(tmp_path / "twice")
     record = Artifact.load(tmp_path / "twice").record
     assert [r.action for r in record.chain] == ["train", "forget", "forget"]
@@ -204,7 +205,7 @@ def test_a_chain_of_requests_is_recorded(artifact: Artifact, data: Data, tmp_pat
 
 def test_cached_importances_do_not_outlive_the_weights_they_describe(artifact: Artifact, data: Data) -> None:
     held = dataclasses.replace(artifact, memory={"codes": torch.ones(1), "cache/fisher": torch.ones(1)})
-    made = apply(make("logit-mask"), held, Split.of(data, Request.of(classes=[0])), Run(device="cpu"))
+    made = apply(make("logit-mask"), Case(held, Split.of(data, Request.of(classes=[0])), Run(device="cpu")))
     assert list(made.memory) == ["codes"]
     assert list(held.memory) == ["codes", "cache/fisher"]
 

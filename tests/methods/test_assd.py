@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Data, Split
 from efface.errors import InputError
 from efface.mechanisms.dampening import quantile_of_ratios
@@ -25,7 +26,7 @@ def test_8_selected_share_is_the_published_function_of_r(
 ) -> None:
     split = Split.of(digits_data, Request.of(items=range(0, items)))
     run = Run(device="cpu")
-    apply(make("assd"), trained["cnn"], split, run)
+    apply(make("assd"), Case(trained["cnn"], split, run))
     expected = math.log(1 + 100 * len(split.forget) / len(split.train)) / 100
     weights = sum(p.numel() for p in trained["cnn"].model.parameters())
     # One weight for the order statistic, and weights whose ratio is infinite are selected on top.
@@ -50,7 +51,7 @@ def test_the_percentile_is_numpys(trained: dict[str, Artifact]) -> None:
 def test_a_class_goes_and_the_rest_stays(trained: dict[str, Artifact], class_split: Split) -> None:
     """Measured with seed 0, per sample: forget accuracy 0.04, kept 0.936 of 0.960; by default kept 0.879."""
     for settings, least in (({"estimator": "empirical"}, 0.9), ({}, 0.85)):
-        result = apply(make("assd", settings), trained["mlp"], class_split, Run(device="cpu"))
+        result = apply(make("assd", settings), Case(trained["mlp"], class_split, Run(device="cpu")))
         assert accuracy(result.model, class_split.test_forget) < 0.2
         assert accuracy(result.model, class_split.test_retain) > least
 
@@ -60,7 +61,9 @@ def test_both_denominators_select_the_same_order(trained: dict[str, Artifact], c
     moved = []
     settings = {"estimator": "empirical", "lam": 0}
     for denominator in ("retain", "full"):
-        artifact = apply(make("assd", settings | {"denominator": denominator}), trained["cnn"], class_split, Run())
+        artifact = apply(
+            make("assd", settings | {"denominator": denominator}), Case(trained["cnn"], class_split, Run())
+        )
         moved.append([p == 0 for p in artifact.model.parameters()])
     same = sum(int((a == b).sum()) for a, b in zip(*moved, strict=True))
     assert same >= sum(a.numel() for a in moved[0]) - 2  # ties of the order statistic

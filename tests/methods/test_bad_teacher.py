@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import ArraySamples, Data, Split
 from efface.errors import InputError
 from efface.mechanisms.distillation import kl
@@ -39,7 +40,7 @@ def test_checks_1_and_2_one_teacher_per_sample_equals_the_two_teacher_formula(
     """One full-batch step with lr 0 on the perceptron: the loss in the history is the formula's."""
     t = 2.0
     method = BadTeacher(lr=0, temperature=t, batch_size=10**6, min_steps=0)
-    made = apply(method, trained["mlp"], class_split, run())
+    made = apply(method, Case(trained["mlp"], class_split, run()))
     found = made.record.history[-1]["loss"]
     part = method.lesson(class_split, run())
     bad_teacher = reset(trained["mlp"].model, run().generator("bad-teacher/incompetent teacher"))
@@ -56,7 +57,7 @@ def test_reduction_by_batch_is_k_times_that_by_elements(trained: dict[str, Artif
     losses = []
     for reduction in ("elements", "batch"):
         method = BadTeacher(lr=0, batch_size=10**6, min_steps=0, reduction=reduction)
-        losses.append(apply(method, trained["mlp"], class_split, run()).record.history[-1]["loss"])
+        losses.append(apply(method, Case(trained["mlp"], class_split, run())).record.history[-1]["loss"])
     assert losses[1] == pytest.approx(10 * losses[0], rel=1e-5)
 
 
@@ -109,7 +110,7 @@ def test_check_7_forgets_the_class_keeps_the_rest_and_is_as_ignorant_as_its_teac
     trained: dict[str, Artifact], class_split: Split, uniform: bool
 ) -> None:
     method = BadTeacher(lr=1e-2, uniform=uniform, epochs=5)  # the notebook's rate suits a pretrained ResNet
-    made = apply(method, trained["cnn"], class_split, run())
+    made = apply(method, Case(trained["cnn"], class_split, run()))
     assert accuracy_of(made.model, class_split.test_forget) < 0.1 + 0.10
     kept = accuracy_of(made.model, class_split.test_retain)
     assert kept > accuracy_of(trained["cnn"].model, class_split.test_retain) - 0.05
@@ -121,13 +122,13 @@ def test_check_7_forgets_the_class_keeps_the_rest_and_is_as_ignorant_as_its_teac
 def test_check_8_without_a_learning_rate_only_statistics_move(trained: dict[str, Artifact], class_split: Split) -> None:
     old = trained["cnn"].model.state_dict()
     for freeze in (True, False):
-        made = apply(BadTeacher(lr=0, freeze_batch_norm=freeze), trained["cnn"], class_split, run()).model
+        made = apply(BadTeacher(lr=0, freeze_batch_norm=freeze), Case(trained["cnn"], class_split, run())).model
         assert all(torch.equal(v, old[k]) for k, v in made.named_parameters())
         assert all(torch.equal(v, old[k]) == freeze for k, v in made.named_buffers())
 
 
 def test_items_lose_the_original_answers(trained: dict[str, Artifact], item_split: Split) -> None:
-    made = apply(BadTeacher(lr=1e-2, epochs=5), trained["cnn"], item_split, run())
+    made = apply(BadTeacher(lr=1e-2, epochs=5), Case(trained["cnn"], item_split, run()))
     before, after = (
         logits_of(m, item_split.forget).softmax(1).amax(1).mean() for m in (trained["cnn"].model, made.model)
     )
@@ -148,11 +149,11 @@ class Scale(nn.Module):
 def test_a_model_without_fresh_weights_is_sent_elsewhere(trained: dict[str, Artifact], class_split: Split) -> None:
     odd = dataclasses.replace(trained["mlp"], model=nn.Sequential(trained["mlp"].model, Scale()))
     with pytest.raises(InputError, match="uniform, or use scrub"):
-        apply(BadTeacher(), odd, class_split, run())
-    apply(BadTeacher(uniform=True), odd, class_split, run())
+        apply(BadTeacher(), Case(odd, class_split, run()))
+    apply(BadTeacher(uniform=True), Case(odd, class_split, run()))
 
 
 def test_a_confident_random_teacher_is_noted(trained: dict[str, Artifact], class_split: Split) -> None:
     here = run()
-    apply(BadTeacher(temperature=0.01), trained["mlp"], class_split, here)  # sharpened to one class
+    apply(BadTeacher(temperature=0.01), Case(trained["mlp"], class_split, here))  # sharpened to one class
     assert any("far from ignorant" in note for note in here.notes)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Split
 from efface.errors import InputError
 from efface.methods.applying import apply
@@ -31,14 +32,14 @@ def test_check_4_without_a_learning_rate_the_model_comes_back_bit_for_bit(
     trained: dict[str, Artifact], class_split: Split, name: str
 ) -> None:
     old = trained[name].model.state_dict()
-    made = apply(BoundaryExpand(lr=0, freeze_batch_norm=True), trained[name], class_split, run()).model
+    made = apply(BoundaryExpand(lr=0, freeze_batch_norm=True), Case(trained[name], class_split, run())).model
     assert made.state_dict().keys() == old.keys()
     assert all(torch.equal(v, old[k]) for k, v in made.state_dict().items())  # ten rows in the head again
 
 
 def test_check_5_without_a_learning_rate_only_statistics_move(trained: dict[str, Artifact], class_split: Split) -> None:
     old = trained["cnn"].model.state_dict()
-    made = apply(BoundaryExpand(lr=0), trained["cnn"], class_split, run()).model
+    made = apply(BoundaryExpand(lr=0), Case(trained["cnn"], class_split, run())).model
     parameters = dict(made.named_parameters())
     assert all(torch.equal(v, old[k]) for k, v in parameters.items())
     assert all(not torch.equal(v, old[k]) for k, v in made.named_buffers())
@@ -46,14 +47,14 @@ def test_check_5_without_a_learning_rate_only_statistics_move(trained: dict[str,
 
 def test_check_6_no_retained_data_is_read(trained: dict[str, Artifact], class_split: Split) -> None:
     assert BoundaryExpand.needs.reads == ("forget",)
-    apply(BoundaryExpand(epochs=1), trained["mlp"], class_split.only(["forget"], "boundary-expand"), run())
+    apply(BoundaryExpand(epochs=1), Case(trained["mlp"], class_split.only(["forget"], "boundary-expand"), run()))
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_check_8_forgets_the_class_and_keeps_the_rest(
     trained: dict[str, Artifact], class_split: Split, name: str
 ) -> None:
-    made = apply(BoundaryExpand(lr=1e-3), trained[name], class_split, run())
+    made = apply(BoundaryExpand(lr=1e-3), Case(trained[name], class_split, run()))
     assert accuracy_of(made.model, class_split.test_forget) < 0.15
     kept = accuracy_of(made.model, class_split.test_retain)
     assert kept > accuracy_of(trained[name].model, class_split.test_retain) - 0.15
@@ -61,7 +62,7 @@ def test_check_8_forgets_the_class_and_keeps_the_rest(
 
 def test_one_step_by_hand(trained: dict[str, Artifact], class_split: Split) -> None:
     method = BoundaryExpand(lr=0.01, epochs=1, batch_size=10**6, min_steps=0)
-    made = apply(method, trained["mlp"], class_split, run()).model
+    made = apply(method, Case(trained["mlp"], class_split, run())).model
     slow = run().copied(trained["mlp"].model)
     x, _ = class_split.forget.tensors()
     old = slow.get_submodule("fc2")
@@ -83,14 +84,14 @@ def test_one_step_by_hand(trained: dict[str, Artifact], class_split: Split) -> N
 
 def test_says_when_the_class_was_left_in_place(trained: dict[str, Artifact], class_split: Split) -> None:
     here = run()
-    apply(BoundaryExpand(lr=1e-7), trained["mlp"], class_split, here)
+    apply(BoundaryExpand(lr=1e-7), Case(trained["mlp"], class_split, here))
     assert any("raise lr" in note for note in here.notes)
 
 
 def test_models_without_a_linear_head_are_sent_elsewhere(trained: dict[str, Artifact], class_split: Split) -> None:
     scaled = nn.Sequential(small_mlp(), nn.Softplus())
     with pytest.raises(InputError, match="boundary-shrink"):
-        apply(BoundaryExpand(), dataclasses.replace(trained["mlp"], model=scaled), class_split, run())
+        apply(BoundaryExpand(), Case(dataclasses.replace(trained["mlp"], model=scaled), class_split, run()))
 
 
 def model(bias: bool = True, features: int = 6) -> nn.Module:

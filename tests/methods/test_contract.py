@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.artifact.record import weights_sha256
 from efface.data import ArraySamples, Augment, Data, Split
 from efface.errors import DataAccessError, InputError, NotPreparedError, UnsupportedRequestError
@@ -162,7 +163,7 @@ class Bench:
                 pytest.skip(f"{name} refuses the {network}: {error}")
             state = {k: v.clone() for k, v in given.model.state_dict().items()}
             memory = {k: v.clone() for k, v in given.memory.items()}
-            made = apply(method, given, split, Run(seed=1, device="cpu"))
+            made = apply(method, Case(given, split, Run(seed=1, device="cpu")))
             self._outcomes[key] = Outcome(method, given, state, memory, made, split)
         return self._outcomes[key]
 
@@ -226,7 +227,7 @@ def test_same_seed_same_result_whatever_the_global_seed(name: str, bench: Bench)
     torch.manual_seed(4321)
     np.random.seed(4321)  # noqa: NPY002 - the legacy global state is what must not matter
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    again = apply(first.method, first.given, first.split, Run(seed=1, device="cpu"))
+    again = apply(first.method, Case(first.given, first.split, Run(seed=1, device="cpu")))
     assert again.record.weights_after == first.made.record.weights_after
     assert torch.equal(state, torch.get_rng_state()), "the caller's random state was changed"
     assert (numpy_state == np.random.get_state()[1]).all()  # noqa: NPY002
@@ -250,7 +251,7 @@ def test_frozen_parameters_stay(name: str, bench: Bench) -> None:
         p.requires_grad_(n not in frozen)
     given = dataclasses.replace(usual.given, model=model)
     try:
-        made = apply(usual.method, given, usual.split, Run(seed=1, device="cpu"))
+        made = apply(usual.method, Case(given, usual.split, Run(seed=1, device="cpu")))
     except InputError as error:
         if not any(word in str(error) for word in ("frozen", "trainable", "requires_grad", "requires a gradient")):
             raise
@@ -298,7 +299,7 @@ def test_unsupported_target_names_methods_that_can(name: str, bench: Bench) -> N
     method = make(name, QUICK.get(name, {}))
     split = guarded(bench.data, REQUESTS[other], method)
     with pytest.raises(UnsupportedRequestError) as caught:
-        apply(method, bench.plain["mlp"], split, Run(device="cpu"))
+        apply(method, Case(bench.plain["mlp"], split, Run(device="cpu")))
     listed = str(caught.value).rpartition(":")[2].replace(",", " ").split()
     assert listed
     assert all(target in methods()[n].needs.targets for n in listed)
@@ -311,13 +312,13 @@ def test_unprepared_artifact_is_refused_before_work(name: str, bench: Bench) -> 
     request = REQUESTS["one class" if name in CLASS_METHODS else "items"]
     split = Split.of(bench.data, request).only((), "the check")
     with pytest.raises(NotPreparedError):
-        apply(method, bench.plain["mlp"], split, Run(device="cpu"))
+        apply(method, Case(bench.plain["mlp"], split, Run(device="cpu")))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_split_without_a_request_is_refused(name: str, bench: Bench) -> None:
     with pytest.raises(InputError, match="no request"):
-        apply(make(name), bench.plain["mlp"], Split.of(bench.data), Run(device="cpu"))
+        apply(make(name), Case(bench.plain["mlp"], Split.of(bench.data), Run(device="cpu")))
 
 
 @pytest.mark.parametrize("name", NAMES)

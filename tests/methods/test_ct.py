@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Split
 from efface.errors import InputError
 from efface.methods.applying import apply
@@ -48,7 +49,8 @@ def test_repair_makes_up_for_the_damage(trained: dict[str, Artifact], class_spli
     """The published rate is for large sets; digits need a larger one. Measured: kept 0.98 before, 0.2 damaged."""
     artifact = trained["cnn"]
     damaged, repaired = (
-        apply(make("ct", {"epochs": e, "lr": 0.05}), artifact, class_split, Run(device="cpu")).model for e in (0, 3)
+        apply(make("ct", {"epochs": e, "lr": 0.05}), Case(artifact, class_split, Run(device="cpu"))).model
+        for e in (0, 3)
     )
     before = accuracy(artifact.model, class_split.test_retain)
     assert accuracy(damaged, class_split.test_retain) < before - 0.2
@@ -63,4 +65,4 @@ def test_reads_kept_data_only_and_refuses_models_without_kernels(
 ) -> None:
     assert CT.needs.reads == ("retain",)
     with pytest.raises(InputError, match=r"no trainable square kernel.*fine-tune"):
-        apply(make("ct"), trained["mlp"], class_split, Run(device="cpu"))
+        apply(make("ct"), Case(trained["mlp"], class_split, Run(device="cpu")))

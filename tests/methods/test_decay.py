@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import ArraySamples, Data, Part, Split
 from efface.data.epoch import Epoch
 from efface.errors import InputError
@@ -116,7 +117,7 @@ def test_importances_of_the_authors_code_leave_the_biases_of_convolutions(
     border = sorted((d for d, _ in drops), reverse=True)[count - 1]
     assert len(found) == count
     assert {u for d, u in drops if d > border} <= set(found) <= {u for d, u in drops if d >= border}
-    after = apply(method, artifact, class_split, run()).model
+    after = apply(method, Case(artifact, class_split, run())).model
     changed = moved(state(model), state(after))
     assert all(bool(changed[f"{u.layer}.bias"][u.index]) for u in found)
     other = Decay(top=0.2, steps=1, threshold=0, fine_tune="none")._chosen(model, class_split, run())
@@ -131,7 +132,7 @@ def test_check_1_decayed_units_are_the_top_of_the_naive_loop(
     drops = naive_order(artifact.model.eval(), class_split.forget)
     found = ablation_importance(artifact.model, *class_split.forget.tensors())
     assert [(drop, unit) for drop, unit in zip(found.accuracy_drop.tolist(), found.units, strict=True)] == drops
-    made = apply(Decay(fine_tune="none", top=0.2, steps=1, rate=0.5), artifact, class_split, run())
+    made = apply(Decay(fine_tune="none", top=0.2, steps=1, rate=0.5), Case(artifact, class_split, run()))
     changed = moved(artifact.model.state_dict(), made.model.state_dict())
     count = int(0.2 * len(drops))
     least = sorted((drop for drop, _ in drops), reverse=True)[count - 1]
@@ -142,7 +143,7 @@ def test_check_1_decayed_units_are_the_top_of_the_naive_loop(
 
 
 def test_check_2_no_rate_no_change(networks: dict[str, Artifact], class_split: Split) -> None:
-    made = apply(Decay(fine_tune="none", rate=0.0, steps=3), networks["cnn"], class_split, run())
+    made = apply(Decay(fine_tune="none", rate=0.0, steps=3), Case(networks["cnn"], class_split, run()))
     before = networks["cnn"].model.state_dict()
     assert all(torch.equal(v, before[k]) for k, v in made.model.state_dict().items())
 
@@ -169,7 +170,7 @@ def test_check_3_only_the_selected_units_change(networks: dict[str, Artifact], c
     artifact = networks["cnn"]
     found = ablation_importance(artifact.model.eval(), *class_split.forget.tensors())
     best = found.top(int(0.1 * len(found.units)))
-    made = apply(Decay(fine_tune="none"), artifact, class_split, run())
+    made = apply(Decay(fine_tune="none"), Case(artifact, class_split, run()))
     changed = moved(artifact.model.state_dict(), made.model.state_dict())
     masks = selected(artifact.model, best)
     assert any(m.any() for m in changed.values())
@@ -179,7 +180,7 @@ def test_check_3_only_the_selected_units_change(networks: dict[str, Artifact], c
 def test_check_3_single_weights_leave_biases(networks: dict[str, Artifact], class_split: Split) -> None:
     artifact = networks["residual"]
     method = Decay(units="weight", fine_tune="none", steps=2, top=0.05, threshold=0.0)
-    made = apply(method, artifact, class_split, run())
+    made = apply(method, Case(artifact, class_split, run()))
     changed = moved(artifact.model.state_dict(), made.model.state_dict())
     assert {k.rpartition(".")[2] for k, m in changed.items() if m.any()} == {"weight"}
     count = int(0.05 * len(unit_list(artifact.model, "weight")))
@@ -187,7 +188,7 @@ def test_check_3_single_weights_leave_biases(networks: dict[str, Artifact], clas
 
 
 def decayed_rows(artifact: Artifact, split: Split, method: Decay, seed: int) -> frozenset[tuple[str, int]]:
-    made = apply(method, artifact, split, run(seed))
+    made = apply(method, Case(artifact, split, run(seed)))
     changed = moved(artifact.model.state_dict(), made.model.state_dict())
     return frozenset(
         (u.layer, u.index[0]) for u in unit_list(artifact.model) if changed[f"{u.layer}.weight"][u.index[0]].any()
@@ -214,7 +215,7 @@ def test_check_4_random_control_is_never_the_importance_set(digits_data: Data, c
     control = dataclasses.replace(quick, random=True)
     assert all(decayed_rows(artifact, class_split, control, seed) != best for seed in range(25))
     with pytest.raises(InputError, match="no random set beside it"):
-        apply(dataclasses.replace(control, top=1.0), artifact, class_split, run())
+        apply(dataclasses.replace(control, top=1.0), Case(artifact, class_split, run()))
 
 
 class Closed(ArraySamples):
@@ -231,13 +232,13 @@ class Closed(ArraySamples):
 def test_check_5_the_test_set_is_never_read(fine_tune: Any, networks: dict[str, Artifact], digits_data: Data) -> None:
     closed = dataclasses.replace(digits_data, test=Closed(digits_data.test))
     split = Split.of(closed, Request.of(classes=[0]))
-    made = apply(Decay(fine_tune=fine_tune, batches=2, epochs=0.2), networks["cnn"], split, run())
+    made = apply(Decay(fine_tune=fine_tune, batches=2, epochs=0.2), Case(networks["cnn"], split, run()))
     assert made.record.weights_after != networks["cnn"].record.weights_after
 
 
 def test_check_6_a_row_for_every_step(networks: dict[str, Artifact], class_split: Split) -> None:
     work = run()
-    made = apply(Decay(batches=3), networks["cnn"], class_split, work)
+    made = apply(Decay(batches=3), Case(networks["cnn"], class_split, work))
     rows = work.history.of("decay")
     assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
     assert [row["batches"] for row in rows] == [3 * row["step"] for row in rows]
@@ -254,14 +255,14 @@ def test_check_6_a_row_for_every_step(networks: dict[str, Artifact], class_split
 def test_the_order_of_the_data_runs_on_across_steps(networks: dict[str, Artifact], class_split: Split) -> None:
     """With no decay, steps of a few batches must equal one stretch of as many batches."""
     rates = {"rate": 0.0, "threshold": 0.0}
-    pieces = apply(Decay(batches=2, steps=6, **rates), networks["cnn"], class_split, run())
-    stretch = apply(Decay(batches=12, steps=1, **rates), networks["cnn"], class_split, run())
+    pieces = apply(Decay(batches=2, steps=6, **rates), Case(networks["cnn"], class_split, run()))
+    stretch = apply(Decay(batches=12, steps=1, **rates), Case(networks["cnn"], class_split, run()))
     assert pieces.record.weights_after == stretch.record.weights_after
 
 
 def test_only_fine_tuning_reads_no_importance(networks: dict[str, Artifact], class_split: Split) -> None:
     work = run()
-    made = apply(Decay(fine_tune="only", epochs=1), networks["cnn"], class_split, work)
+    made = apply(Decay(fine_tune="only", epochs=1), Case(networks["cnn"], class_split, work))
     assert not work.history.of("decay")
     (row,) = work.history.of("decay/after")
     assert row["batches"] == math.ceil(len(class_split.retain) / 64)
@@ -279,7 +280,7 @@ def test_without_validation_the_early_stop_says_what_it_looks_at(
 ) -> None:
     split = Split.of(digits_data, Request.of(classes=[0]), validation=0.0)
     work = run()
-    made = apply(Decay(fine_tune="none"), networks["cnn"], split, work)
+    made = apply(Decay(fine_tune="none"), Case(networks["cnn"], split, work))
     assert any("no validation part" in note for note in work.notes)
     last = work.history.of("decay")[-1]
     assert last["forget_accuracy"] == pytest.approx(accuracy(made.model, split.forget), abs=1e-6)
@@ -288,7 +289,7 @@ def test_without_validation_the_early_stop_says_what_it_looks_at(
 
 def test_several_classes_are_forgotten_by_union(networks: dict[str, Artifact], digits_data: Data) -> None:
     split = Split.of(digits_data, Request.of(classes=[1, 6]))
-    made = apply(Decay(top=0.2, batches=10), networks["cnn"], split, run())
+    made = apply(Decay(top=0.2, batches=10), Case(networks["cnn"], split, run()))
     # 90 test images of two classes and 14 + 14 validation images: the threshold of 5 % with room for sampling
     assert accuracy(made.model, split.test_forget) < 0.15
     assert accuracy(made.model, split.test_retain) > 0.9
@@ -297,7 +298,7 @@ def test_several_classes_are_forgotten_by_union(networks: dict[str, Artifact], d
 def test_the_forgotten_class_goes_and_the_others_stay(networks: dict[str, Artifact], class_split: Split) -> None:
     artifact = networks["cnn"]
     assert accuracy(artifact.model, class_split.test_forget) > 0.9
-    made = apply(Decay(batches=10), artifact, class_split, run())
+    made = apply(Decay(batches=10), Case(artifact, class_split, run()))
     assert accuracy(made.model, class_split.test_forget) < 0.15
     assert accuracy(made.model, class_split.test_retain) > accuracy(artifact.model, class_split.test_retain) - 0.05
 
@@ -306,7 +307,7 @@ def test_a_fraction_of_the_importance_set_takes_every_class(networks: dict[str, 
     split = Split.of(digits_data, Request.of(classes=[2, 5]))
     work = run()
     method = Decay(fine_tune="none", steps=1, importance_from="all", importance_fraction=0.1)
-    apply(method, networks["cnn"], split, work)
+    apply(method, Case(networks["cnn"], split, work))
     counts = np.bincount(split.train.labels.numpy())
     expected = sum(max(1, round(0.1 * n)) for n in counts)
     assert any(f"on {expected} samples" in note for note in work.notes)
@@ -319,7 +320,7 @@ def test_screening_agrees_with_the_exact_importance(networks: dict[str, Artifact
     exact = decayed_rows(artifact, class_split, quick, 0)
     assert decayed_rows(artifact, class_split, dataclasses.replace(quick, screen=100.0), 0) == exact
     work = run()
-    apply(dataclasses.replace(quick, screen=2.0), artifact, class_split, work)
+    apply(dataclasses.replace(quick, screen=2.0), Case(artifact, class_split, work))
     assert any(f"exact importance of {2 * len(exact)} on" in note for note in work.notes)
     assert exact & decayed_rows(artifact, class_split, dataclasses.replace(quick, screen=2.0), 0)
 
@@ -329,13 +330,13 @@ def test_frozen_layers_stay(class_split: Split, networks: dict[str, Artifact]) -
     for p in model[0].parameters():
         p.requires_grad_(False)
     given = dataclasses.replace(networks["cnn"], model=model)
-    made = apply(Decay(fine_tune="none", top=0.9, steps=2, threshold=0.0), given, class_split, run())
+    made = apply(Decay(fine_tune="none", top=0.9, steps=2, threshold=0.0), Case(given, class_split, run()))
     assert torch.equal(made.model[0].weight, model[0].weight)
     assert not torch.equal(made.model[4].weight, model[4].weight)
     for p in model.parameters():
         p.requires_grad_(False)
     with pytest.raises(InputError, match="frozen"):
-        apply(Decay(fine_tune="none"), given, class_split, run())
+        apply(Decay(fine_tune="none"), Case(given, class_split, run()))
 
 
 def test_a_model_without_units_is_refused(digits_data: Data, class_split: Split) -> None:
@@ -349,7 +350,7 @@ def test_a_model_without_units_is_refused(digits_data: Data, class_split: Split)
 
     artifact = prepare(None, Scale(), Split.of(digits_data), Recipe(epochs=0.1), run())
     with pytest.raises(InputError, match="no layer"):
-        apply(Decay(fine_tune="none"), artifact, class_split, run())
+        apply(Decay(fine_tune="none"), Case(artifact, class_split, run()))
 
 
 def test_after_n_steps_the_chosen_units_are_what_the_rate_says(
@@ -357,7 +358,7 @@ def test_after_n_steps_the_chosen_units_are_what_the_rate_says(
 ) -> None:
     """W exp(-λ n): the published schedule, through the method and not only through `fade`."""
     artifact = networks["residual"]
-    made = apply(Decay(fine_tune="none", rate=0.3, steps=4, threshold=0.0), artifact, class_split, run())
+    made = apply(Decay(fine_tune="none", rate=0.3, steps=4, threshold=0.0), Case(artifact, class_split, run()))
     before, after = artifact.model.state_dict(), made.model.state_dict()
     changed = {k: where for k, where in moved(before, after).items() if where.any()}
     assert changed
@@ -370,7 +371,7 @@ def test_fine_tuning_is_adam_without_weight_decay(trained: dict[str, Artifact], 
     """Whatever the artifact was trained with: here SGD with momentum and weight decay."""
     artifact = trained["mlp"]
     assert (artifact.record.recipe.optimiser, artifact.record.recipe.weight_decay > 0) == ("sgd", True)
-    made = apply(Decay(fine_tune="only", epochs=1, lr=0.01), artifact, class_split, run())
+    made = apply(Decay(fine_tune="only", epochs=1, lr=0.01), Case(artifact, class_split, run()))
     model = copy.deepcopy(artifact.model).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
     for x, y in class_split.retain.batches(Epoch(64, generator=run().generator("decay/fine-tune/epoch 0"))):

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Augment, Data, Split
 from efface.data.epoch import Epoch
 from efface.methods.applying import apply, prepare
@@ -36,7 +37,7 @@ def test_loss_starts_at_minus_log_of_one_minus_p(augment: Augment, digits_data: 
     recipe = RECIPE.but(epochs=1, augment=augment)
     artifact = prepare(None, small_cnn(), Split.of(digits_data), recipe, Run(device="cpu"))
     run = Run(device="cpu")
-    apply(DELETE(epochs=1, lr=0, batch_norm="eval"), artifact, class_split, run)
+    apply(DELETE(epochs=1, lr=0, batch_norm="eval"), Case(artifact, class_split, run))
     losses = []
     batches = class_split.forget.batches(
         Epoch(recipe.batch_size, generator=Run().generator("delete/epoch 0"), augment=augment)
@@ -48,9 +49,9 @@ def test_loss_starts_at_minus_log_of_one_minus_p(augment: Augment, digits_data: 
 
 
 def test_head_mask_has_loss_zero_and_zero_gradient(trained: dict[str, Artifact], class_split: Split) -> None:
-    masked = apply(LogitMask(), trained["mlp"], class_split, Run(device="cpu"))
+    masked = apply(LogitMask(), Case(trained["mlp"], class_split, Run(device="cpu")))
     run = Run(device="cpu")
-    made = apply(DELETE(epochs=1, mask="label"), masked, class_split, run)
+    made = apply(DELETE(epochs=1, mask="label"), Case(masked, class_split, run))
     assert abs(run.history.of("delete")[0]["loss"]) < 1e-6
     moved = [(a - b).abs().max() for a, b in zip(made.model.parameters(), masked.model.parameters(), strict=True)]
     assert max(moved) < 1e-6
@@ -62,14 +63,14 @@ def test_forgets_without_retained_data(
     network: str, classes: tuple[int, ...], trained: dict[str, Artifact], digits_data: Data
 ) -> None:
     split = Split.of(digits_data, Request.of(classes=classes))
-    made = apply(DELETE(), trained[network], split, Run(seed=1, device="cpu")).model
+    made = apply(DELETE(), Case(trained[network], split, Run(seed=1, device="cpu"))).model
     assert accuracy(made, split.test_forget) < 0.05
     assert accuracy(made, split.test_retain) > accuracy(trained[network].model, split.test_retain) - 0.03
 
 
 def test_imitates_the_masked_original_more_and_more(trained: dict[str, Artifact], class_split: Split) -> None:
     run = Run(seed=1, device="cpu")
-    made = apply(DELETE(), trained["mlp"], class_split, run).model
+    made = apply(DELETE(), Case(trained["mlp"], class_split, run)).model
     rows = run.history.of("delete")
     assert rows[-1]["loss"] < rows[0]["loss"] / 10
     old = F.softmax(logits(trained["mlp"].model, class_split.forget), 1)
@@ -83,13 +84,13 @@ def test_of_several_classes_all_are_masked(trained: dict[str, Artifact], digits_
     split = Split.of(digits_data, Request.of(classes=[1, 2, 3, 4, 5, 6, 7, 8]))
     mass = {}
     for mask in ("forgotten", "label"):
-        made = apply(DELETE(mask=mask), trained["mlp"], split, Run(seed=1, device="cpu")).model
+        made = apply(DELETE(mask=mask), Case(trained["mlp"], split, Run(seed=1, device="cpu"))).model
         mass[mask] = float(F.softmax(logits(made, split.forget), 1)[:, 1:9].sum(1).mean())
     assert mass["forgotten"] < mass["label"] / 2
 
 
 def test_freeze_head_leaves_the_head_and_moves_features(trained: dict[str, Artifact], class_split: Split) -> None:
-    made = apply(DELETE(freeze_head=True), trained["mlp"], class_split, Run(seed=1, device="cpu")).model
+    made = apply(DELETE(freeze_head=True), Case(trained["mlp"], class_split, Run(seed=1, device="cpu"))).model
     name, layer = head(trained["mlp"].model, torch.zeros(2, 1, 8, 8))
     after = made.get_submodule(name)
     assert torch.equal(after.weight, layer.weight)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Split
 from efface.data.epoch import Epoch
 from efface.errors import InputError
@@ -16,7 +17,7 @@ from efface.running.run import Run
 
 
 def test_check_2_rate_zero_changes_batch_norm_buffers_only(trained: dict[str, Artifact], class_split: Split) -> None:
-    made = apply(FineTune(lr=0, epochs=1), trained["cnn"], class_split, Run(device="cpu")).model
+    made = apply(FineTune(lr=0, epochs=1), Case(trained["cnn"], class_split, Run(device="cpu"))).model
     original = trained["cnn"].model
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), original.parameters(), strict=True))
     moved = {k for k, v in made.state_dict().items() if not torch.equal(v, original.state_dict()[k])}
@@ -25,7 +26,7 @@ def test_check_2_rate_zero_changes_batch_norm_buffers_only(trained: dict[str, Ar
 
 def test_equals_a_bare_loop_from_the_original_weights(trained: dict[str, Artifact], class_split: Split) -> None:
     """One epoch, same order, plain SGD: bit for bit."""
-    made = apply(FineTune(lr=0.05), trained["mlp"], class_split, Run(seed=3, device="cpu")).model
+    made = apply(FineTune(lr=0.05), Case(trained["mlp"], class_split, Run(seed=3, device="cpu"))).model
     run = Run(seed=3, device="cpu")
     bare = run.copied(trained["mlp"].model).train()
     recipe = trained["mlp"].record.recipe
@@ -41,7 +42,7 @@ def test_a_fraction_of_an_epoch_is_allowed_and_a_negative_rate_is_not(
     trained: dict[str, Artifact], class_split: Split
 ) -> None:
     run = Run(device="cpu")
-    apply(FineTune(epochs=0.5), trained["mlp"], class_split, run)
+    apply(FineTune(epochs=0.5), Case(trained["mlp"], class_split, run))
     assert run.history.of("fine-tune") == []  # no epoch was completed
     with pytest.raises(InputError, match="lr"):
         make("fine-tune", {"lr": -1})

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import given
+from efface.artifact.case import Case, given
 from efface.auditing.settings import AuditSettings
 from efface.data import ArraySamples, Data, Split
 from efface.errors import InputError
@@ -171,7 +171,7 @@ class Foreign:
         request = Request.of(classes=[0]) if "classes" in method.needs.targets else Request.of(items=[1, 4])
         if method.needs.prepared:
             artifact = prepare(method, artifact.model, Split.of(kind.data), kind.recipe, Run(device="cpu"))
-        return apply(method, artifact, Split.of(kind.data, request), Run(seed=1, device="cpu"))
+        return apply(method, Case(artifact, Split.of(kind.data, request), Run(seed=1, device="cpu")))
 
 
 @pytest.fixture(scope="module")

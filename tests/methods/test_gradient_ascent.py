@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Split
 from efface.methods.applying import apply
 from efface.methods.gradient_ascent import GradientAscent
@@ -21,7 +22,7 @@ def test_one_unbounded_step_is_a_step_up_the_loss(trained: dict[str, Artifact], 
     artifact = trained["mlp"]
     method = GradientAscent(lr=0.1, epochs=1, bound=None, stop=False)
     assert len(item_split.forget) <= artifact.record.recipe.batch_size  # one step per pass
-    made = apply(method, artifact, item_split, Run(device="cpu")).model
+    made = apply(method, Case(artifact, item_split, Run(device="cpu"))).model
     x, y = item_split.forget.tensors()
     parameters = list(artifact.model.parameters())
     gradients = torch.autograd.grad(F.cross_entropy(artifact.model(x), y), parameters)
@@ -45,7 +46,7 @@ def test_samples_past_the_bound_give_no_gradient() -> None:
 @pytest.mark.parametrize("network", ["mlp", "cnn"])
 def test_stops_once_the_class_is_at_chance(network: str, trained: dict[str, Artifact], class_split: Split) -> None:
     run = Run(seed=1, device="cpu")
-    made = apply(GradientAscent(), trained[network], class_split, run).model
+    made = apply(GradientAscent(), Case(trained[network], class_split, run)).model
     rows = run.history.of("gradient-ascent/accuracy")
     assert accuracy(made, class_split.forget) == rows[-1]["forget"] <= 0.1
     assert all(row["forget"] > 0.1 for row in rows[:-1])
@@ -54,9 +55,9 @@ def test_stops_once_the_class_is_at_chance(network: str, trained: dict[str, Arti
 
 
 def test_without_stop_it_runs_all_passes_and_ruins_more(trained: dict[str, Artifact], class_split: Split) -> None:
-    stopped = apply(GradientAscent(), trained["cnn"], class_split, Run(seed=1, device="cpu")).model
+    stopped = apply(GradientAscent(), Case(trained["cnn"], class_split, Run(seed=1, device="cpu"))).model
     run = Run(seed=1, device="cpu")
-    driven = apply(GradientAscent(stop=False, bound=None), trained["cnn"], class_split, run).model
+    driven = apply(GradientAscent(stop=False, bound=None), Case(trained["cnn"], class_split, run)).model
     assert run.history.of("gradient-ascent")[-1]["epoch"] == 15
     assert accuracy(driven, class_split.test_retain) < accuracy(stopped, class_split.test_retain)
 
@@ -64,11 +65,13 @@ def test_without_stop_it_runs_all_passes_and_ruins_more(trained: dict[str, Artif
 def test_trap_5_batch_norm_statistics_move_in_train_mode_only(trained: dict[str, Artifact], class_split: Split) -> None:
     before = dict(trained["cnn"].model.named_buffers())
     for mode, moves in (("eval", False), ("train", True)):
-        made = apply(GradientAscent(epochs=1, batch_norm=mode), trained["cnn"], class_split, Run(device="cpu")).model
+        made = apply(
+            GradientAscent(epochs=1, batch_norm=mode), Case(trained["cnn"], class_split, Run(device="cpu"))
+        ).model
         same = all(torch.equal(v, before[k]) for k, v in made.named_buffers())
         assert same != moves
 
 
 def test_rate_zero_changes_nothing(trained: dict[str, Artifact], item_split: Split) -> None:
-    made = apply(GradientAscent(lr=0, epochs=2), trained["cnn"], item_split, Run(device="cpu"))
+    made = apply(GradientAscent(lr=0, epochs=2), Case(trained["cnn"], item_split, Run(device="cpu")))
     assert made.record.weights_after == made.record.weights_before

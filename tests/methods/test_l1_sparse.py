@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import ArraySamples, Split
 from efface.data.epoch import Epoch
 from efface.errors import InputError
@@ -29,7 +30,7 @@ def convolution_weights(model: nn.Module) -> Tensor:
 
 
 def test_check_1_gamma_zero_is_fine_tuning_bit_for_bit(trained: dict[str, Artifact], class_split: Split) -> None:
-    made = apply(L1Sparse(gamma=0, epochs=2), trained["cnn"], class_split, Run(seed=2, device="cpu")).model
+    made = apply(L1Sparse(gamma=0, epochs=2), Case(trained["cnn"], class_split, Run(seed=2, device="cpu"))).model
     run = Run(seed=2, device="cpu")
     recipe = trained["cnn"].record.recipe.but(lr=0.01, epochs=2)
     tuned = fit(run.copied(trained["cnn"].model), class_split.retain, recipe, run, stage="l1-sparse")
@@ -41,7 +42,7 @@ def test_check_2_in_place_form_equals_autograd(trained: dict[str, Artifact], cla
     artifact = dataclasses.replace(trained["mlp"], model=Run(device="cpu").copied(trained["mlp"].model))
     with torch.no_grad():
         next(artifact.model.parameters())[0, :5] = 0
-    made = apply(L1Sparse(gamma=1e-3, epochs=1), artifact, class_split, Run(device="cpu")).model
+    made = apply(L1Sparse(gamma=1e-3, epochs=1), Case(artifact, class_split, Run(device="cpu"))).model
     run, recipe = Run(device="cpu"), artifact.record.recipe
     bare = run.copied(artifact.model).train()
     optimiser = torch.optim.SGD(bare.parameters(), lr=0.01, momentum=0.9, weight_decay=recipe.weight_decay)
@@ -65,7 +66,7 @@ def test_check_4_norm_falls_and_only_the_proximal_form_is_sparse(
 ) -> None:
     run = Run(device="cpu")
     artifact = trained["mlp"]
-    apply(L1Sparse(gamma=2e-3, epochs=6, proximal=proximal), artifact, class_split, run)
+    apply(L1Sparse(gamma=2e-3, epochs=6, proximal=proximal), Case(artifact, class_split, run))
     norms = [float(sum(p.detach().abs().sum() for p in artifact.model.parameters()))]
     norms += [row["l1_norm"] for row in run.history.of("l1-sparse/norm")]
     assert all(a > b for a, b in itertools.pairwise(norms))
@@ -85,7 +86,7 @@ def test_check_5_the_data_to_forget_is_never_read(
         return plain(self, batches, **options)
 
     monkeypatch.setattr(ArraySamples, "read", noted)
-    apply(L1Sparse(epochs=2, prune=0.5), trained["cnn"], class_split, Run(device="cpu"))
+    apply(L1Sparse(epochs=2, prune=0.5), Case(trained["cnn"], class_split, Run(device="cpu")))
     assert read == set(class_split.retain.indices.tolist())
 
 
@@ -96,7 +97,7 @@ def test_check_6_pruned_weights_stay_zero(
 ) -> None:
     """The share of zeros is s to within half a weight (s n need not be whole), before and after forgetting."""
     given = trained["cnn"]
-    only_pruned = apply(L1Sparse(epochs=0, prune=share), given, class_split, Run(device="cpu")).model
+    only_pruned = apply(L1Sparse(epochs=0, prune=share), Case(given, class_split, Run(device="cpu"))).model
     before = convolution_weights(only_pruned)
     full = convolution_weights(given.model)
     zero = before == 0
@@ -106,7 +107,7 @@ def test_check_6_pruned_weights_stay_zero(
     assert torch.equal(before[~zero], full[~zero])
 
     settings = L1Sparse(gamma=5e-4, epochs=2, prune=share, proximal=proximal)
-    after = convolution_weights(apply(settings, given, class_split, Run(device="cpu")).model)
+    after = convolution_weights(apply(settings, Case(given, class_split, Run(device="cpu"))).model)
     assert (after[zero] == 0).all()
     assert (after != before)[~zero].float().mean() > 0.9
     if not proximal:  # a soft threshold makes further zeros
@@ -125,7 +126,7 @@ def test_pruning_is_refused_without_convolutions_and_for_all_weights(
     trained: dict[str, Artifact], class_split: Split
 ) -> None:
     with pytest.raises(InputError, match="no convolution weight"):
-        apply(L1Sparse(prune=0.5), trained["mlp"], class_split, Run(device="cpu"))
+        apply(L1Sparse(prune=0.5), Case(trained["mlp"], class_split, Run(device="cpu")))
     for share in (-0.1, 1.0):
         with pytest.raises(InputError, match="prune"):
             make("l1-sparse", {"prune": share})
@@ -134,7 +135,7 @@ def test_pruning_is_refused_without_convolutions_and_for_all_weights(
 def test_check_7_the_parser_default_of_the_official_code_collapses_the_network(
     trained: dict[str, Artifact], class_split: Split
 ) -> None:
-    made = apply(L1Sparse(gamma=0.2), trained["mlp"], class_split, Run(device="cpu")).model
+    made = apply(L1Sparse(gamma=0.2), Case(trained["mlp"], class_split, Run(device="cpu"))).model
     assert accuracy(made, class_split.test_retain) < 0.2
 
 
@@ -142,7 +143,7 @@ def test_check_8_forget_accuracy_falls_with_gamma(trained: dict[str, Artifact], 
     """A loss of memorisation in general: items that only memory gets right go with the weights."""
     scores = []
     for gamma in (0.0, 1e-4, 5e-4, 5e-2):
-        made = apply(L1Sparse(gamma=gamma, epochs=3), trained["cnn"], item_split, Run(seed=1, device="cpu")).model
+        made = apply(L1Sparse(gamma=gamma, epochs=3), Case(trained["cnn"], item_split, Run(seed=1, device="cpu"))).model
         scores.append((accuracy(made, item_split.forget), accuracy(made, item_split.retain)))
     forget = [f for f, _ in scores]
     assert forget[-1] < forget[0]
@@ -155,9 +156,9 @@ def test_trap_3_scope_chooses_what_is_shrunk(trained: dict[str, Artifact], class
     sizes = {scope: len(L1Sparse(scope=scope).shrunk(model, class_split)) for scope in ("all", "conv", "conv+head")}
     assert sizes == {"all": 8, "conv": 2, "conv+head": 3}
     with pytest.raises(InputError, match="fine-tune"):
-        apply(L1Sparse(scope="conv"), trained["mlp"], class_split, Run(device="cpu"))
+        apply(L1Sparse(scope="conv"), Case(trained["mlp"], class_split, Run(device="cpu")))
 
 
 def test_rest_must_leave_an_epoch_with_a_penalty(trained: dict[str, Artifact], class_split: Split) -> None:
     with pytest.raises(InputError, match="no epoch with a penalty"):
-        apply(L1Sparse(epochs=3, rest=3), trained["mlp"], class_split, Run(device="cpu"))
+        apply(L1Sparse(epochs=3, rest=3), Case(trained["mlp"], class_split, Run(device="cpu")))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import given
+from efface.artifact.case import Case, given
 from efface.data import Data, Split
 from efface.errors import InputError
 from efface.mechanisms.dampening import loss_free
@@ -55,7 +55,7 @@ def test_trap_12_larger_batches_cancel(trained: dict[str, Artifact], class_split
 
 def test_a_class_goes_and_the_rest_stays(trained: dict[str, Artifact], class_split: Split) -> None:
     """Measured with the defaults: forget accuracy 0, kept 0.983 as before."""
-    result = apply(make("lfssd"), trained["cnn"], class_split, Run(device="cpu"))
+    result = apply(make("lfssd"), Case(trained["cnn"], class_split, Run(device="cpu")))
     assert accuracy(result.model, class_split.test_forget) < 0.05
     before = accuracy(trained["cnn"].model, class_split.test_retain)
     assert accuracy(result.model, class_split.test_retain) > before - 0.02
@@ -65,9 +65,7 @@ def test_the_cap_holds_for_batches_of_one(trained: dict[str, Artifact], class_sp
     with pytest.raises(InputError, match=r"lfssd: alpha = 50 over all data can select nothing"):
         apply(
             make("lfssd", {"alpha": 50, "batch_size": 1, "denominator": "full"}),
-            trained["mlp"],
-            class_split,
-            Run(device="cpu"),
+            Case(trained["mlp"], class_split, Run(device="cpu")),
         )
 
 
@@ -84,7 +82,7 @@ def test_works_where_forget_data_is_saturated(digits_data: Data, class_split: Sp
 
     artifact = given(Certain(), Split.of(digits_data), Recipe(), Run(device="cpu"))
     with pytest.raises(InputError, match="lfssd"):
-        apply(make("ssd"), artifact, class_split, Run(device="cpu"))
+        apply(make("ssd"), Case(artifact, class_split, Run(device="cpu")))
     run = Run(device="cpu")
-    apply(make("lfssd", {"alpha": 1}), artifact, class_split, run)
+    apply(make("lfssd", {"alpha": 1}), Case(artifact, class_split, run))
     assert run.history.of("lfssd")[0]["selected"] > 0

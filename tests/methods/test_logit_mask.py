@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Data, Split
 from efface.data.epoch import Epoch
 from efface.errors import InputError
@@ -32,7 +33,7 @@ def split(request: pytest.FixtureRequest, digits_data: Data) -> Split:
 @pytest.mark.parametrize("network", ["mlp", "cnn"])
 def test_check_3_nothing_but_the_forgotten_logit(network: str, trained: dict[str, Artifact], split: Split) -> None:
     original = trained[network].model
-    masked = apply(LogitMask(), trained[network], split, Run(device="cpu")).model
+    masked = apply(LogitMask(), Case(trained[network], split, Run(device="cpu"))).model
     forgotten = list(split.forget_classes)
     assert accuracy(masked, split.test_forget) == 0
     assert accuracy(masked, split.test_retain) >= accuracy(original, split.test_retain)
@@ -48,7 +49,7 @@ def test_check_3_nothing_but_the_forgotten_logit(network: str, trained: dict[str
 
 def test_check_4_is_the_optimum_of_delete(trained: dict[str, Artifact], split: Split) -> None:
     """KL(DELETE's target || masked model) vanishes on any batch, also of kept classes."""
-    masked = apply(LogitMask(), trained["mlp"], split, Run(device="cpu")).model
+    masked = apply(LogitMask(), Case(trained["mlp"], split, Run(device="cpu"))).model
     for part in (split.forget, split.retain):
         mask = torch.zeros(len(part), 10, dtype=torch.bool)
         mask[:, list(split.forget_classes)] = True
@@ -59,7 +60,7 @@ def test_check_4_is_the_optimum_of_delete(trained: dict[str, Artifact], split: S
 
 def test_check_5_a_head_learned_anew_finds_everything(trained: dict[str, Artifact], class_split: Split) -> None:
     """Nearest class mean in feature space: equal for original and masked to the digit."""
-    masked = apply(LogitMask(), trained["cnn"], class_split, Run(device="cpu")).model
+    masked = apply(LogitMask(), Case(trained["cnn"], class_split, Run(device="cpu"))).model
 
     def recall(model: nn.Module) -> float:
         known = penultimate(model, class_split.train.batches(Epoch(500)))
@@ -73,13 +74,13 @@ def test_check_5_a_head_learned_anew_finds_everything(trained: dict[str, Artifac
 def test_a_head_without_bias_is_refused_before_work(trained: dict[str, Artifact], class_split: Split) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
     with pytest.raises(InputError, match="bias"):
-        apply(LogitMask(), dataclasses.replace(trained["mlp"], model=model), class_split, Run(device="cpu"))
+        apply(LogitMask(), Case(dataclasses.replace(trained["mlp"], model=model), class_split, Run(device="cpu")))
 
 
 def test_a_network_without_a_linear_head_is_refused(trained: dict[str, Artifact], class_split: Split) -> None:
     model = nn.Sequential(copy.deepcopy(trained["mlp"].model), nn.LogSoftmax(1))
     with pytest.raises(InputError, match="log-softmax"):
-        apply(LogitMask(), dataclasses.replace(trained["mlp"], model=model), class_split, Run(device="cpu"))
+        apply(LogitMask(), Case(dataclasses.replace(trained["mlp"], model=model), class_split, Run(device="cpu")))
 
 
 def test_the_value_is_negative_and_finite() -> None:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Split
 from efface.data.epoch import Epoch
 from efface.errors import InputError
@@ -65,7 +66,7 @@ def test_fresh_weights_are_kaiming_normal_by_fan_out(trained: dict[str, Artifact
 
 def test_share_zero_is_fine_tuning_with_damped_convolutions(trained: dict[str, Artifact], item_split: Split) -> None:
     method = MSG(share=0, epochs=1, lr=0.01)
-    made = apply(method, trained["cnn"], item_split, Run(seed=2, device="cpu")).model
+    made = apply(method, Case(trained["cnn"], item_split, Run(seed=2, device="cpu"))).model
     run = Run(seed=2, device="cpu")
     bare = run.copied(trained["cnn"].model).train()
     optimiser = torch.optim.SGD(bare.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
@@ -95,8 +96,8 @@ def test_rates_are_those_of_the_official_schedule(epochs: int) -> None:
 
 
 def test_repair_brings_accuracy_back(trained: dict[str, Artifact], item_split: Split) -> None:
-    broken = apply(MSG(share=0.5, epochs=0), trained["cnn"], item_split, Run(seed=1, device="cpu")).model
-    repaired = apply(MSG(share=0.5, lr=0.02), trained["cnn"], item_split, Run(seed=1, device="cpu")).model
+    broken = apply(MSG(share=0.5, epochs=0), Case(trained["cnn"], item_split, Run(seed=1, device="cpu"))).model
+    repaired = apply(MSG(share=0.5, lr=0.02), Case(trained["cnn"], item_split, Run(seed=1, device="cpu"))).model
     assert accuracy(broken, item_split.retain) < 0.9
     assert accuracy(repaired, item_split.retain) > 0.95
 
@@ -105,10 +106,10 @@ def test_linear_layers_only_if_asked_and_never_the_head(trained: dict[str, Artif
     mlp = trained["mlp"].model
     assert [tuple(w.shape) for w in MSG().weights(mlp, item_split)] == [(64, 64)]
     with pytest.raises(InputError, match="scrub"):
-        apply(MSG(linear=False), trained["mlp"], item_split, Run(device="cpu"))
+        apply(MSG(linear=False), Case(trained["mlp"], item_split, Run(device="cpu")))
     only_head = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     with pytest.raises(InputError, match="fine-tune"):
-        apply(MSG(), dataclasses.replace(trained["mlp"], model=only_head), item_split, Run(device="cpu"))
+        apply(MSG(), Case(dataclasses.replace(trained["mlp"], model=only_head), item_split, Run(device="cpu")))
 
 
 def test_gradients_are_subtracted_not_added(trained: dict[str, Artifact], item_split: Split) -> None:

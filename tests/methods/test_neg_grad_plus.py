@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Split
 from efface.data.epoch import Epoch
 from efface.methods.applying import apply
@@ -41,7 +42,7 @@ def test_equals_the_loop_beta_1_fine_tuning_beta_0_ascent(
     beta: float, momentum: float, trained: dict[str, Artifact], class_split: Split
 ) -> None:
     method = NegGradPlus(epochs=1, lr=0.02, beta=beta, momentum=momentum)
-    made = apply(method, trained["mlp"], class_split, Run(seed=5, device="cpu")).model
+    made = apply(method, Case(trained["mlp"], class_split, Run(seed=5, device="cpu"))).model
     expected = bare(trained["mlp"], class_split, 5, beta, momentum)
     for a, b in zip(made.parameters(), expected.parameters(), strict=True):
         # Fused SGD rounds differently from the plain one; 18 steps of float32 stay within 1e-5 relative, but ascent
@@ -52,7 +53,7 @@ def test_equals_the_loop_beta_1_fine_tuning_beta_0_ascent(
 def test_beta_1_is_fine_tuning_bit_for_bit_with_batch_norm(trained: dict[str, Artifact], class_split: Split) -> None:
     """Forget batches leave no trace if they have no weight and BatchNorm is in eval mode for them."""
     method = NegGradPlus(epochs=2, beta=1, momentum=0.9, batch_norm="eval")
-    made = apply(method, trained["cnn"], class_split, Run(seed=2, device="cpu")).model
+    made = apply(method, Case(trained["cnn"], class_split, Run(seed=2, device="cpu"))).model
     recipe = trained["cnn"].record.recipe.but(lr=0.01, epochs=2)
     run = Run(seed=2, device="cpu")
     tuned = fit(run.copied(trained["cnn"].model), class_split.retain, recipe, run, stage="neg-grad-plus")
@@ -64,8 +65,10 @@ def test_the_default_is_plain_sgd_as_in_the_cited_code() -> None:
 
 
 def test_forgets_more_than_fine_tuning_and_keeps_the_others(trained: dict[str, Artifact], class_split: Split) -> None:
-    made = apply(NegGradPlus(beta=0.88, momentum=0.9), trained["mlp"], class_split, Run(seed=1, device="cpu")).model
-    tuned = apply(NegGradPlus(beta=1, momentum=0.9), trained["mlp"], class_split, Run(seed=1, device="cpu")).model
+    made = apply(
+        NegGradPlus(beta=0.88, momentum=0.9), Case(trained["mlp"], class_split, Run(seed=1, device="cpu"))
+    ).model
+    tuned = apply(NegGradPlus(beta=1, momentum=0.9), Case(trained["mlp"], class_split, Run(seed=1, device="cpu"))).model
     assert accuracy(made, class_split.forget) < accuracy(tuned, class_split.forget) - 0.05
     assert accuracy(made, class_split.test_retain) > 0.9
 
@@ -76,9 +79,7 @@ def test_clipping_bounds_the_ascent(trained: dict[str, Artifact], class_split: S
     for clip in (None, 0.1):
         made = apply(
             NegGradPlus(beta=0.5, momentum=0.9, epochs=2, clip_norm=clip),
-            trained["mlp"],
-            class_split,
-            Run(device="cpu"),
+            Case(trained["mlp"], class_split, Run(device="cpu")),
         )
         pairs = zip(made.model.parameters(), trained["mlp"].model.parameters(), strict=True)
         distance.append(sum(float((a - b).detach().square().sum()) for a, b in pairs))

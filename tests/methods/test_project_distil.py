@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Data, Split
 from efface.data.epoch import Epoch
 from efface.errors import DataAccessError, InputError
@@ -31,7 +32,7 @@ def kept(digits_data: Data) -> Artifact:
 
 def test_forgets_the_class_and_keeps_the_rest(trained: dict[str, Artifact], class_split: Split) -> None:
     for network in ("mlp", "cnn"):
-        made = apply(ProjectDistil(epochs=2), trained[network], class_split, Run(device="cpu")).model
+        made = apply(ProjectDistil(epochs=2), Case(trained[network], class_split, Run(device="cpu"))).model
         assert accuracy(made, class_split.test_forget) == 0
         before = accuracy(trained[network].model, class_split.test_retain)
         assert accuracy(made, class_split.test_retain) > before - 0.02
@@ -41,18 +42,18 @@ def test_check_4_data_to_forget_is_read_for_its_means_alone(
     trained: dict[str, Artifact], kept: Artifact, class_split: Split
 ) -> None:
     retain = class_split.only(("retain",), "the check")
-    apply(ProjectDistil(), kept, retain, Run(device="cpu"))  # means="auto" finds those that training kept
-    apply(ProjectDistil(directions="none"), trained["mlp"], retain, Run(device="cpu"))
+    apply(ProjectDistil(), Case(kept, retain, Run(device="cpu")))  # means="auto" finds those that training kept
+    apply(ProjectDistil(directions="none"), Case(trained["mlp"], retain, Run(device="cpu")))
     assert ProjectDistil(means="kept").reads() == ("retain",)
     with pytest.raises(DataAccessError):
-        apply(ProjectDistil(), trained["mlp"], retain, Run(device="cpu"))
+        apply(ProjectDistil(), Case(trained["mlp"], retain, Run(device="cpu")))
     with pytest.raises(DataAccessError):
-        apply(ProjectDistil(directions="fisher"), kept, retain, Run(device="cpu"))
+        apply(ProjectDistil(directions="fisher"), Case(kept, retain, Run(device="cpu")))
 
 
 def test_check_5_everything_off_changes_the_new_row_alone(trained: dict[str, Artifact], class_split: Split) -> None:
     for network, head in (("mlp", "fc2"), ("cnn", "9")):
-        made = apply(STILL, trained[network], class_split, Run(device="cpu")).model.state_dict()
+        made = apply(STILL, Case(trained[network], class_split, Run(device="cpu"))).model.state_dict()
         for name, before in trained[network].model.state_dict().items():
             if name.startswith(f"{head}."):
                 assert torch.equal(made[name][1:], before[1:])
@@ -62,8 +63,8 @@ def test_check_5_everything_off_changes_the_new_row_alone(trained: dict[str, Art
 
 
 def test_no_damage_and_no_repair_is_class_means(kept: Artifact, class_split: Split) -> None:
-    bare = apply(ProjectDistil(strength=0.5, alpha=0.0, epochs=0.0), kept, class_split, Run(device="cpu"))
-    half = apply(ClassMeans(), kept, class_split, Run(device="cpu"))
+    bare = apply(ProjectDistil(strength=0.5, alpha=0.0, epochs=0.0), Case(kept, class_split, Run(device="cpu")))
+    half = apply(ClassMeans(), Case(kept, class_split, Run(device="cpu")))
     weights = [dict(m.model.named_parameters())["fc1.weight"] for m in (bare, half)]
     assert torch.equal(*weights)
 
@@ -72,7 +73,7 @@ def test_full_damage_before_repair_knows_nothing_of_the_original(
     trained: dict[str, Artifact], class_split: Split
 ) -> None:
     method = ProjectDistil(directions="none", alpha=1.0, epochs=0.0)
-    made = apply(method, trained["mlp"], class_split, Run(seed=5, device="cpu")).model
+    made = apply(method, Case(trained["mlp"], class_split, Run(seed=5, device="cpu"))).model
     fresh = reset(trained["mlp"].model, Run(seed=5, device="cpu").number("project-distil/noise"))
     assert torch.equal(made.get_parameter("fc1.weight"), fresh.get_parameter("fc1.weight"))
     assert torch.equal(made.get_parameter("fc2.weight")[1:], fresh.get_parameter("fc2.weight")[1:])
@@ -80,7 +81,7 @@ def test_full_damage_before_repair_knows_nothing_of_the_original(
 
 
 def test_check_6_head_after_repair(trained: dict[str, Artifact], class_split: Split) -> None:
-    made = apply(ProjectDistil(), trained["mlp"], class_split, Run(device="cpu")).model
+    made = apply(ProjectDistil(), Case(trained["mlp"], class_split, Run(device="cpu"))).model
     bias, norms = made.get_parameter("fc2.bias"), made.get_parameter("fc2.weight").norm(dim=1)
     others = torch.arange(1, 10)
     assert abs(bias[0] - bias[others].mean()) < 4 * bias[others].std()
@@ -92,9 +93,7 @@ def test_check_6_head_after_repair(trained: dict[str, Artifact], class_split: Sp
 def test_depth_changes_the_ends_as_asked(trained: dict[str, Artifact], class_split: Split) -> None:
     made = apply(
         ProjectDistil(directions="none", alpha=0.0, alpha_last=1.0, epochs=0.0),
-        trained["mlp"],
-        class_split,
-        Run(seed=5, device="cpu"),
+        Case(trained["mlp"], class_split, Run(seed=5, device="cpu")),
     ).model
     before = trained["mlp"].model
     fresh = reset(before, Run(seed=5, device="cpu").number("project-distil/noise"))
@@ -127,7 +126,7 @@ def test_fisher_contrast_shrinks_what_the_forget_data_needs_more(
 
 def test_a_push_ends_further_from_the_original(trained: dict[str, Artifact], class_split: Split) -> None:
     def distance(method: ProjectDistil) -> float:
-        made = apply(method, trained["mlp"], class_split, Run(device="cpu")).model
+        made = apply(method, Case(trained["mlp"], class_split, Run(device="cpu"))).model
         pairs = zip(made.parameters(), trained["mlp"].model.parameters(), strict=True)
         return sum(float((p - q).detach().square().sum()) for p, q in pairs)
 
@@ -136,7 +135,7 @@ def test_a_push_ends_further_from_the_original(trained: dict[str, Artifact], cla
 
 def test_items_are_refused_with_methods_that_can(trained: dict[str, Artifact], item_split: Split) -> None:
     with pytest.raises(InputError, match=r"project-distil forgets classes, not items.*undo"):
-        apply(ProjectDistil(), trained["mlp"], item_split, Run(device="cpu"))
+        apply(ProjectDistil(), Case(trained["mlp"], item_split, Run(device="cpu")))
 
 
 class Attentive(nn.Module):
@@ -160,10 +159,10 @@ def test_attention_is_projected_and_the_class_forgotten(digits_data: Data, class
         model = Attentive()
     recipe = RECIPE.but(optimiser="adam", lr=0.003, epochs=12)
     given = prepare(None, model, Split.of(digits_data), recipe, Run(device="cpu"))
-    bare = apply(ProjectDistil(alpha=0.0, epochs=0.0), given, class_split, Run(device="cpu"))
+    bare = apply(ProjectDistil(alpha=0.0, epochs=0.0), Case(given, class_split, Run(device="cpu")))
     assert "attention.query, attention.key, attention.value, attention.out_proj" in bare.record.notes[0]
     for name in ("attention.in_proj_weight", "attention.out_proj.weight"):
         assert not torch.equal(bare.model.get_parameter(name), given.model.get_parameter(name))
-    made = apply(ProjectDistil(epochs=2), given, class_split, Run(device="cpu")).model
+    made = apply(ProjectDistil(epochs=2), Case(given, class_split, Run(device="cpu"))).model
     assert accuracy(made, class_split.test_forget) == 0
     assert accuracy(made, class_split.test_retain) > accuracy(given.model, class_split.test_retain) - 0.03

@@ -6,6 +6,7 @@ import pytest
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Data, Split
 from efface.errors import DataAccessError, InputError
 from efface.methods.applying import apply
@@ -22,7 +23,7 @@ def test_forgets_the_class_and_keeps_the_rest(
     order: str, fresh: bool, trained: dict[str, Artifact], class_split: Split
 ) -> None:
     method = make("random-labels", {"epochs": 6, "order": order, "fresh": fresh})
-    made = apply(method, trained["mlp"], class_split, Run(seed=1, device="cpu")).model
+    made = apply(method, Case(trained["mlp"], class_split, Run(seed=1, device="cpu"))).model
     assert accuracy(made, class_split.test_forget) < 0.1
     assert accuracy(made, class_split.test_retain) > 0.93
 
@@ -34,7 +35,7 @@ def test_trap_3_fresh_labels_flatten_predictions_more_than_fixed_ones(
     confidence = []
     for fresh in (False, True):
         method = RandomLabels(fresh=fresh, epochs=60, lr=0.05, retain_share=0)
-        made = apply(method, trained["mlp"], item_split, Run(seed=1, device="cpu")).model
+        made = apply(method, Case(trained["mlp"], item_split, Run(seed=1, device="cpu"))).model
         confidence.append(float(F.softmax(logits(made, item_split.forget), 1).max(1).values.mean()))
     assert confidence[1] < confidence[0] - 0.2
 
@@ -42,7 +43,7 @@ def test_trap_3_fresh_labels_flatten_predictions_more_than_fixed_ones(
 def test_kept_does_not_teach_one_forgotten_class_as_another(trained: dict[str, Artifact], digits_data: Data) -> None:
     split = Split.of(digits_data, Request.of(classes=list(range(7))))
     made = {
-        over: apply(RandomLabels(over=over, epochs=5), trained["mlp"], split, Run(seed=1, device="cpu")).model
+        over: apply(RandomLabels(over=over, epochs=5), Case(trained["mlp"], split, Run(seed=1, device="cpu"))).model
         for over in ("kept", "others")
     }
     mass = {o: float(F.softmax(logits(m, split.forget), 1)[:, :7].sum(1).mean()) for o, m in made.items()}
@@ -53,14 +54,14 @@ def test_kept_does_not_teach_one_forgotten_class_as_another(trained: dict[str, A
 def test_share_zero_declares_and_reads_no_retained_data(trained: dict[str, Artifact], class_split: Split) -> None:
     alone = RandomLabels(retain_share=0, epochs=1)
     assert alone.reads() == ("forget",)
-    apply(alone, trained["mlp"], class_split, Run(device="cpu"))  # apply restricts the split to what is declared
+    apply(alone, Case(trained["mlp"], class_split, Run(device="cpu")))  # apply restricts the split to what is declared
     with pytest.raises(DataAccessError):
         RandomLabels(epochs=1).forget(trained["mlp"], class_split.only(("forget",), "test"), Run(device="cpu"))
 
 
 def test_amnesiac_is_a_setting_of_it(trained: dict[str, Artifact], class_split: Split) -> None:
     method = make("random-labels", {"fresh": "false", "optimiser": "adam", "lr": "1e-3", "epochs": "3"})
-    made = apply(method, trained["mlp"], class_split, Run(seed=1, device="cpu")).model
+    made = apply(method, Case(trained["mlp"], class_split, Run(seed=1, device="cpu"))).model
     assert accuracy(made, class_split.forget) < accuracy(trained["mlp"].model, class_split.forget) - 0.5
     with pytest.raises(InputError, match="over"):
         make("random-labels", {"over": "none"})

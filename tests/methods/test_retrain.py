@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import ArraySamples, Split
 from efface.methods.applying import apply
 from efface.methods.retrain import Retrain
@@ -39,7 +40,7 @@ def test_check_1_reads_exactly_the_retained_samples_in_ceil_batches(
 
     recorder = Recorder(class_split.data.train)
     split = dataclasses.replace(class_split, data=dataclasses.replace(class_split.data, train=recorder))
-    apply(Retrain(), trained["mlp"], split, Run(seed=1, device="cpu"))
+    apply(Retrain(), Case(trained["mlp"], split, Run(seed=1, device="cpu")))
     recipe = trained["mlp"].record.recipe
     per_epoch = math.ceil(len(split.retain) / recipe.batch_size)
     assert len(recorder.reads) == recipe.epochs * per_epoch
@@ -50,7 +51,7 @@ def test_check_1_reads_exactly_the_retained_samples_in_ceil_batches(
 
 def test_equals_training_a_new_network_and_forgets_the_class(trained: dict[str, Artifact], class_split: Split) -> None:
     run = Run(seed=7, device="cpu")
-    made = apply(Retrain(), trained["cnn"], class_split, run)
+    made = apply(Retrain(), Case(trained["cnn"], class_split, run))
     fresh = reset(trained["cnn"].model, Run(seed=7).number("retrain/initial weights"))
     expected = fit(fresh, class_split.retain, trained["cnn"].record.recipe, Run(seed=7, device="cpu"), stage="retrain")
     assert all(torch.equal(a, b) for a, b in zip(made.model.parameters(), expected.parameters(), strict=True))
@@ -63,12 +64,12 @@ def test_does_not_depend_on_the_original_weights(trained: dict[str, Artifact], c
     with torch.no_grad():
         for p in other.model.parameters():
             p.mul_(-3)
-    first = apply(Retrain(), trained["mlp"], class_split, Run(seed=1, device="cpu"))
-    second = apply(Retrain(), other, class_split, Run(seed=1, device="cpu"))
+    first = apply(Retrain(), Case(trained["mlp"], class_split, Run(seed=1, device="cpu")))
+    second = apply(Retrain(), Case(other, class_split, Run(seed=1, device="cpu")))
     assert first.record.weights_after == second.record.weights_after
 
 
 def test_what_the_originals_training_left_behind_is_not_kept(trained: dict[str, Artifact], class_split: Split) -> None:
     prepared = copy.deepcopy(trained["mlp"])
     prepared.memory = {"codes": torch.zeros(10, 1, 8, 8)}
-    assert apply(Retrain(), prepared, class_split, Run(seed=1, device="cpu")).memory == {}
+    assert apply(Retrain(), Case(prepared, class_split, Run(seed=1, device="cpu"))).memory == {}

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Part, Split
 from efface.data.epoch import Epoch
 from efface.errors import InputError
@@ -53,7 +54,7 @@ def test_mask_holds_the_largest_gradients_of_the_whole_network(
 def test_check_2_unmasked_weights_stay_exactly(freeze: str, trained: dict[str, Artifact], class_split: Split) -> None:
     method = make("salun", {"share": 0.4, "epochs": 2, "freeze": freeze})
     assert trained["cnn"].record.recipe.weight_decay == 5e-4
-    made = apply(method, trained["cnn"], class_split, Run(device="cpu")).model
+    made = apply(method, Case(trained["cnn"], class_split, Run(device="cpu"))).model
     chosen = mask(trained["cnn"], class_split.forget, 0.4)
     moved = [(a - b).detach().abs() for a, b in zip(made.parameters(), trained["cnn"].model.parameters(), strict=True)]
     outside = max(float(d[~m].max()) for d, m in zip(moved, chosen, strict=True) if (~m).any())
@@ -66,8 +67,10 @@ def test_check_3_share_one_is_random_labels_bit_for_bit(
     order: str, trained: dict[str, Artifact], class_split: Split
 ) -> None:
     settings = {"epochs": 2, "order": order}
-    masked = apply(make("salun", {**settings, "share": 1}), trained["cnn"], class_split, Run(seed=2, device="cpu"))
-    plain = apply(make("random-labels", settings), trained["cnn"], class_split, Run(seed=2, device="cpu"))
+    masked = apply(
+        make("salun", {**settings, "share": 1}), Case(trained["cnn"], class_split, Run(seed=2, device="cpu"))
+    )
+    plain = apply(make("random-labels", settings), Case(trained["cnn"], class_split, Run(seed=2, device="cpu")))
     assert masked.record.weights_after == plain.record.weights_after
 
 
@@ -97,10 +100,10 @@ def test_check_6_soft_shrinks_the_asked_share_to_zero() -> None:
 
 def test_check_6_soft_variant_moves_fewer_weights_and_forgets(trained: dict[str, Artifact], class_split: Split) -> None:
     """One epoch with share 1: just before its end almost all changes are undone, and those left are the largest."""
-    made = apply(SalUn(variant="soft", share=0.5, epochs=4), trained["mlp"], class_split, Run(device="cpu")).model
+    made = apply(SalUn(variant="soft", share=0.5, epochs=4), Case(trained["mlp"], class_split, Run(device="cpu"))).model
     assert accuracy(made, class_split.forget) < 0.2
     assert accuracy(made, class_split.test_retain) > 0.9
-    one = apply(SalUn(variant="soft", share=1, epochs=1), trained["mlp"], class_split, Run(device="cpu")).model
+    one = apply(SalUn(variant="soft", share=1, epochs=1), Case(trained["mlp"], class_split, Run(device="cpu"))).model
     pairs = zip(one.parameters(), trained["mlp"].model.parameters(), strict=True)
     still, n = map(sum, zip(*[(int((a == b).sum()), a.numel()) for a, b in pairs], strict=True))
     assert still / n > 0.02
@@ -109,14 +112,14 @@ def test_check_6_soft_variant_moves_fewer_weights_and_forgets(trained: dict[str,
 @pytest.mark.parametrize("freeze", [True, False])
 def test_check_7_batch_norm(freeze: bool, trained: dict[str, Artifact], class_split: Split) -> None:
     method = SalUn(epochs=1, freeze_batch_norm=freeze)
-    made = apply(method, trained["cnn"], class_split, Run(device="cpu")).model
+    made = apply(method, Case(trained["cnn"], class_split, Run(device="cpu"))).model
     before = dict(trained["cnn"].model.named_buffers())
     assert all(torch.equal(v, before[k]) for k, v in made.named_buffers()) == freeze
 
 
 def test_check_8_items_come_close_to_retraining(trained: dict[str, Artifact], item_split: Split) -> None:
-    made = apply(SalUn(), trained["mlp"], item_split, Run(seed=1, device="cpu")).model
-    reference = apply(Retrain(), trained["mlp"], item_split, Run(seed=1, device="cpu")).model
+    made = apply(SalUn(), Case(trained["mlp"], item_split, Run(seed=1, device="cpu"))).model
+    reference = apply(Retrain(), Case(trained["mlp"], item_split, Run(seed=1, device="cpu"))).model
     # Five points of 54 items are 2.7 items: the rounding of one item is inside.
     assert abs(accuracy(made, item_split.forget) - accuracy(reference, item_split.forget)) < 0.05
     assert accuracy(made, item_split.retain) > 0.98
@@ -126,7 +129,7 @@ def test_check_8_features_still_know_the_class(trained: dict[str, Artifact], cla
     """Criticism 11: output accuracy 0, but nearest class means in feature space find it as after a mere head mask."""
 
     def recall(method: SalUn | LogitMask | RandomLabels) -> float:
-        model = apply(method, trained["mlp"], class_split, Run(seed=1, device="cpu")).model
+        model = apply(method, Case(trained["mlp"], class_split, Run(seed=1, device="cpu"))).model
         assert accuracy(model, class_split.test_forget) < 0.05
         known = penultimate(model, class_split.train.batches(Epoch(500)))
         means = torch.stack([known.features[known.labels == c].mean(0) for c in range(10)])

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import ArraySamples, Data, Split
 from efface.errors import InputError
 from efface.mechanisms.distillation import kl
@@ -42,18 +43,18 @@ class Logged(ArraySamples):
 def test_check_1_at_the_teacher_the_max_step_has_no_gradient(trained: dict[str, Artifact], class_split: Split) -> None:
     # gamma = alpha = 0 leaves max steps alone; the perceptron has no BatchNorm that would break the tie.
     method = SCRUB(gamma=0, alpha=0, weight_decay=0, warm_up="never")
-    new = apply(method, trained["mlp"], class_split, run()).model
+    new = apply(method, Case(trained["mlp"], class_split, run())).model
     for a, b in zip(trained["mlp"].model.parameters(), new.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)  # rounding, times 20 small steps
     # One pass of min steps first, and the same max steps run away.
-    moved = apply(SCRUB(alpha=0, weight_decay=0, lr=2e-3), trained["mlp"], class_split, run())
+    moved = apply(SCRUB(alpha=0, weight_decay=0, lr=2e-3), Case(trained["mlp"], class_split, run()))
     assert moved.record.history[0]["stage"] == "scrub/min"
     assert min(r["loss"] for r in moved.record.history if r["stage"] == "scrub/max") < -1
 
 
 def test_check_1_batch_norm_in_train_mode_breaks_the_tie(trained: dict[str, Artifact], class_split: Split) -> None:
     method = SCRUB(forget_epochs=1, epochs=2, retain_steps=0)
-    made = apply(method, trained["cnn"], class_split, run())
+    made = apply(method, Case(trained["cnn"], class_split, run()))
     assert made.record.history[0]["stage"] == "scrub/max"
     assert made.record.history[0]["loss"] < -0.1
 
@@ -89,7 +90,7 @@ def test_check_5_the_rewound_model_is_the_one_whose_error_was_chosen(
     trained: dict[str, Artifact], item_split: Split, lr: float
 ) -> None:
     method = SCRUB(rewind=True, lr=lr, gamma=1, alpha=0.5, forget_epochs=3, epochs=4, forget_batch=8, retain_steps=20)
-    made = apply(method, trained["cnn"], item_split, run())
+    made = apply(method, Case(trained["cnn"], item_split, run()))
     row = next(r for r in made.record.history if r["stage"] == "scrub/rewind")
     errors = [row[f"error {e}"] for e in range(5)]
     assert row["epoch"] == rewound(errors, row["reference"])
@@ -107,7 +108,7 @@ def test_rewind_reads_validation_and_nothing_else_does(trained: dict[str, Artifa
 def test_check_8_forgets_the_class_and_keeps_the_rest(
     trained: dict[str, Artifact], class_split: Split, name: str, lr: float
 ) -> None:
-    made = apply(SCRUB(lr=lr), trained[name], class_split, run())
+    made = apply(SCRUB(lr=lr), Case(trained[name], class_split, run()))
     assert accuracy_of(made.model, class_split.test_forget) < 0.10
     kept = accuracy_of(made.model, class_split.test_retain)
     assert kept > accuracy_of(trained[name].model, class_split.test_retain) - 0.03
@@ -115,7 +116,7 @@ def test_check_8_forgets_the_class_and_keeps_the_rest(
 
 def test_check_8_more_max_steps_without_repair_ruin_the_model(trained: dict[str, Artifact], class_split: Split) -> None:
     alone = SCRUB(lr=5e-3, gamma=0, alpha=0, weight_decay=0, forget_epochs=2, epochs=3, retain_steps=0)
-    made = apply(alone, trained["cnn"], class_split, run())
+    made = apply(alone, Case(trained["cnn"], class_split, run()))
     assert (
         accuracy_of(made.model, class_split.test_retain)
         < accuracy_of(trained["cnn"].model, class_split.test_retain) - 0.3
@@ -128,7 +129,7 @@ def test_both_kinds_of_steps_share_momentum(trained: dict[str, Artifact], class_
         forget_epochs=1, epochs=2, warm_up="always", alpha=0, gamma=1, weight_decay=0, batch_size=10**6,
         forget_batch=10**6, retain_steps=0, forget_steps=0, milestones=(), lr=0.1,
     )  # fmt: skip
-    made = apply(method, trained["mlp"], class_split, run()).model
+    made = apply(method, Case(trained["mlp"], class_split, run())).model
     slow = run().copied(trained["mlp"].model)
     sgd = torch.optim.SGD(slow.parameters(), lr=0.1, momentum=0.9)
     (xr, yr), (xf, _) = class_split.retain.tensors(), class_split.forget.tensors()
@@ -147,14 +148,14 @@ def test_bad_settings_and_data_are_refused_with_a_way_out(
     trained: dict[str, Artifact], class_split: Split, digits_data: Data
 ) -> None:
     with pytest.raises(InputError, match="raise epochs"):
-        apply(SCRUB(forget_epochs=3, epochs=3), trained["mlp"], class_split, run())
+        apply(SCRUB(forget_epochs=3, epochs=3), Case(trained["mlp"], class_split, run()))
     item = int(class_split.forget.indices[0])
     one = Split.of(digits_data, Request.of(items=[item]))
     with pytest.raises(InputError, match="freeze_batch_norm"):
-        apply(SCRUB(), trained["cnn"], one, run())
+        apply(SCRUB(), Case(trained["cnn"], one, run()))
     without = Split.of(digits_data, Request.of(items=[item]), validation=0)
     with pytest.raises(InputError, match="validation fraction"):
-        apply(SCRUB(rewind=True), trained["mlp"], without, run())
+        apply(SCRUB(rewind=True), Case(trained["mlp"], without, run()))
 
 
 def test_ascent_has_no_floor_unless_it_stops_at_chance(trained: dict[str, Artifact], class_split: Split) -> None:
@@ -163,7 +164,7 @@ def test_ascent_has_no_floor_unless_it_stops_at_chance(trained: dict[str, Artifa
     for stop in (False, True):
         here = run()
         method = SCRUB(lr=0.02, forget_steps=100, retain_steps=10, stop_at_chance=stop)
-        made = apply(method, trained["mlp"], class_split, here)
+        made = apply(method, Case(trained["mlp"], class_split, here))
         kept.append(accuracy_of(made.model, class_split.test_retain))
         notes.append([n for n in here.notes if "ended at chance" in n])
         assert accuracy_of(made.model, class_split.test_forget) < 0.1

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import given
+from efface.artifact.case import Case, given
 from efface.curvature.fisher import fisher_diagonal
 from efface.data import Data, Split
 from efface.data.epoch import Epoch
@@ -27,7 +27,7 @@ from tests.methods.conftest import accuracy, logits, small_mlp
 
 
 def served(artifact: Artifact, split: Split, seed: int = 0, **settings: object) -> Artifact:
-    return apply(make("sfdn", settings), artifact, split, Run(seed=seed, device="cpu"))
+    return apply(make("sfdn", settings), Case(artifact, split, Run(seed=seed, device="cpu")))
 
 
 def equal(a: nn.Module, b: nn.Module) -> bool:

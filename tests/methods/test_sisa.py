@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Augment, Data, Split, load
 from efface.errors import InputError, NotPreparedError
 from efface.mechanisms.shards import epochs_by_slice
@@ -65,7 +66,7 @@ def places(data: Data, method: Sisa) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 def deletion(artifact: Artifact, data: Data, request: Request, seed: int = 9) -> Artifact:
     split = Split.of(data, request, earlier=artifact.record.earlier_requests)
-    return apply(Sisa(), artifact, split, Run(seed=seed, device="cpu"))
+    return apply(Sisa(), Case(artifact, split, Run(seed=seed, device="cpu")))
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +202,7 @@ def test_groups_are_deleted_from_one_shard(digits_data: Data) -> None:
 def test_retraining_an_ensemble_trains_its_members_apart(hard: tuple[Sisa, Artifact], digits_data: Data) -> None:
     method, artifact = hard
     request = Request.of(items=[int(Split.of(digits_data).train.indices[0])])
-    made = apply(Retrain(), artifact, Split.of(digits_data, request), Run(seed=11, device="cpu"))
+    made = apply(Retrain(), Case(artifact, Split.of(digits_data, request), Run(seed=11, device="cpu")))
     alone = method.train(with_dropout(), Split.of(digits_data, earlier=[request]), HARD, Run(seed=11, device="cpu"))[0]
     assert all(torch.equal(v, alone.state_dict()[k]) for k, v in made.model.state_dict().items())
     with pytest.raises(InputError, match="retrain has changed these members"):
@@ -211,7 +212,7 @@ def test_retraining_an_ensemble_trains_its_members_apart(hard: tuple[Sisa, Artif
 def test_methods_that_change_members_together_are_refused(hard: tuple[Sisa, Artifact], class_split: Split) -> None:
     _, artifact = hard
     with pytest.raises(InputError, match=r"ensemble of 3 members.*retrain, sisa"):
-        apply(FineTune(), artifact, class_split, Run(device="cpu"))
+        apply(FineTune(), Case(artifact, class_split, Run(device="cpu")))
     with pytest.raises(InputError, match="plain training would change them together"):
         prepare(None, artifact.model, Split.of(class_split.data), QUICK, Run(device="cpu"))
 

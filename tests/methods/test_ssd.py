@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import given
+from efface.artifact.case import Case, given
 from efface.curvature.fisher import fisher_diagonal
 from efface.data import Data, Part, Split
 from efface.errors import InputError
@@ -28,7 +28,7 @@ from tests.methods.conftest import RECIPE, accuracy, small_cnn
 
 def served(artifact: Artifact, split: Split, seed: int = 0, **settings: object) -> tuple[Artifact, Run]:
     run = Run(seed=seed, device="cpu")
-    return apply(make("ssd", settings), artifact, split, run), run
+    return apply(make("ssd", settings), Case(artifact, split, run)), run
 
 
 def differing(a: nn.Module, b: nn.Module) -> int:
@@ -240,7 +240,7 @@ def test_kept_importances_give_the_same_result_without_reading_what_stays(
     artifact = prepare(method, small_cnn(), Split.of(digits_data), RECIPE, Run(device="cpu"))
     assert artifact.memory
     forgetful = Artifact(artifact.model, artifact.record)
-    plain = apply(method, forgetful, class_split, Run(device="cpu"))
+    plain = apply(method, Case(forgetful, class_split, Run(device="cpu")))
     read: list[str] = []
     original = Part.batches
 
@@ -249,7 +249,7 @@ def test_kept_importances_give_the_same_result_without_reading_what_stays(
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(Part, "batches", spied)
-    quick = apply(method, artifact, class_split, Run(device="cpu"))
+    quick = apply(method, Case(artifact, class_split, Run(device="cpu")))
     assert set(read) == {"forget"}  # once by the method, then by the last look at what it left
     assert not quick.memory  # other weights, other importances
     for a, b, c in zip(*(m.model.parameters() for m in (plain, quick, artifact)), strict=True):
@@ -257,7 +257,7 @@ def test_kept_importances_give_the_same_result_without_reading_what_stays(
         assert float(((a - b).abs() > 1e-5 * c.abs()).float().mean()) < 0.002
     # For other weights the kept sums are not used.
     other = Artifact(plain.model, artifact.record, artifact.memory)
-    apply(make(name), other, class_split, Run(device="cpu"))
+    apply(make(name), Case(other, class_split, Run(device="cpu")))
     assert read.count("retain") == 1
 
 

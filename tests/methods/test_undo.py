@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.auditing.measures.probe import few_record_probe
 from efface.data import ArraySamples, Data, Split
 from efface.data.epoch import Epoch
@@ -24,7 +25,7 @@ from tests.methods.conftest import accuracy, logits
 
 
 def student(artifact: Artifact, split: Split, seed: int = 1, **settings: object) -> nn.Module:
-    return apply(Undo(**settings), artifact, split, Run(seed=seed, device="cpu")).model  # type: ignore[arg-type]
+    return apply(Undo(**settings), Case(artifact, split, Run(seed=seed, device="cpu"))).model  # type: ignore[arg-type]
 
 
 def test_check_1_no_damage_and_no_steps_answer_like_the_suppressed_teacher(
@@ -38,7 +39,7 @@ def test_check_1_no_damage_and_no_steps_answer_like_the_suppressed_teacher(
 def test_check_1_full_damage_is_a_new_network_whatever_the_original(
     trained: dict[str, Artifact], class_split: Split
 ) -> None:
-    other = apply(Retrain(), trained["cnn"], class_split, Run(seed=9, device="cpu"))
+    other = apply(Retrain(), Case(trained["cnn"], class_split, Run(seed=9, device="cpu")))
     fresh = reset(trained["cnn"].model, Run(seed=1, device="cpu").number("undo/noise"))
     for original in (trained["cnn"].model, other.model):
         model = Run(device="cpu").copied(original)
@@ -50,7 +51,7 @@ def test_check_2_what_the_original_knew_does_not_pass_to_a_fresh_student(
     trained: dict[str, Artifact], class_split: Split
 ) -> None:
     """Students of the original and of a retrained model differ on the class no more than two seeds' do."""
-    retrained = apply(Retrain(), trained["mlp"], class_split, Run(seed=9, device="cpu"))
+    retrained = apply(Retrain(), Case(trained["mlp"], class_split, Run(seed=9, device="cpu")))
     settings = {"alpha": 1.0, "epochs": 8.0, "lesson": "teacher"}
     answers = [
         logits(student(a, class_split, seed, **settings), class_split.forget).softmax(1)
@@ -65,7 +66,7 @@ def test_check_4_reads_retained_data_alone_and_no_labels_unless_asked(
     trained: dict[str, Artifact], class_split: Split
 ) -> None:
     retain = class_split.only(("retain",), "the check")
-    apply(Undo(), trained["mlp"], retain, Run(device="cpu"))
+    apply(Undo(), Case(trained["mlp"], retain, Run(device="cpu")))
     assert Undo().reads() == ("retain",)
     samples = class_split.data.train
     assert isinstance(samples, ArraySamples)
@@ -76,7 +77,7 @@ def test_check_4_reads_retained_data_alone_and_no_labels_unless_asked(
         data = dataclasses.replace(class_split.data, train=ArraySamples(samples.inputs, given))
         split = dataclasses.replace(class_split, data=data)
         method = Undo(lesson="teacher", epochs=0.5, row="fresh")
-        hashes.append(apply(method, trained["mlp"], split, Run(device="cpu")).record.weights_after)
+        hashes.append(apply(method, Case(trained["mlp"], split, Run(device="cpu"))).record.weights_after)
     assert hashes[0] == hashes[1]
 
 
@@ -88,7 +89,7 @@ def test_a_placed_row_relearns_as_slowly_as_a_never_trained_one(
         float(logits(student(trained["mlp"], class_split, row=row), class_split.retain)[:, 0].mean())
         for row in ("placed", "fresh")
     ]
-    retrained = apply(Retrain(), trained["mlp"], class_split, Run(seed=9, device="cpu")).model
+    retrained = apply(Retrain(), Case(trained["mlp"], class_split, Run(seed=9, device="cpu"))).model
     goal = float(logits(retrained, class_split.retain)[:, 0].mean())
     assert abs(lowest[0] - goal) < abs(lowest[1] - goal)
 
@@ -123,7 +124,7 @@ def test_forgets_and_stays_useful(trained: dict[str, Artifact], class_split: Spl
 
 
 def test_stops_by_held_out_accuracy(trained: dict[str, Artifact], class_split: Split) -> None:
-    made = apply(Undo(epochs=8, within=0.02), trained["mlp"], class_split, Run(device="cpu"))
+    made = apply(Undo(epochs=8, within=0.02), Case(trained["mlp"], class_split, Run(device="cpu")))
     rows = [r for r in made.record.history if r["stage"] == "undo/held out"]
     assert len(rows) < 20
     assert rows[-1]["accuracy"] >= rows[-1]["teacher"] - 0.02
@@ -135,24 +136,26 @@ def test_any_method_can_suppress_and_its_reading_is_declared(
 ) -> None:
     method = Undo(suppress="gradient-ascent", suppress_settings={"epochs": 1}, epochs=1)
     assert method.reads() == ("forget", "retain")
-    made = apply(method, trained["mlp"], item_split, Run(device="cpu"))
+    made = apply(method, Case(trained["mlp"], item_split, Run(device="cpu")))
     assert made.record.method == "undo"
     with pytest.raises(DataAccessError):
-        apply(method, trained["mlp"], item_split.only(("retain",), "the check"), Run(device="cpu"))
+        apply(method, Case(trained["mlp"], item_split.only(("retain",), "the check"), Run(device="cpu")))
     with pytest.raises(InputError, match="unknown method"):
-        apply(Undo(suppress="no-such"), trained["mlp"], class_split, Run(device="cpu"))
+        apply(Undo(suppress="no-such"), Case(trained["mlp"], class_split, Run(device="cpu")))
     with pytest.raises(InputError, match="does not forget this"):
-        apply(Undo(suppress="logit-mask"), trained["mlp"], item_split, Run(device="cpu"))
+        apply(Undo(suppress="logit-mask"), Case(trained["mlp"], item_split, Run(device="cpu")))
 
 
 def test_labels_of_data_to_forget_are_never_taught(trained: dict[str, Artifact], class_split: Split) -> None:
     with pytest.raises(InputError, match="distil_on=all needs lesson=teacher"):
-        apply(Undo(distil_on="all"), trained["mlp"], class_split, Run(device="cpu"))
-    made = apply(Undo(distil_on="all", lesson="teacher", epochs=1), trained["mlp"], class_split, Run(device="cpu"))
+        apply(Undo(distil_on="all"), Case(trained["mlp"], class_split, Run(device="cpu")))
+    made = apply(
+        Undo(distil_on="all", lesson="teacher", epochs=1), Case(trained["mlp"], class_split, Run(device="cpu"))
+    )
     assert accuracy(made.model, class_split.forget) == 0
 
 
 def test_nothing_held_out_to_stop_by_is_refused(trained: dict[str, Artifact], digits_data: Data) -> None:
     split = Split.of(digits_data, Request.of(classes=[0]), validation=0)
     with pytest.raises(InputError, match="nothing was held out"):
-        apply(Undo(within=0.01), trained["mlp"], split, Run(device="cpu"))
+        apply(Undo(within=0.01), Case(trained["mlp"], split, Run(device="cpu")))

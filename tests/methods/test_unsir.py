@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Data, Split
 from efface.errors import UnsupportedRequestError
 from efface.mechanisms.class_noise import class_noise
@@ -37,7 +38,7 @@ def test_check_2_noise_is_farther_from_the_class_than_random_images_of_its_size(
 def test_check_5_forgets_the_class_and_keeps_the_rest(
     trained: dict[str, Artifact], class_split: Split, name: str
 ) -> None:
-    forgotten = apply(UNSIR(), trained[name], class_split, run()).model
+    forgotten = apply(UNSIR(), Case(trained[name], class_split, run())).model
     assert accuracy(forgotten, class_split.test_forget) < 0.05
     before = accuracy(trained[name].model, class_split.test_retain)
     assert accuracy(forgotten, class_split.test_retain) > before - 0.10
@@ -45,7 +46,7 @@ def test_check_5_forgets_the_class_and_keeps_the_rest(
 
 def test_check_6_without_learning_rates_only_statistics_move(trained: dict[str, Artifact], class_split: Split) -> None:
     old = trained["cnn"].model
-    new = apply(UNSIR(impair_lr=0, repair_lr=0), trained["cnn"], class_split, run()).model
+    new = apply(UNSIR(impair_lr=0, repair_lr=0), Case(trained["cnn"], class_split, run())).model
     assert all(torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters(), strict=True))
     assert not torch.equal(batch_norms(old)[0].running_mean, batch_norms(new)[0].running_mean)
 
@@ -59,7 +60,7 @@ def test_checks_4_7_and_8_noise_samples_are_counted(
         split = Split.of(digits_data, Request.of(classes=classes))
         here = run()
         method = UNSIR(noise_batch=16, noise_steps=1, distinct_noise=distinct, noise_copies=copies, retain_per_class=20)
-        apply(method, trained["mlp"], split, here)
+        apply(method, Case(trained["mlp"], split, here))
         noise, kept = len(classes) * distinct * copies, 20 * (10 - len(classes))
         assert f"{noise} noise samples among {noise + kept}" in here.notes[0]
         assert f"{kept} retained samples read" in here.notes[0]
@@ -75,14 +76,14 @@ def test_check_8_the_notebooks_epoch_has_8120_samples() -> None:
 
 def test_several_classes_at_once(trained: dict[str, Artifact], digits_data: Data) -> None:
     split = Split.of(digits_data, Request.of(classes=[3, 8]))
-    forgotten = apply(UNSIR(), trained["mlp"], split, run()).model
+    forgotten = apply(UNSIR(), Case(trained["mlp"], split, run())).model
     assert accuracy(forgotten, split.test_forget) < 0.05
     assert accuracy(forgotten, split.test_retain) > 0.85
 
 
 def test_items_are_refused_before_any_work(trained: dict[str, Artifact], item_split: Split) -> None:
     with pytest.raises(UnsupportedRequestError, match="fine-tune"):
-        apply(UNSIR(), trained["mlp"], item_split, run())
+        apply(UNSIR(), Case(trained["mlp"], item_split, run()))
 
 
 def test_a_small_subset_leaves_noise_in_the_statistics_unless_they_are_restored(
@@ -91,6 +92,6 @@ def test_a_small_subset_leaves_noise_in_the_statistics_unless_they_are_restored(
     kept = {}
     for choice in ("never", "always"):
         method = UNSIR(impair_lr=0, repair_lr=0, retain_per_class=30, restore_statistics=choice)
-        kept[choice] = accuracy(apply(method, trained["cnn"], class_split, run()).model, class_split.test_retain)
+        kept[choice] = accuracy(apply(method, Case(trained["cnn"], class_split, run())).model, class_split.test_retain)
     assert kept["always"] > kept["never"]
     assert kept["always"] > accuracy(trained["cnn"].model, class_split.test_retain) - 0.05

@@ -12,7 +12,7 @@ from torch import nn
 
 import efface
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import given, split_under
+from efface.artifact.case import Case, given, split_under
 from efface.artifact.record import weights_sha256
 from efface.auditing.measures.u_lira import Role, by_role
 from efface.auditing.settings import AuditSettings
@@ -190,7 +190,7 @@ def test_side_by_side_makes_ordinary_retrain_artifacts(original, split, referenc
 def test_a_reference_is_what_retraining_with_its_seed_gives(original, split, references):
     seeds = references.manifest.series["reference"].seeds
     assert len(set(seeds)) == 6
-    by_hand = [apply(Retrain(), original, split, Run(seed=s, device="cpu")) for s in seeds[:2]]
+    by_hand = [apply(Retrain(), Case(original, split, Run(seed=s, device="cpu"))) for s in seeds[:2]]
     assert hashes(by_hand) == hashes(references)[:2]
     record = next(iter(references)).record
     assert (record.method, record.request, record.recipe) == ("retrain", REQUEST, RECIPE)

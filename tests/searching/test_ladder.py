@@ -87,7 +87,7 @@ def test_if_none_meets_the_standards_the_record_says_so_and_the_least_miss_is_ta
 def test_a_reference_adds_the_probe(data, artifact, monkeypatch):
     rungs(monkeypatch, "fine-tune")
     split = Split.of(data, Request.of(classes=[2]))
-    reference = apply(Retrain(), artifact, split, Run(seed=5)).model
+    reference = apply(Retrain(), Case(artifact, split, Run(seed=5))).model
     made = climbed(artifact, split, Run(seed=1), reference)
     assert "recall on features" in made.record.notes[-1]
 

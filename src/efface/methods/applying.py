@@ -110,7 +110,7 @@ def prepare(
     return Artifact(trained, record, memory, parent=parent)
 
 
-def apply(method: Method, case: Case | Artifact, split: Split | None = None, run: Run | None = None) -> Artifact:
+def apply(method: Method, case: Case) -> Artifact:
     """Forget a case's request with a method, and return a new artifact whose parent is the original.
 
     Checks come first: target, preparation, the method's own. The split the method sees raises `DataAccessError` for
@@ -118,19 +118,13 @@ def apply(method: Method, case: Case | Artifact, split: Split | None = None, run
 
     Args:
         method: What forgets.
-        case: The original with its data under the request; or an artifact, with the next two.
-        split: The data under the request.
-        run: What it runs on.
+        case: The original with its data under the request, and what the work runs on.
 
     Raises:
         UnsupportedRequestError: The method cannot forget this kind of target.
         NotPreparedError: Training left nothing behind for it.
         InputError: The method's own check, or forgetting produced weights that are not finite.
     """
-    if isinstance(case, Artifact):
-        assert split is not None
-        assert run is not None
-        case = Case(case, split, run)
     artifact, split, run = case.original, case.split, case.run
     check(method, artifact, split)
     before = artifact.weights_sha256

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Data, Split
 from efface.data.epoch import Epoch
 from efface.errors import InputError, NotPreparedError
@@ -36,7 +37,7 @@ def trained_by(method: Amnesiac, data: Data, model: Model | None = None, recipe:
 
 def forgotten(artifact: Artifact, data: Data, request: Request, **settings: float) -> Artifact:
     split = Split.of(data, request, earlier=artifact.record.earlier_requests)
-    return apply(Amnesiac(**{"epochs": 0, **settings}), artifact, split, Run(device="cpu"))
+    return apply(Amnesiac(**{"epochs": 0, **settings}), Case(artifact, split, Run(device="cpu")))
 
 
 def steps_by_hand(model: Model, data: Data) -> list[tuple[set[int], dict[str, Tensor]]]:
@@ -154,7 +155,7 @@ def test_later_requests_are_told_what_the_log_does_not_hold(digits_data: Data) -
     second = forgotten(first, digits_data, Request.of(classes=[1]))
     assert any("1 steps of this model's history are not in the log (amnesiac)" in n for n in second.record.notes)
     split = Split.of(digits_data, Request.of(classes=[5]))
-    tuned = apply(FineTune(), artifact, split, Run(device="cpu"))
+    tuned = apply(FineTune(), Case(artifact, split, Run(device="cpu")))
     third = forgotten(tuned, digits_data, Request.of(classes=[1]))
     assert any("(fine-tune)" in n for n in third.record.notes)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import ArraySamples, Data, Split, load
 from efface.errors import InputError
 from efface.mechanisms.shards import epochs_by_slice
@@ -39,7 +40,7 @@ def trained(data: Data, method: Arcane) -> Artifact:
 
 def deletion(artifact: Artifact, data: Data, request: Request) -> Artifact:
     split = Split.of(data, request, earlier=artifact.record.earlier_requests)
-    return apply(Arcane(), artifact, split, Run(seed=9, device="cpu"))
+    return apply(Arcane(), Case(artifact, split, Run(seed=9, device="cpu")))
 
 
 def assert_exact(made: Artifact, data: Data, method: Arcane, *requests: Request) -> None:

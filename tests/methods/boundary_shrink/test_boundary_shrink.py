@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Data, Split
 from efface.errors import InputError
 from efface.methods.applying import apply
@@ -42,7 +43,7 @@ def test_check_3_targets_computed_once_equal_targets_computed_again(
 ) -> None:
     method, here = BoundaryShrink(lr=1e-3), run()
     first, _ = method.neighbours(trained["cnn"].model, class_split, here)
-    made = apply(method, trained["cnn"], class_split, here)
+    made = apply(method, Case(trained["cnn"], class_split, here))
     again, _ = method.neighbours(trained["cnn"].model, class_split, run())
     assert torch.equal(first, again)
     # The answers that were trained: the model now gives most images their targets.
@@ -55,9 +56,11 @@ def test_check_5_without_a_learning_rate_only_statistics_move_and_not_if_frozen(
     trained: dict[str, Artifact], class_split: Split
 ) -> None:
     old = trained["cnn"].model.state_dict()
-    frozen = apply(BoundaryShrink(lr=0, freeze_batch_norm=True), trained["cnn"], class_split, run()).model.state_dict()
+    frozen = apply(
+        BoundaryShrink(lr=0, freeze_batch_norm=True), Case(trained["cnn"], class_split, run())
+    ).model.state_dict()
     assert all(torch.equal(v, old[k]) for k, v in frozen.items())
-    moved = apply(BoundaryShrink(lr=0), trained["cnn"], class_split, run()).model
+    moved = apply(BoundaryShrink(lr=0), Case(trained["cnn"], class_split, run())).model
     buffers = dict(moved.named_buffers())
     assert all(torch.equal(v, old[k]) for k, v in moved.named_parameters())
     assert all(not torch.equal(v, old[k]) for k, v in buffers.items())
@@ -67,7 +70,7 @@ def test_check_5_without_a_learning_rate_only_statistics_move_and_not_if_frozen(
 
 def test_check_6_no_retained_data_is_read(trained: dict[str, Artifact], class_split: Split) -> None:
     assert BoundaryShrink.needs.reads == ("forget",)
-    apply(BoundaryShrink(epochs=1), trained["mlp"], class_split.only(["forget"], "boundary-shrink"), run())
+    apply(BoundaryShrink(epochs=1), Case(trained["mlp"], class_split.only(["forget"], "boundary-shrink"), run()))
 
 
 def test_check_7_weights_of_argmax_targets_stay_below_their_bound() -> None:
@@ -83,7 +86,7 @@ def test_check_7_weights_of_argmax_targets_stay_below_their_bound() -> None:
 def test_check_8_forgets_the_class_and_keeps_the_rest(
     trained: dict[str, Artifact], class_split: Split, name: str
 ) -> None:
-    made = apply(BoundaryShrink(), trained[name], class_split, run())
+    made = apply(BoundaryShrink(), Case(trained[name], class_split, run()))
     assert accuracy_of(made.model, class_split.test_forget) < 0.15
     kept = accuracy_of(made.model, class_split.test_retain)
     assert kept > accuracy_of(trained[name].model, class_split.test_retain) - 0.15
@@ -99,8 +102,8 @@ def test_check_8_both_attacks_mostly_name_the_same_neighbour(trained: dict[str, 
 def test_the_options_change_the_result_and_still_forget(
     trained: dict[str, Artifact], class_split: Split, settings: dict[str, object]
 ) -> None:
-    plain = apply(BoundaryShrink(lr=1e-3), trained["mlp"], class_split, run()).model
-    made = apply(BoundaryShrink(lr=1e-3, **settings), trained["mlp"], class_split, run()).model
+    plain = apply(BoundaryShrink(lr=1e-3), Case(trained["mlp"], class_split, run())).model
+    made = apply(BoundaryShrink(lr=1e-3, **settings), Case(trained["mlp"], class_split, run())).model
     assert not torch.equal(next(plain.parameters()), next(made.parameters()))
     assert accuracy_of(made, class_split.test_forget) < 0.15
 
@@ -110,7 +113,7 @@ def test_the_curvature_term_is_the_official_one_divided_by_the_batch(
 ) -> None:
     """Three steps on all forget images, written out: CE + 0.7 ||kappa_f0 - kappa_f||_2 / len(x)."""
     method = BoundaryShrink(lr=0.05, momentum=0, epochs=3, batch_size=1000, min_steps=0, curvature_weight=0.7)
-    made = apply(method, trained["mlp"], class_split, run()).model
+    made = apply(method, Case(trained["mlp"], class_split, run())).model
     original, model = copy.deepcopy(trained["mlp"].model).eval(), copy.deepcopy(trained["mlp"].model).train()
     x, y = class_split.forget.tensors()
     targets, _ = method.neighbours(original, class_split, run())
@@ -130,7 +133,7 @@ def test_says_when_the_class_was_left_in_place_and_where_pixels_lie(
     trained: dict[str, Artifact], class_split: Split
 ) -> None:
     here = run()
-    apply(BoundaryShrink(lr=1e-7), trained["mlp"], class_split, here)
+    apply(BoundaryShrink(lr=1e-7), Case(trained["mlp"], class_split, here))
     assert any("raise lr" in note for note in here.notes)
     assert any("0 to 1" in note for note in here.notes)
 
@@ -141,6 +144,6 @@ def test_one_image_and_batch_norm_are_refused_with_a_way_out(trained: dict[str, 
     train = type(digits_data.train)(digits_data.train.inputs[keep], labels[keep])
     split = Split.of(Data("one zero", train, digits_data.test, digits_data.classes), Request.of(classes=[0]))
     with pytest.raises(InputError, match="logit-mask"):
-        apply(BoundaryShrink(), trained["cnn"], split, run())
-    apply(BoundaryShrink(freeze_batch_norm=True), trained["cnn"], split, run())
+        apply(BoundaryShrink(), Case(trained["cnn"], split, run()))
+    apply(BoundaryShrink(freeze_batch_norm=True), Case(trained["cnn"], split, run()))
     assert batch_norms(trained["cnn"].model)

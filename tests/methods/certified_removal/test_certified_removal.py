@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import ArraySamples, Data, Split
 from efface.errors import InputError
 from efface.methods.applying import apply, prepare
@@ -161,7 +162,7 @@ GENEROUS = CertifiedRemoval(features="inputs", lam=1e-2, sigma=100, noise="run",
 
 def removal(artifact: Artifact, data: Data, method: CertifiedRemoval, items: list[int]) -> Artifact:
     split = Split.of(data, Request.of(items=items), earlier=artifact.record.earlier_requests)
-    return apply(method, artifact, split, Run(seed=1, device="cpu"))
+    return apply(method, Case(artifact, split, Run(seed=1, device="cpu")))
 
 
 def rows(artifact: Artifact, stage: str = "certified-removal") -> list[dict[str, float]]:
@@ -280,6 +281,6 @@ def test_features_that_something_else_changed_void_the_certificate(digits_data: 
     method = CertifiedRemoval(lam=1.0, sigma=1e4)
     artifact = prepare(method, small_mlp(), Split.of(digits_data), RECIPE, Run(device="cpu"))
     first = Request.of(items=trained_items(digits_data, 2))
-    tuned = apply(FineTune(epochs=0.1), artifact, Split.of(digits_data, first), Run(device="cpu"))
+    tuned = apply(FineTune(epochs=0.1), Case(artifact, Split.of(digits_data, first), Run(device="cpu")))
     with pytest.raises(InputError, match="fine-tune has changed this model"):
         removal(tuned, digits_data, method, [trained_items(digits_data, 3)[-1]])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import given
+from efface.artifact.case import Case, given
 from efface.data import Data, Split
 from efface.errors import InputError, UnsupportedRequestError
 from efface.methods.applying import apply
@@ -22,7 +22,7 @@ from tests.methods.conftest import accuracy
 def test_forgets_a_class_and_keeps_the_rest(trained: dict[str, Artifact], class_split: Split) -> None:
     """Measured on the CNN: forget accuracy 0.02, kept 0.97 of 0.98."""
     artifact, run = trained["cnn"], Run(device="cpu")
-    result = apply(make("class-projection"), artifact, class_split, run).model
+    result = apply(make("class-projection"), Case(artifact, class_split, run)).model
     assert accuracy(result, class_split.test_forget) < 0.15
     assert accuracy(result, class_split.test_retain) > accuracy(artifact.model, class_split.test_retain) - 0.05
     rows = run.history.of("class-projection")
@@ -33,7 +33,7 @@ def test_forgets_a_class_and_keeps_the_rest(trained: dict[str, Artifact], class_
 
 def test_weights_of_layers_move_biases_and_batch_norm_stay(trained: dict[str, Artifact], class_split: Split) -> None:
     settings = {"alpha_retain": 100, "alpha_forget": 30}
-    result = apply(make("class-projection", settings), trained["cnn"], class_split, Run(device="cpu")).model
+    result = apply(make("class-projection", settings), Case(trained["cnn"], class_split, Run(device="cpu"))).model
     before = trained["cnn"].model.state_dict()
     moved = {name for name, value in result.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"0.weight", "4.weight", "9.weight"}
@@ -41,7 +41,7 @@ def test_weights_of_layers_move_biases_and_batch_norm_stay(trained: dict[str, Ar
 
 def test_two_classes_at_once(trained: dict[str, Artifact], digits_data: Data) -> None:
     split = Split.of(digits_data, Request.of(classes=[0, 4]))
-    result = apply(make("class-projection"), trained["cnn"], split, Run(device="cpu")).model
+    result = apply(make("class-projection"), Case(trained["cnn"], split, Run(device="cpu"))).model
     assert accuracy(result, split.test_forget) < 0.3
     assert accuracy(result, split.test_retain) > 0.8
 
@@ -57,9 +57,9 @@ def test_refusals_name_what_would_work(
     trained: dict[str, Artifact], class_split: Split, item_split: Split, digits_data: Data
 ) -> None:
     with pytest.raises(InputError, match="give both alpha_retain and alpha_forget"):
-        apply(make("class-projection", {"alpha_retain": 100}), trained["mlp"], class_split, Run(device="cpu"))
+        apply(make("class-projection", {"alpha_retain": 100}), Case(trained["mlp"], class_split, Run(device="cpu")))
     with pytest.raises(UnsupportedRequestError, match=r"not items; methods that can: .*ssd"):
-        apply(make("class-projection"), trained["mlp"], item_split, Run(device="cpu"))
+        apply(make("class-projection"), Case(trained["mlp"], item_split, Run(device="cpu")))
 
     class Table(nn.Module):
         def __init__(self) -> None:
@@ -71,4 +71,4 @@ def test_refusals_name_what_would_work(
 
     artifact = given(Table(), Split.of(digits_data), Recipe(), Run(device="cpu"))
     with pytest.raises(InputError, match=r"no linear or convolutional layer.*ssd"):
-        apply(make("class-projection"), artifact, class_split, Run(device="cpu"))
+        apply(make("class-projection"), Case(artifact, class_split, Run(device="cpu")))

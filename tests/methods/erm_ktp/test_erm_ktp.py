@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Data, Split
 from efface.errors import InputError
 from efface.methods.applying import apply, prepare
@@ -48,7 +49,7 @@ def masked(digits_data: Data) -> Artifact:
 
 @pytest.fixture(scope="module")
 def student(masked: Artifact, class_split: Split) -> Artifact:
-    return apply(METHOD, masked, class_split, Run(seed=1, device="cpu"))
+    return apply(METHOD, Case(masked, class_split, Run(seed=1, device="cpu")))
 
 
 def test_check_1_the_trained_network_is_the_network_itself(masked: Artifact, digits_data: Data) -> None:
@@ -126,7 +127,7 @@ def test_the_map_is_found_where_its_average_is_the_features() -> None:
 def test_check_7_a_student_that_knows_all_has_nothing_to_learn(masked: Artifact, class_split: Split) -> None:
     """P = 1 and student = teacher: the first step's loss is 0 and the weights do not move."""
     open_mask = dataclasses.replace(masked, memory={MASK: torch.cat([torch.zeros(32, 1), torch.ones(32, 9)], 1)})
-    made = apply(METHOD, open_mask, class_split, Run(seed=1, device="cpu"))
+    made = apply(METHOD, Case(open_mask, class_split, Run(seed=1, device="cpu")))
     losses = [r["loss"] for r in made.record.history if r["stage"] == "erm-ktp"]
     assert losses[-1] < 0.2 * losses[0]
     x, _ = class_split.only(("retain",), "test").retain.take(range(300)).tensors()
@@ -140,7 +141,7 @@ def forbidden_area(artifact: Artifact, allowed: Tensor, x: Tensor) -> float:
 
 def test_check_8_the_leak_teaches_forbidden_channels(masked: Artifact, class_split: Split, student: Artifact) -> None:
     """The leaking student's map holds what the masked one's does not, so a probe can find it."""
-    leaky = apply(dataclasses.replace(METHOD, leak_map0=True), masked, class_split, Run(seed=1, device="cpu"))
+    leaky = apply(dataclasses.replace(METHOD, leak_map0=True), Case(masked, class_split, Run(seed=1, device="cpu")))
     allowed = prohibition(masked.memory[MASK], [0])
     x, _ = class_split.forget.tensors()
     assert forbidden_area(leaky, allowed, x) > 5 * forbidden_area(student, allowed, x)
@@ -155,4 +156,4 @@ def test_what_is_forbidden_stays_forbidden(student: Artifact, masked: Artifact) 
 def test_a_mask_that_serves_everything_is_refused(masked: Artifact, class_split: Split) -> None:
     full = dataclasses.replace(masked, memory={MASK: torch.ones(32, 10)})
     with pytest.raises(InputError, match=r"only 0% of the channels.*retrain"):
-        apply(METHOD, full, class_split, Run(device="cpu"))
+        apply(METHOD, Case(full, class_split, Run(device="cpu")))

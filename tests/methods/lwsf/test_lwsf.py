@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import Data, Split
 from efface.errors import NotPreparedError
 from efface.methods.applying import apply, prepare
@@ -130,7 +131,7 @@ def test_check_5_importance_leaves_deleted_classes_out_unless_leaked(coded: Arti
 
 
 def test_check_6_deleted_codes_are_gone_and_cannot_be_asked_for_again(coded: Artifact, digits_data: Data) -> None:
-    made = apply(LwSF(steps=2), coded, Split.of(digits_data, Request.of(classes=[4])), Run(seed=1, device="cpu"))
+    made = apply(LwSF(steps=2), Case(coded, Split.of(digits_data, Request.of(classes=[4])), Run(seed=1, device="cpu")))
     assert made.memory[CLASSES].tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
     dropped = coded.memory[CODES][4]
     assert not any(torch.equal(code, dropped) for code in made.memory[CODES])
@@ -144,7 +145,7 @@ def test_check_8_the_loss_on_codes_holds_the_kept_classes(coded: Artifact, digit
     split = Split.of(digits_data, Request.of(classes=[0]))
 
     def kept(gamma: float) -> float:
-        made = apply(LwSF(gamma=gamma, steps=100), coded, split, Run(seed=1, device="cpu"))
+        made = apply(LwSF(gamma=gamma, steps=100), Case(coded, split, Run(seed=1, device="cpu")))
         with torch.no_grad():
             return float(additive_margin(made.model(made.memory[CODES]) / 30, made.memory[CLASSES]))
 
@@ -152,7 +153,7 @@ def test_check_8_the_loss_on_codes_holds_the_kept_classes(coded: Artifact, digit
 
 
 def test_dropping_a_code_without_losses_leaves_the_model(coded: Artifact, class_split: Split) -> None:
-    made = apply(LwSF(lr=0.0, steps=3), coded, class_split, Run(device="cpu"))
+    made = apply(LwSF(lr=0.0, steps=3), Case(coded, class_split, Run(device="cpu")))
     for a, b in zip(made.model.parameters(), coded.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
 

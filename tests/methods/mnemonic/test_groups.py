@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import ArraySamples, Data, Split
 from efface.data.epoch import Epoch
 from efface.errors import InputError
@@ -39,7 +40,7 @@ def coded(people: Data) -> Artifact:
 
 def forget(artifact: Artifact, data: Data, request: Request, **settings: Any) -> Artifact:
     split = Split.of(data, request, earlier=artifact.record.earlier_requests)
-    return apply(MnemonicGroups(**settings), artifact, split, Run(seed=1, device="cpu"))
+    return apply(MnemonicGroups(**settings), Case(artifact, split, Run(seed=1, device="cpu")))
 
 
 def test_every_group_owns_a_code_for_each_class_of_its_records(coded: Artifact, people: Data) -> None:

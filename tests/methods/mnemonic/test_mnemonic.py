@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
+from efface.artifact.case import Case
 from efface.data import ArraySamples, Augment, Data, Split, load
 from efface.data.epoch import Epoch
 from efface.errors import InputError, NotPreparedError
@@ -75,14 +76,18 @@ def test_check_1_eta_equals_one_code_at_a_time(network: str, forget: list[int], 
     again = code_scores(model, codes)
     assert (known.score, known.retained_accuracy) == (again.score, again.retained_accuracy)
     assert known.forget_margin == pytest.approx(again.forget_margin, rel=1e-5)
-    # Of the largest entry: where a gradient nearly cancels, float32 has lost its square in either way of computing it.
     slow = looped_ratio(model, codes)
+    wide_codes = codes._replace(x=codes.x.double())
+    exact = looped_ratio(copy.deepcopy(model).double(), wide_codes)
+    # Where a gradient nearly cancels, float32 has lost its square in either way of computing it, on one CPU more than
+    # on another: one pass over all codes comes as near to the exact value as the loop does.
     for name in slow:
-        assert (fast[name] - slow[name]).abs().max() <= 1e-5 * slow[name].abs().max()
-    wide, wide_codes = model.double(), codes._replace(x=codes.x.double())
-    fast, slow = fisher_ratio(wide, wide_codes, list(slow))[0], looped_ratio(wide, wide_codes)
-    for name in slow:
-        torch.testing.assert_close(fast[name], slow[name], rtol=1e-10, atol=0)
+        largest = exact[name].abs().max()
+        off, off_in_turn = ((found[name] - exact[name]).abs().max() / largest for found in (fast, slow))
+        assert off <= 3 * off_in_turn + 1e-5, name
+    fast, _ = fisher_ratio(model.double(), wide_codes, list(slow))
+    for name in exact:
+        torch.testing.assert_close(fast[name], exact[name], rtol=1e-10, atol=0)
 
 
 @pytest.mark.parametrize("network", ["mlp", "cnn"])
@@ -91,7 +96,7 @@ def test_check_2_the_largest_move_of_each_tensor(
     network: str, lambda_1: float, lambda_2: float, coded: dict[str, Artifact], class_split: Split
 ) -> None:
     artifact = coded[network]
-    made = apply(Mnemonic(lambda_1=lambda_1, lambda_2=lambda_2), artifact, class_split, run())
+    made = apply(Mnemonic(lambda_1=lambda_1, lambda_2=lambda_2), Case(artifact, class_split, run()))
     model = copy.deepcopy(artifact.model)
     eta = looped_ratio(model, codes_of(artifact, [0]))
     after = dict(made.model.named_parameters())
@@ -104,7 +109,7 @@ def test_check_2_the_largest_move_of_each_tensor(
 
 def test_check_2_no_step_no_change(coded: dict[str, Artifact], class_split: Split) -> None:
     for settings in ({"lambda_1": 0.0}, {"lambda_2": 0.0}):
-        made = apply(Mnemonic(**settings), coded["cnn"], class_split, run())
+        made = apply(Mnemonic(**settings), Case(coded["cnn"], class_split, run()))
         assert made.record.weights_after == coded["cnn"].record.weights_after
 
 
@@ -121,7 +126,7 @@ class Closed(ArraySamples):
 @pytest.mark.parametrize("search", [False, True])
 def test_check_3_forgetting_reads_no_data(search: bool, coded: dict[str, Artifact], digits_data: Data) -> None:
     closed = dataclasses.replace(digits_data, train=Closed(digits_data.train), test=Closed(digits_data.test))
-    made = apply(Mnemonic(search=search), coded["mlp"], Split.of(closed, Request.of(classes=[0])), run())
+    made = apply(Mnemonic(search=search), Case(coded["mlp"], Split.of(closed, Request.of(classes=[0])), run()))
     assert made.record.weights_after != coded["mlp"].record.weights_after
     assert Mnemonic().reads() == ()
 
@@ -149,7 +154,7 @@ def test_check_4_the_better_candidate_is_returned(network: str, coded: dict[str,
         ties += scores[1] == scores[-1]
         work = run()
         method = Mnemonic(lambda_1=lambda_1, lambda_2=lambda_2)
-        made = apply(method, artifact, Split.of(digits_data, Request.of(classes=[c])), work)
+        made = apply(method, Case(artifact, Split.of(digits_data, Request.of(classes=[c])), work))
         (row,) = work.history.of("mnemonic")
         assert row["sign"] == winner
         assert row["score"] == pytest.approx(max(scores.values()), abs=1e-12)
@@ -163,7 +168,7 @@ def test_check_4_the_better_candidate_is_returned(network: str, coded: dict[str,
 def test_check_5_several_classes_at_once(coded: dict[str, Artifact], digits_data: Data) -> None:
     artifact = coded["mlp"]
     made = [
-        apply(Mnemonic(), artifact, Split.of(digits_data, Request.of(classes=order)), run())
+        apply(Mnemonic(), Case(artifact, Split.of(digits_data, Request.of(classes=order)), run()))
         for order in ([2, 6], [6, 2])
     ]
     assert made[0].record.weights_after == made[1].record.weights_after
@@ -176,13 +181,13 @@ def test_check_5_several_classes_at_once(coded: dict[str, Artifact], digits_data
 
 def test_check_5_classes_forgotten_earlier_are_in_neither_mean(coded: dict[str, Artifact], digits_data: Data) -> None:
     first = Request.of(classes=[3])
-    once = apply(Mnemonic(search=True), coded["mlp"], Split.of(digits_data, first), run())
+    once = apply(Mnemonic(search=True), Case(coded["mlp"], Split.of(digits_data, first), run()))
     assert 3 not in once.memory["code_classes"].tolist()
     assert len(once.memory["codes"]) == 9
     split = Split.of(digits_data, Request.of(classes=[5]), earlier=[first])
-    twice = apply(Mnemonic(lambda_1=1e-4), once, split, run())
+    twice = apply(Mnemonic(lambda_1=1e-4), Case(once, split, run()))
     full = Artifact(once.model, once.record, coded["mlp"].memory)  # the code of class 3 is still there
-    assert apply(Mnemonic(lambda_1=1e-4), full, split, run()).record.weights_after == twice.record.weights_after
+    assert apply(Mnemonic(lambda_1=1e-4), Case(full, split, run())).record.weights_after == twice.record.weights_after
     y = once.memory["code_classes"]
     eta = looped_ratio(copy.deepcopy(once.model), Codes(once.memory["codes"], y, y == 5))
     sign = twice.record.history[-1]["sign"]
@@ -256,7 +261,7 @@ def test_processes_share_a_batch_with_codes(digits_data: Data) -> None:
 
 def test_check_7_batch_norm_statistics_stay(coded: dict[str, Artifact], class_split: Split) -> None:
     for method in (Mnemonic(), Mnemonic(search=True), Mnemonic(steps=3)):
-        made = apply(method, coded["cnn"], class_split, run())
+        made = apply(method, Case(coded["cnn"], class_split, run()))
         buffers = dict(coded["cnn"].model.named_buffers())
         assert buffers
         assert all(torch.equal(v, buffers[k]) for k, v in made.model.named_buffers())
@@ -278,7 +283,7 @@ def test_check_8_every_class_of_mnist_is_forgotten_by_search() -> None:
 
     before = right(artifact.model)
     for c in range(10):
-        made = apply(Mnemonic(search=True), artifact, Split.of(data, Request.of(classes=[c])), run())
+        made = apply(Mnemonic(search=True), Case(artifact, Split.of(data, Request.of(classes=[c])), run()))
         after = right(made.model)
         assert after[y == c].mean() <= 0.01, c
         assert after[y != c].mean() >= before[y != c].mean() - 0.015, c
@@ -291,7 +296,7 @@ def test_searching_beats_the_published_pair_on_the_codes(coded: dict[str, Artifa
         split = Split.of(digits_data, Request.of(classes=[c]))
         for scores, search in ((official, False), (searched, True)):
             work = run()
-            apply(Mnemonic(search=search), coded["mlp"], split, work)
+            apply(Mnemonic(search=search), Case(coded["mlp"], split, work))
             scores.append(work.history.of("mnemonic")[-1]["score"])
         cells = work.history.of("mnemonic/search")
         assert len(cells) == 30
@@ -303,9 +308,9 @@ def test_searching_beats_the_published_pair_on_the_codes(coded: dict[str, Artifa
 
 def test_the_search_result_is_the_published_step_with_its_pair(coded: dict[str, Artifact], class_split: Split) -> None:
     work = run()
-    searched = apply(Mnemonic(search=True), coded["cnn"], class_split, work)
+    searched = apply(Mnemonic(search=True), Case(coded["cnn"], class_split, work))
     row = work.history.of("mnemonic")[-1]
-    again = apply(Mnemonic(lambda_1=row["lambda_1"], lambda_2=row["lambda_2"]), coded["cnn"], class_split, run())
+    again = apply(Mnemonic(lambda_1=row["lambda_1"], lambda_2=row["lambda_2"]), Case(coded["cnn"], class_split, run()))
     assert searched.record.weights_after == again.record.weights_after
 
 
@@ -335,31 +340,31 @@ def test_steps_recompute_eta(coded: dict[str, Artifact], class_split: Split) -> 
     """Two steps equal two applications with half the bounds each."""
     artifact = coded["mlp"]
     work = run()
-    made = apply(Mnemonic(steps=2, lambda_1=2e-4, lambda_2=0.2), artifact, class_split, work)
+    made = apply(Mnemonic(steps=2, lambda_1=2e-4, lambda_2=0.2), Case(artifact, class_split, work))
     assert [row["step"] for row in work.history.of("mnemonic")] == [1, 2]
     half = Mnemonic(lambda_1=1e-4, lambda_2=0.1)
-    once = apply(half, artifact, class_split, run())
-    twice = apply(half, Artifact(once.model, once.record, artifact.memory), class_split, run())
+    once = apply(half, Case(artifact, class_split, run()))
+    twice = apply(half, Case(Artifact(once.model, once.record, artifact.memory), class_split, run()))
     assert made.record.weights_after == twice.record.weights_after
 
 
 def test_only_the_named_layers_change(coded: dict[str, Artifact], class_split: Split) -> None:
-    made = apply(make("mnemonic", {"layers": "fc2, fc1.bias"}), coded["mlp"], class_split, run())
+    made = apply(make("mnemonic", {"layers": "fc2, fc1.bias"}), Case(coded["mlp"], class_split, run()))
     moved = {n for n, p in made.model.named_parameters() if not torch.equal(p, coded["mlp"].model.get_parameter(n))}
     assert moved == {"fc2.weight", "fc2.bias", "fc1.bias"}
     assert list(chosen_parameters(made.model, ("fc*.w*",))) == ["fc1.weight", "fc2.weight"]
     with pytest.raises(InputError, match="Did you mean 'fc2'"):
-        apply(Mnemonic(layers=("fcc2",)), coded["mlp"], class_split, run())
+        apply(Mnemonic(layers=("fcc2",)), Case(coded["mlp"], class_split, run()))
 
 
 def test_an_already_trained_model_learns_codes(trained: dict[str, Artifact], digits_data: Data) -> None:
     plain = trained["mlp"]
     split = Split.of(digits_data, Request.of(classes=[0]))
     with pytest.raises(NotPreparedError, match="--from ARTIFACT --method mnemonic"):
-        apply(Mnemonic(), plain, split, run())
+        apply(Mnemonic(), Case(plain, split, run()))
     tuned = prepare(Mnemonic(t_mix=0.3), plain.model, Split.of(digits_data), RECIPE.but(lr=0.05), run())
     assert accuracy(tuned.model, split.test) > accuracy(plain.model, split.test) - 0.02
-    made = apply(Mnemonic(search=True), tuned, split, run())
+    made = apply(Mnemonic(search=True), Case(tuned, split, run()))
     assert accuracy(made.model, split.test_forget) < 0.2
     assert accuracy(made.model, split.test_retain) > 0.9
 
@@ -368,10 +373,10 @@ def test_codes_of_another_shape_or_class_are_refused(coded: dict[str, Artifact],
     memory = coded["mlp"].memory
     wrong = Artifact(coded["mlp"].model, coded["mlp"].record, {**memory, "codes": memory["codes"][:, :, :4]})
     with pytest.raises(InputError, match=r"shape \(1, 4, 8\)"):
-        apply(Mnemonic(), wrong, class_split, run())
+        apply(Mnemonic(), Case(wrong, class_split, run()))
     less = {k: v[1:] for k, v in memory.items()}
     with pytest.raises(NotPreparedError, match="no code for class 0"):
-        apply(Mnemonic(), Artifact(coded["mlp"].model, coded["mlp"].record, less), class_split, run())
+        apply(Mnemonic(), Case(Artifact(coded["mlp"].model, coded["mlp"].record, less), class_split, run()))
 
 
 def test_a_model_that_does_not_know_its_codes_says_so(
@@ -383,7 +388,7 @@ def test_a_model_that_does_not_know_its_codes_says_so(
     assert wrong  # otherwise this test would show nothing
     stale = Artifact(trained["mlp"].model, trained["mlp"].record, coded["mlp"].memory)
     work = run()
-    apply(Mnemonic(), stale, class_split, work)
+    apply(Mnemonic(), Case(stale, class_split, work))
     assert any("rests on nothing" in note for note in work.notes)
 
 
@@ -395,7 +400,7 @@ def test_other_codes_are_learned_and_forgotten(settings: dict[str, Any], digits_
     assert (float(codes.min()) < 0) == ("codes" in settings)
     assert code_scores(artifact.model, codes_of(artifact, [])).retained_accuracy == 1
     work = run()
-    apply(Mnemonic(search=True, **settings), artifact, class_split, work)
+    apply(Mnemonic(search=True, **settings), Case(artifact, class_split, work))
     assert work.history.of("mnemonic")[-1]["score"] == 2
 
 

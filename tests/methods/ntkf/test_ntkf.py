@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import given
+from efface.artifact.case import Case, given
 from efface.data import Data, Part, Split
 from efface.errors import InputError, NotPreparedError
 from efface.methods.applying import apply, prepare
@@ -80,7 +80,7 @@ def tuned(digits_data: Data) -> Tuned:
 
 def test_6_moves_most_of_the_way_to_retraining(tuned: Tuned) -> None:
     """Measured: forget loss 0.03 before, 2.7 after, 3.6 retrained; kept accuracy 100 % before, 99.5 % after."""
-    result = apply(make("ntk-f"), tuned.artifact, tuned.split, Run(device="cpu")).model
+    result = apply(make("ntk-f"), Case(tuned.artifact, tuned.split, Run(device="cpu"))).model
     before, after, goal = (loss_of(m, tuned.split.forget) for m in (tuned.artifact.model, result, tuned.retrained()))
     assert after > before + 0.5 * (goal - before)
     kept = accuracy(tuned.artifact.model, tuned.split.retain)
@@ -100,7 +100,7 @@ def test_1_the_notebook_s_shift_is_too_short_and_its_heuristic_lengthens_it(tune
     shifts = {}
     for linearise, scale in (("trained", 1.0), ("official", 1.0), ("official", "trapezium")):
         run, settings = Run(device="cpu"), {"linearise": linearise, "scale": scale, "noise": 0, "largest_gap": 100}
-        apply(make("ntk-f", settings), tuned.artifact, tuned.split, run)
+        apply(make("ntk-f", settings), Case(tuned.artifact, tuned.split, run))
         row = run.history.of("ntk-f")[0]
         shifts[linearise, scale] = row["shift"] * row["scale"]
     assert shifts["official", 1.0] < 0.5 * shifts["trained", 1.0]
@@ -112,9 +112,7 @@ def test_7_noise_free_result_ignores_order_and_leaves_batch_norm(tuned: Tuned) -
     results = [
         apply(
             make("ntk-f", {"noise": 0, "solver": s, "iterations": 200, "tolerance": 1e-7}),
-            tuned.artifact,
-            tuned.split,
-            Run(seed=n, device="cpu"),
+            Case(tuned.artifact, tuned.split, Run(seed=n, device="cpu")),
         ).model
         for n, s in enumerate(("primal", "dual", "cg"))
     ]
@@ -128,7 +126,8 @@ def test_7_noise_free_result_ignores_order_and_leaves_batch_norm(tuned: Tuned) -
 
 def test_noise_moves_every_weight_a_little(tuned: Tuned) -> None:
     quiet, noisy = (
-        apply(make("ntk-f", {"noise": n}), tuned.artifact, tuned.split, Run(device="cpu")).model for n in (0, 1e-9)
+        apply(make("ntk-f", {"noise": n}), Case(tuned.artifact, tuned.split, Run(device="cpu"))).model
+        for n in (0, 1e-9)
     )
     for a, b in zip(quiet.parameters(), noisy.parameters(), strict=True):
         assert float((a - b).abs().min()) > 0 or a.numel() > 100
@@ -138,17 +137,17 @@ def test_noise_moves_every_weight_a_little(tuned: Tuned) -> None:
 
 def test_two_requests_in_a_row_stay_finite_and_forget_both(tuned: Tuned) -> None:
     """The start stays in memory after the first request, so that the ridge of the second is centred right."""
-    first = apply(make("ntk-f"), tuned.artifact, tuned.without(20), Run(device="cpu"))
+    first = apply(make("ntk-f"), Case(tuned.artifact, tuned.without(20), Run(device="cpu")))
     assert torch.equal(first.memory["ntkf/start/8.weight"], tuned.artifact.memory["ntkf/start/8.weight"])
     request = tuned.without(22, skip=20).request
     split = Split.of(tuned.data, request, validation=0, earlier=first.record.earlier_requests)
-    second = apply(make("ntk-f"), first, split, Run(device="cpu")).model
+    second = apply(make("ntk-f"), Case(first, split, Run(device="cpu"))).model
     assert loss_of(second, tuned.split.forget) > loss_of(tuned.artifact.model, tuned.split.forget) + 0.5
 
 
 def test_an_unprepared_model_moves_its_head_only(trained: dict[str, Artifact], class_split: Split) -> None:
     artifact, run = trained["cnn"], Run(device="cpu")
-    result = apply(make("ntk-f"), artifact, class_split, run).model
+    result = apply(make("ntk-f"), Case(artifact, class_split, run)).model
     changed = [
         n for (n, a), b in zip(artifact.model.named_parameters(), result.parameters(), strict=True)
         if not torch.equal(a, b)
@@ -160,12 +159,12 @@ def test_an_unprepared_model_moves_its_head_only(trained: dict[str, Artifact], c
 
 def test_8_a_shift_outside_the_linear_range_is_refused(tuned: Tuned) -> None:
     with pytest.raises(InputError, match=r"not linear over this shift \(gap .*parameters='head'.*fine-tune"):
-        apply(make("ntk-f", {"scale": 30.0}), tuned.artifact, tuned.split, Run(device="cpu"))
+        apply(make("ntk-f", {"scale": 30.0}), Case(tuned.artifact, tuned.split, Run(device="cpu")))
 
 
 def test_what_is_missing_is_named(trained: dict[str, Artifact], class_split: Split, digits_data: Data) -> None:
     with pytest.raises(NotPreparedError, match=r"weights that training started from.*train with --method ntk-f"):
-        apply(make("ntk-f", {"linearise": "initial"}), trained["mlp"], class_split, Run(device="cpu"))
+        apply(make("ntk-f", {"linearise": "initial"}), Case(trained["mlp"], class_split, Run(device="cpu")))
 
     class Averaged(nn.Module):
         def __init__(self) -> None:
@@ -177,5 +176,5 @@ def test_what_is_missing_is_named(trained: dict[str, Artifact], class_split: Spl
 
     artifact = given(Averaged(), Split.of(digits_data), Recipe(), Run(device="cpu"))
     with pytest.raises(InputError, match=r"ntk-f: .* Or use ssd"):
-        apply(make("ntk-f"), artifact, class_split, Run(device="cpu"))
-    apply(make("ntk-f", {"parameters": "all", "noise": 0, "mu": 0.1}), artifact, class_split, Run(device="cpu"))
+        apply(make("ntk-f"), Case(artifact, class_split, Run(device="cpu")))
+    apply(make("ntk-f", {"parameters": "all", "noise": 0, "mu": 0.1}), Case(artifact, class_split, Run(device="cpu")))

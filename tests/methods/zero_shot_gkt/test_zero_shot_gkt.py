@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import given
+from efface.artifact.case import Case, given
 from efface.data import ArraySamples, Data, Split
 from efface.errors import InputError
 from efface.methods.applying import apply
@@ -53,10 +53,10 @@ def test_check_2_an_empty_batch_changes_nothing(trained: dict[str, Artifact], cl
     assert losses == []
     assert same(student, cast.student.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(parameters, cast.generator.parameters(), strict=True))
-    apply(dataclasses.replace(method, pseudo_batches=3), trained["mlp"], class_split, run())
+    apply(dataclasses.replace(method, pseudo_batches=3), Case(trained["mlp"], class_split, run()))
     stuck = dataclasses.replace(method, pseudo_batches=201, batch_size=2, generator_width=2)
     with pytest.raises(InputError, match="raise it"):
-        apply(stuck, trained["mlp"], class_split, run())
+        apply(stuck, Case(trained["mlp"], class_split, run()))
 
 
 def test_check_3_a_student_equal_to_its_teacher_has_nothing_to_learn(
@@ -126,7 +126,7 @@ def test_one_student_step_by_hand(trained: dict[str, Artifact], class_split: Spl
 def outcome(trained: dict[str, Artifact], class_split: Split) -> Artifact:
     """80 rounds on the perceptron, with no data at hand."""
     method = ZeroShotGKT(pseudo_batches=80, **SMALL)
-    return apply(method, trained["mlp"], class_split.only((), "nobody"), run())
+    return apply(method, Case(trained["mlp"], class_split.only((), "nobody"), run()))
 
 
 def test_checks_6_and_8_forgets_and_keeps_without_any_data(outcome: Artifact, class_split: Split) -> None:
@@ -147,14 +147,14 @@ def test_check_5_the_teacher_is_bit_identical_after_rounds(trained: dict[str, Ar
 
 
 def test_the_student_starts_from_fresh_weights(trained: dict[str, Artifact], class_split: Split) -> None:
-    made = apply(ZeroShotGKT(pseudo_batches=0, **SMALL), trained["mlp"], class_split, run())
+    made = apply(ZeroShotGKT(pseudo_batches=0, **SMALL), Case(trained["mlp"], class_split, run()))
     assert not torch.equal(next(made.model.parameters()), next(trained["mlp"].model.parameters()))
     assert accuracy_of(made.model, class_split.test) < 0.4
 
 
 def test_several_classes_at_once(trained: dict[str, Artifact], digits_data: Data) -> None:
     split = Split.of(digits_data, Request.of(classes=[3, 8]))
-    made = apply(ZeroShotGKT(pseudo_batches=40, **SMALL), trained["mlp"], split, run())
+    made = apply(ZeroShotGKT(pseudo_batches=40, **SMALL), Case(trained["mlp"], split, run()))
     assert accuracy_of(made.model, split.test_forget) < 0.1
     assert accuracy_of(made.model, split.test_retain) > 0.6
 
@@ -167,7 +167,7 @@ def test_check_8_forgetting_is_transient_and_the_leak_stops_it(
     forgotten = {}
     for name, settings in {"none": {"leak": 1.0}, "leak": {}, "masked": {"leak": 1.0, "mask_targets": True}}.items():
         here = run()
-        made = apply(ZeroShotGKT(pseudo_batches=500, **SMALL, **settings), trained["mlp"], class_split, here)
+        made = apply(ZeroShotGKT(pseudo_batches=500, **SMALL, **settings), Case(trained["mlp"], class_split, here))
         forgotten[name] = accuracy_of(made.model, class_split.test_forget)
         assert accuracy_of(made.model, class_split.test_retain) > 0.9
         assert any("come back" in note for note in here.notes) == (name == "leak")
@@ -185,11 +185,11 @@ def test_inputs_that_are_no_images_and_frozen_weights_are_sent_elsewhere(
     split = Split.of(data, Request.of(classes=[0]))
     model = build(spec, input_shape=(64,), num_classes=10, seed=0)
     with pytest.raises(InputError, match="zero-shot-noise"):
-        apply(ZeroShotGKT(), given(model, split, Recipe(), run(), spec=spec), split, run())
+        apply(ZeroShotGKT(), Case(given(model, split, Recipe(), run(), spec=spec), split, run()))
     frozen = run().copied(trained["mlp"].model)
     next(frozen.parameters()).requires_grad_(False)
     with pytest.raises(InputError, match="frozen"):
-        apply(ZeroShotGKT(), dataclasses.replace(trained["mlp"], model=frozen), class_split, run())
+        apply(ZeroShotGKT(), Case(dataclasses.replace(trained["mlp"], model=frozen), class_split, run()))
 
 
 def test_gate_and_leak_are_counted(trained: dict[str, Artifact], class_split: Split) -> None:
