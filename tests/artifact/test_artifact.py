@@ -19,7 +19,7 @@ from torch import nn
 from efface.artifact.artifact import MEMORY, MODEL, RECORD, Artifact
 from efface.artifact.case import Case
 from efface.artifact.case import given as wrapped
-from efface.artifact.record import weights_sha256
+from efface.artifact.record import bit_sums, weights_sha256
 from efface.data import Data, Split, load
 from efface.errors import InputError
 from efface.methods.applying import apply, prepare
@@ -278,3 +278,76 @@ def test_weights_are_hashed_again_only_after_a_change(artifact: Artifact, monkey
     with torch.no_grad():
         next(copied.model.parameters()).add_(1)
     assert copied.weights_sha256 == weights_sha256(copied.model.state_dict()) != artifact.weights_sha256
+
+
+def test_changes_that_torch_does_not_count_are_noticed(artifact: Artifact) -> None:
+    copied = Artifact(copy.deepcopy(artifact.model), artifact.record)
+    before = copied.weights_sha256
+    weight = next(copied.model.parameters())
+    counted = weight._version
+    weight.data[0, 0] += 1
+    assert weight._version == counted
+    assert copied.weights_sha256 == weights_sha256(copied.model.state_dict()) != before
+
+
+def test_sums_of_bits_by_hand() -> None:
+    """Eight bytes at a time, and what is left over one by one; 1.0 is 0x3f800000, 2.0 is 0x40000000."""
+    state = {
+        "bytes": torch.tensor([1, 0, 0, 0, 0, 0, 0, 1, 3, 250], dtype=torch.uint8),
+        "truth": torch.tensor([True, False, True]),
+        "small": torch.tensor([1.0, -1.0]).bfloat16(),  # 0x3f80 and 0xbf80, the latter negative as a whole number
+        "float": torch.tensor([[1.0, 2.0], [0.0, -0.0]]).T,
+        "shift": torch.tensor([2.0, 1.0, 1.0])[1:],
+        "odd": torch.tensor([0.0, 1.0, 2.0]),
+        "long": torch.tensor(7),
+        "pair": torch.tensor([1.0 + 2.0j]),
+        "none": torch.empty(0, 3),
+    }
+    expected = {
+        "bytes": 1 + 2**56 + 253,
+        "truth": 2,
+        "small": 0x3F80 + 0xBF80 - 2**16,
+        "float": 0x3F800000 + 0x40000000 - 2**63,  # in order of rows: 1, 0, 2, -0
+        "shift": 0x3F800000 + 2**32 * 0x3F800000,
+        "odd": 2**32 * 0x3F800000 + 0x40000000,
+        "long": 7,
+        "pair": 0x3F800000 + 2**32 * 0x40000000,
+        "none": 0,
+    }
+    assert dict(zip(state, bit_sums(state), strict=True)) == expected
+
+
+def test_forgetting_hashes_each_models_weights_once(
+    artifact: Artifact, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The original's when it is read, the new model's when it is recorded."""
+    hashed: list[str] = []
+
+    def counted(state: dict[str, torch.Tensor]) -> str:
+        hashed.append(weights_sha256(state))
+        return hashed[-1]
+
+    dataclasses.replace(artifact, memory={}).save(tmp_path / "model")
+    for where in ("artifact.artifact", "methods.applying"):
+        monkeypatch.setattr(f"efface.{where}.weights_sha256", counted)
+    original = Artifact.load(tmp_path / "model")
+    run = Run(device="cpu")
+    made = apply(make("ssd", {"alpha": 1.0}), Case(original, Split.of(data, Request.of(classes=[0])), run))
+    assert hashed == [original.record.weights_after, made.record.weights_after]
+
+
+@pytest.mark.parametrize("how", ["counted", "not counted"])
+def test_a_method_that_changes_its_input_model_is_stopped(
+    artifact: Artifact, data: Data, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = make("fine-tune")
+
+    def careless(self: object, given: Artifact, split: Split, run: Run) -> nn.Module:
+        weight = next(given.model.parameters()).detach() if how == "counted" else next(given.model.parameters()).data
+        weight += 1
+        return run.copied(given.model)
+
+    monkeypatch.setattr(type(method), "forget", careless)
+    held = Artifact(copy.deepcopy(artifact.model), artifact.record)
+    with pytest.raises(RuntimeError, match="fine-tune changed its input model; this is a defect of the method"):
+        apply(method, Case(held, Split.of(data, Request.of(classes=[0])), Run(device="cpu")))

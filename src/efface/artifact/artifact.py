@@ -11,7 +11,7 @@ import safetensors.torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from efface.artifact.record import Record, weights_sha256
+from efface.artifact.record import Record, bit_sums, weights_sha256
 from efface.errors import InputError, explain
 from efface.files import new_folder
 from efface.models.adapt import adapted
@@ -48,15 +48,19 @@ class Artifact:
     memory: dict[str, Tensor] = field(default_factory=dict)
     path: Path | None = None
     parent: Artifact | None = None
-    _hashed: tuple[tuple[tuple[int, int], ...], str] | None = field(default=None, init=False, repr=False)
+    _hashed: tuple[tuple[tuple[int, int, int], ...], str] | None = field(default=None, init=False, repr=False)
 
     @property
     def weights_sha256(self) -> str:
-        """SHA-256 of the present weights; computed again only when torch has counted a change of some tensor."""
+        """SHA-256 of the present weights, computed again only after a change.
+
+        Torch counts changes of a tensor, but not those through `.data`: they show in the sum of its bits.
+        """
         state = self.model.state_dict()
-        version = tuple((t.data_ptr(), t._version) for t in state.values())
-        if self._hashed is None or self._hashed[0] != version:
-            self._hashed = version, weights_sha256(state)
+        sums = bit_sums(state)
+        marks = tuple((t.data_ptr(), t._version, total) for t, total in zip(state.values(), sums, strict=True))
+        if self._hashed is None or self._hashed[0] != marks:
+            self._hashed = marks, weights_sha256(state)
         return self._hashed[1]
 
     def save(self, path: str | Path, *, overwrite: bool = False, extra: Callable[[Path], object] | None = None) -> Path:
@@ -123,21 +127,21 @@ class Artifact:
         if rebuild is not None:
             model = rebuild(model, record)
         load_weights(model, path / MODEL)
-        found = weights_sha256(model.state_dict())
+        made = cls(model.eval(), record, {}, path)
+        found = made.weights_sha256
         if found != record.weights_after:
             raise InputError(
                 f"{path / MODEL} does not hold the weights that {RECORD} describes "
                 f"(SHA-256 {found[:12]}..., recorded {record.weights_after[:12]}...); it was changed after writing"
             )
-        memory: dict[str, Tensor] = {}
         if (path / MEMORY).is_file():
             try:
-                memory = safetensors.torch.load_file(path / MEMORY)
+                made.memory = safetensors.torch.load_file(path / MEMORY)
             except safetensors.SafetensorError as error:
                 raise InputError(f"{path / MEMORY} is damaged: {error}") from None
-        if record.memory_after is not None and record.memory_after != weights_sha256(memory):
+        if record.memory_after is not None and record.memory_after != weights_sha256(made.memory):
             raise InputError(f"{path / MEMORY} is not the memory that {RECORD} describes; it was changed after writing")
-        return cls(model.eval(), record, memory, path)
+        return made
 
     @staticmethod
     def read_record(path: str | Path) -> Record:
