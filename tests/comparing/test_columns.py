@@ -161,3 +161,7 @@ def test_a_complement_turns_intervals_and_gaps_round() -> None:
     assert (turned.value, turned.low, turned.high) == (75, 60, 80)
     assert (turned.floor, turned.floor_low, turned.floor_high) == (90, 70, 100)
     assert (turned.gap, turned.gap_low, turned.gap_high) == (-15, -20, -10)
+    assert turned.bound == ""
+    least = Score(value=0.25, bound="at least")
+    assert columns_of({"test_forget_accuracy": least}, by_class=True)["E_F"].bound == "at most"
+    assert columns_of({"retain_accuracy": least}, by_class=True)["RA"].bound == "at least"

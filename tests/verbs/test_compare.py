@@ -296,6 +296,23 @@ def test_times_are_shares_of_retraining_and_probes_are_paired_with_the_mask():
     assert "at most 3 pairs" in line
 
 
+def test_a_mean_of_bounds_is_printed_as_one():
+    """Two cells of three were stopped by the cap: 100 steps are the least that they need."""
+    methods = [{"method": "ssd", "grid": {"alpha": [1, 2]}}, {"method": "retrain"}]
+    plan = Plan.model_validate({**PLAN, "methods": methods, "seeds": [0, 1, 2], "published": {}})
+    rows = [cell("ssd", seed, 97.0, 1.0) | {"settings": {"alpha": a}} for a in (1, 2) for seed in range(3)]
+    rows += [cell("retrain", 0, 97.0, 1.0)]
+    for row, steps in zip(rows, (100, 100, 40, 10, 10, 10, 10), strict=True):
+        row["scores"]["relearn"] = {"value": steps, "bound": "at least" if steps == 100 else ""}
+    comparison = Comparison.of(plan, rows)
+    lines = [line for line in comparison.markdown().splitlines() if line.startswith("| ssd")]
+    assert "| ≥ 80.0 ± 34.6 |" in lines[0]
+    assert "| 10.0 ± 0.0 |" in lines[1]
+    assert "≥, ≤: some cells are only bounds" in comparison.markdown()
+    assert "≥" not in Comparison.of(plan, rows[3:]).markdown()
+    assert list(comparison.frame.bounds[:3]) == ["relearn at least", "relearn at least", ""]
+
+
 def test_the_table_says_what_each_cell_was_computed_on():
     plan = Plan.model_validate({**PLAN, "methods": [{"method": n} for n in ("original", "fine-tune")], "seeds": [0]})
     one, two = cell("original", 0, 97.0, None), cell("fine-tune", 0, 97.0, 1.0)

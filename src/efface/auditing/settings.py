@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["AuditSettings"]
@@ -34,6 +36,8 @@ class AuditSettings(BaseModel):
         reference_knows: Share of a forgotten class that a retrained model may answer; above, it must have seen it.
         floor_models: Most further retrained models whose features and relearning are measured for floors.
         exposed: How many records to list.
+        klom_bins: How KLoM's histograms end: `closed` counts every margin; `published` loses each record's largest, as
+            public code does, for figures that are to be put beside that code's.
         sealed: Ask the sealed questions too: what a search passed may still fail here. No search may set it.
         kept_steps: Steps of training on kept data alone, for the sealed questions; 0 leaves that one out.
     """
@@ -61,5 +65,6 @@ class AuditSettings(BaseModel):
     reference_knows: float = Field(default=0.05, ge=0, lt=1)
     floor_models: int = Field(default=7, ge=0)
     exposed: int = Field(default=10, ge=0)
+    klom_bins: Literal["closed", "published"] = "closed"
     sealed: bool = False
     kept_steps: int = Field(default=50, ge=0)

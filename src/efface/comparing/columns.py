@@ -123,7 +123,7 @@ def _printed(score: Score, column: Column) -> Score:
         return None if x is None else 100 - 100 * x if column.complement else 100 * x
 
     ends = ("high", "low") if column.complement else ("low", "high")
-    update: dict[str, float | None] = {
+    update: dict[str, float | str | None] = {
         k: turned(getattr(score, k)) for k in ("value", "original", "reference", "floor")
     }
     update |= {"low": turned(getattr(score, ends[0])), "high": turned(getattr(score, ends[1]))}
@@ -131,4 +131,6 @@ def _printed(score: Score, column: Column) -> Score:
     update |= {"floor_low": floor[0], "floor_high": floor[1]}
     sign = -100 if column.complement else 100
     gap = tuple(None if x is None else sign * x for x in (score.gap, *(getattr(score, f"gap_{e}") for e in ends)))
-    return score.model_copy(update=update | {"gap": gap[0], "gap_low": gap[1], "gap_high": gap[2]})
+    turned_bound = {"": "", "at least": "at most", "at most": "at least"}
+    bound = turned_bound[score.bound] if column.complement else score.bound
+    return score.model_copy(update=update | {"gap": gap[0], "gap_low": gap[1], "gap_high": gap[2], "bound": bound})

@@ -73,7 +73,7 @@ class Comparison:
                 | varied
                 | {name: row["scores"][name].get("value") for name in COLUMN_NAMES if name in row["scores"]}
                 | {k: row[k] for k in ("seconds", "train_seconds")}
-                | {"refused": row["refused"], "notes": " | ".join(row["notes"])}
+                | {"bounds": _bounds(row["scores"]), "refused": row["refused"], "notes": " | ".join(row["notes"])}
             )
         frame = pd.DataFrame(flat)
         retrained = frame[frame.method == "retrain"].groupby(["request", "seed"]).seconds.first().rename("full")
@@ -120,7 +120,7 @@ class Comparison:
         ]
         many_requests = len(plan.requests) > 1
         lines += ["Mean ± standard deviation over seeds" + (" and requests." if many_requests else "."), ""]
-        lines += [self._table(by_request=False), "", *self._beyond_mask()]
+        lines += [self._table(by_request=False), "", *self._signs(), *self._beyond_mask()]
         if many_requests and not any(e.grid for e in plan.methods):
             lines += ["By request, mean ± standard deviation over seeds.", "", self._table(by_request=True), ""]
         lines += self._scattered()
@@ -167,19 +167,30 @@ class Comparison:
         shown = [c for c in self.columns if any(c in p for p in published.values())]
         summary = self.summary(by_request=by_request)
         names = [str(n) for n in summary.index.names]
+        bounded = self.frame.groupby(names, sort=False, dropna=False).bounds.agg("; ".join).reindex(summary.index)
         header = ["method" if n == "entry" else n for n in names]
         for column in self.columns:
             header += [column, f"{column} published"] if column in shown else [column]
         rows: list[list[str]] = [header]
-        for index, values in summary.iterrows():
+        for (index, values), bounds in zip(summary.iterrows(), bounded, strict=True):
             keys = index if isinstance(index, tuple) else (index,)
             cells: list[str] = ["" if pd.isna(k) else f"{k:g}" if isinstance(k, float) else str(k) for k in keys]
             for column in self.columns:
-                cells.append(_spread(values[column, "mean"], values[column, "std"]))
+                mean = _spread(values[column, "mean"], values[column, "std"])
+                cells.append(_sign(column, bounds) + mean)
                 if column in shown:
                     cells.append(published.get(str(keys[0]), {}).get(column, ""))
             rows.append(cells)
         return rows
+
+    def _signs(self) -> list[str]:
+        """Explain the signs of bounds, where the table has any."""
+        if not any(self.frame.bounds):
+            return []
+        return [
+            "≥, ≤: some cells are only bounds (a cap was reached), and so is their mean; ≷: on both sides.",
+            "",
+        ]
 
     def _beyond_mask(self) -> list[str]:
         """Say which entries' features hold less of the class than those of the original, whose logit is masked.
@@ -252,6 +263,18 @@ def _spread(mean: float, std: float) -> str:
         return "-"
     digits = 1 if abs(mean) >= 1 else 3
     return f"{mean:.{digits}f}" if pd.isna(std) else f"{mean:.{digits}f} ± {std:.{digits}f}"
+
+
+def _bounds(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return which columns of a cell are only bounds, on which side."""
+    names = [name for name in COLUMN_NAMES if scores.get(name, {}).get("bound")]
+    return "; ".join(f"{name} {scores[name]['bound']}" for name in names)
+
+
+def _sign(column: str, bounds: str) -> str:
+    """Return what stands before a mean of which some values are only bounds."""
+    below, above = (f"{column} {side}" in bounds.split("; ") for side in ("at least", "at most"))
+    return "≷ " if below and above else "≥ " if below else "≤ " if above else ""
 
 
 def _where(row: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from efface.auditing.measures.forgetting_quality import epsilon, forgetting_quality
+from efface.auditing.measures.forgetting_quality import epsilon, final_score, forgetting_quality
 from efface.errors import InputError
 
 
@@ -134,3 +134,11 @@ def test_delta_may_be_zero_and_the_least_are_two_models_a_side():
     assert forgetting_quality(torch.tensor([0.7])) == 0.5
     with pytest.raises(InputError, match=r"^F averages over records: give at least one, without NaN\.$"):
         forgetting_quality(torch.tensor([]))
+
+
+def test_the_final_score_is_quality_times_both_ratios_of_accuracy():
+    ratios = {"retain": 0.9, "retain_retrained": 1.0, "test": 0.88, "test_retrained": 0.8}
+    assert final_score(0.5, **ratios) == pytest.approx(0.5 * 0.9 * 1.1)
+    assert final_score(0.5, retain=1.0, retain_retrained=1.0, test=0.8, test_retrained=0.8) == 0.5
+    with pytest.raises(InputError, match="both must be above 0"):
+        final_score(0.5, **ratios | {"test_retrained": 0.0})

@@ -51,6 +51,23 @@ def test_largest_value_is_counted_in_the_last_bin():
     assert float(klom(u, r)) == pytest.approx(expected)
 
 
+def test_the_published_binning_drops_the_largest_value_as_public_code_does():
+    """Half-open bins, compared in a loop with a definition by comparisons."""
+    u, r = _margins(12, 30, seed=0, mean=0.5), _margins(12, 30, seed=1)
+
+    def slow(a, b):
+        low, high = min(a.min(), b.min()), max(a.max(), b.max())
+        edges = [*(low + (high - low) * k / 20 for k in range(20)), high]
+        p, q = ([float(((x >= edges[k]) & (x < edges[k + 1])).mean()) for k in range(20)] for x in (a, b))
+        assert sum(p) + sum(q) == pytest.approx(2 - 1 / 12)  # the one largest value is in no bin
+        return sum(x * np.log(x / max(y, 1e-5)) for x, y in zip(p, q, strict=True) if x > 0)
+
+    expected = [slow(u[:, i].numpy(), r[:, i].numpy()) for i in range(30)]
+    assert klom(u, r, closed=False).tolist() == pytest.approx(expected)
+    # Models that agree to the last digit fall into the first bin, not out of it.
+    assert klom(torch.full((20, 5), 3.0), torch.full((20, 5), 3.0), closed=False).tolist() == [0] * 5
+
+
 def test_infinite_margins_are_clipped():
     assert klom(torch.full((4, 2), -torch.inf), torch.zeros(4, 2)).isfinite().all()
 

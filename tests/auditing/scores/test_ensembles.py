@@ -57,6 +57,40 @@ def test_a_shifted_method_stands_out_on_the_forget_data_only(records):
     assert scores["klom_test"].value == pytest.approx(scores["klom_test"].floor, rel=0.1)
 
 
+def test_klom_is_printed_as_published_on_all_three_parts(records):
+    ours, theirs = [noisy(records, s, shift=1.0) for s in range(8)], [noisy(records, 100 + s) for s in range(16)]
+    scores = ensemble_scores(ours, theirs, records)
+    for part in ("forget", "retain", "test"):
+        assert scores[f"klom_{part}_95"].value > scores[f"klom_{part}"].value
+        assert scores[f"klom_{part}_95"].floor_high is not None
+
+
+def test_the_final_score_is_f_times_the_ratios_of_accuracy_on_kept_and_test_data(records):
+    def right(answers, **shares):
+        """The same margins, but the first so many records of each part answered rightly, and no other."""
+        logits = dict(answers.logits)
+        for part, share in shares.items():
+            labels = answers.labels[part]
+            answered = torch.where(torch.arange(len(labels)) < share * len(labels), labels, (labels + 1) % 10)
+            logits[part] = nn.functional.one_hot(answered, 10).float()
+        return dataclasses.replace(answers, logits=logits)
+
+    ours = [right(noisy(records, s), retain=0.8, test_retain=0.6) for s in range(4)]
+    theirs = [right(noisy(records, 100 + s), retain=1.0, test_retain=0.5) for s in range(8)]
+    scores = ensemble_scores(ours, theirs, records)
+    assert scores["final_score"].value == pytest.approx(scores["quality"].value * 0.8 * 1.2, rel=0.01)
+    assert scores["final_score"].floor == pytest.approx(scores["quality"].floor)
+
+
+def test_the_published_binning_is_an_option_and_another_number(records):
+    as_public = dataclasses.replace(records, settings=records.settings.model_copy(update={"klom_bins": "published"}))
+    ours, theirs = [noisy(records, s) for s in range(5)], [noisy(records, 100 + s) for s in range(10)]
+    found = [ensemble_scores(ours, theirs, r)["klom_forget"] for r in (records, as_public)]
+    assert found[0].value != found[1].value
+    # Value and floor lose alike: both are of the same kind.
+    assert found[1].floor != found[0].floor
+
+
 def test_too_few_models_are_not_assessed(records):
     few = ensemble_scores([noisy(records, 0)], [noisy(records, 1)] * 4, records)
     assert not any(s.measured for s in few.values())

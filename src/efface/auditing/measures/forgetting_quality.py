@@ -8,7 +8,7 @@ from torch import Tensor
 from efface.auditing.measures.klom import CLIP, check_ensembles
 from efface.errors import InputError
 
-__all__ = ["epsilon", "forgetting_quality"]
+__all__ = ["epsilon", "final_score", "forgetting_quality"]
 
 
 def epsilon(unlearned: Tensor, retrained: Tensor, *, delta: float = 0.01, two_sided: bool = False) -> Tensor:
@@ -107,3 +107,26 @@ def forgetting_quality(epsilons: Tensor) -> float:
         raise InputError("F averages over records: give at least one, without NaN.")
     n = (epsilons.double() / 0.5).floor().clamp(0, 12) + 1
     return float((2.0 / 2.0**n).mean())
+
+
+def final_score(quality: float, *, retain: float, retain_retrained: float, test: float, test_retrained: float) -> float:
+    """Return the challenge's final score, F x RA_u / RA_r x TA_u / TA_r.
+
+    Args:
+        quality: F of the ensemble.
+        retain: Mean accuracy of the unlearned models on kept training data.
+        retain_retrained: The same of retrained models.
+        test: Mean accuracy of the unlearned models on test data.
+        test_retrained: The same of retrained models.
+
+    Raises:
+        InputError: Retrained models that are never right have no ratio.
+
+    Source: arXiv 2406.09073.
+    """
+    if not (retain_retrained > 0 and test_retrained > 0):
+        raise InputError(
+            f"accuracies are divided by retrained models', which are {retain_retrained:g} on kept training data and "
+            f"{test_retrained:g} on test data; both must be above 0"
+        )
+    return quality * (retain / retain_retrained) * (test / test_retrained)

@@ -38,18 +38,22 @@ def check_ensembles(unlearned: Tensor, retrained: Tensor, least: int) -> tuple[T
     return unlearned.double(), retrained.double()
 
 
-def klom(unlearned: Tensor, retrained: Tensor, *, bins: int = 20, floor: float = 1e-5) -> Tensor:
+def klom(unlearned: Tensor, retrained: Tensor, *, bins: int = 20, floor: float = 1e-5, closed: bool = True) -> Tensor:
     """Return KL(unlearned || retrained) between the histograms of margins, record by record (arXiv 2410.23232).
 
     Margins are clipped at -+100; per record, `bins` equal bins span the joint range, the last one closed, so that the
     largest value is counted; q is floored at `floor`. It is far from 0 for identical distributions of few models
     (about 5.6 / 3.0 / 0.83 / 0.34 nats for 10 / 20 / 50 / 100 models): read it beside its floor only.
 
+    Public code leaves the last bin open: the largest margin of a record falls out, and its histogram sums to less than
+    one. `closed=False` does the same, for figures that are to be put beside that code's.
+
     Args:
         unlearned: Margins, shape (models, examples).
         retrained: Margins of as many retrained models on the same examples.
         bins: Number of bins.
         floor: Least share of a bin in the retrained histogram.
+        closed: Whether the last bin holds its upper end.
 
     Returns:
         Nats, shape (examples,), float64. Published are its mean and its 95th percentile.
@@ -60,7 +64,8 @@ def klom(unlearned: Tensor, retrained: Tensor, *, bins: int = 20, floor: float =
     u, r = (x.clamp(-CLIP, CLIP) for x in check_ensembles(unlearned, retrained, 2))
     low = torch.minimum(u.amin(0), r.amin(0))
     width = (torch.maximum(u.amax(0), r.amax(0)) - low).clamp_min(torch.finfo(torch.float64).tiny)
-    p, q = (_histogram(((x - low) / width * bins).long().clamp(0, bins - 1), bins) for x in (u, r))
+    last = bins - 1 if closed else bins  # an open last bin: what lies on its end is counted one bin on, and dropped
+    p, q = (_histogram(((x - low) / width * bins).long().clamp(0, last), bins + 1)[:bins] for x in (u, r))
     q = q.clamp_min(floor)
     return (torch.xlogy(p, p) - p * q.log()).sum(0)
 

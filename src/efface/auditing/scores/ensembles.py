@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from efface.auditing.answers import Answers, checked_logits
-from efface.auditing.measures.forgetting_quality import epsilon, forgetting_quality
+from efface.auditing.measures.forgetting_quality import epsilon, final_score, forgetting_quality
 from efface.auditing.measures.intervals import Interval, prediction_interval
 from efface.auditing.measures.klom import klom
 from efface.auditing.measures.margins import margins
@@ -72,6 +72,16 @@ QUALITY = Measure(
     reading="1 when no attack tells unlearned from retrained models on any record; the floor depends on their number.",
 )
 
+FINAL = Measure(
+    key="final_score",
+    group="ensembles",
+    title="Final score of the 2023 challenge",
+    unit="number",
+    best="reference",
+    source="arXiv 2406.09073",
+    reading="F times the accuracies on kept and on test data, each divided by retrained models'; never in the verdict.",
+)
+
 KLOM_FORGET = Measure(
     key="klom_forget",
     group="ensembles",
@@ -102,6 +112,16 @@ KLOM_RETAIN = Measure(
     reading="The same on records that stay.",
 )
 
+KLOM_RETAIN_95 = Measure(
+    key="klom_retain_95",
+    group="ensembles",
+    title="KLoM, kept training data, worst 5 %",
+    unit="nats",
+    best="reference",
+    source="arXiv 2410.23232",
+    reading="The 95th percentile on records that stay.",
+)
+
 KLOM_TEST = Measure(
     key="klom_test",
     group="ensembles",
@@ -112,13 +132,30 @@ KLOM_TEST = Measure(
     reading="The same on unseen records.",
 )
 
-OF_RUNS = (LIRA_ACCURACY, LIRA_AUC, QUALITY, KLOM_FORGET, KLOM_FORGET_95, KLOM_RETAIN, KLOM_TEST)
+KLOM_TEST_95 = Measure(
+    key="klom_test_95",
+    group="ensembles",
+    title="KLoM, test data, worst 5 %",
+    unit="nats",
+    best="reference",
+    source="arXiv 2410.23232",
+    reading="The 95th percentile on unseen records.",
+)
+
+KLOM = {
+    "forget": (KLOM_FORGET, KLOM_FORGET_95),
+    "retain": (KLOM_RETAIN, KLOM_RETAIN_95),
+    "test_retain": (KLOM_TEST, KLOM_TEST_95),
+}
+"""By part: the mean over records and their 95th percentile, as printed in its publication."""
+
+OF_RUNS = (LIRA_ACCURACY, LIRA_AUC, QUALITY, FINAL, *(m for both in KLOM.values() for m in both))
 """Measured on repeated runs of one request."""
 
 OF_SHADOWS = (THIRDS_ACCURACY, THIRDS_AUC)
 """Measured on shadow models."""
 
-MEASURES = (LIRA_ACCURACY, LIRA_AUC, *OF_SHADOWS, QUALITY, KLOM_FORGET, KLOM_FORGET_95, KLOM_RETAIN, KLOM_TEST)
+MEASURES = (*OF_RUNS[:2], *OF_SHADOWS, *OF_RUNS[2:])
 
 LEAST = 3
 
@@ -186,17 +223,21 @@ def _halved(
     }
     values: dict[str, list[float]] = {m.key: [] for m in OF_RUNS}
     floors: dict[str, list[float]] = {m.key: [] for m in OF_RUNS}
+    sides = unlearned, retrained
     tables = {
-        part: tuple(torch.stack([s.margin(part)[rows] for s in side]) for side in (unlearned, retrained))
+        part: tuple(torch.stack([s.margin(part)[rows] for s in side]) for side in sides)
         for part, rows in chosen.items()
         if len(rows)
     }
+    accuracies = [torch.tensor([[s.accuracy(p) for p in ("retain", "test_retain")] for s in side]) for side in sides]
     for _ in range(SPLITS):
         ours = torch.randperm(len(unlearned), generator=generator)[:n]
         order = torch.randperm(len(retrained), generator=generator)
         for found, side, rows in ((values, 0, ours), (floors, 1, order[n : 2 * n])):
             pairs = {part: (both[side][rows], both[1][order[:n]]) for part, both in tables.items()}
-            for key, value in _compare(pairs).items():
+            compared = _compare(pairs, closed=records.settings.klom_bins == "closed")
+            right = accuracies[side][rows].double().mean(0), accuracies[1][order[:n]].double().mean(0)
+            for key, value in {**compared, **_final(compared[QUALITY.key], *right)}.items():
                 found[key].append(value)
     return values, floors
 
@@ -254,17 +295,22 @@ def _missing(measures: Sequence[Measure], why: str) -> Scores:
     return {m.key: Score.missing(why) for m in measures}
 
 
-def _compare(pairs: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+def _compare(pairs: dict[str, tuple[Tensor, Tensor]], *, closed: bool) -> dict[str, float]:
     lira = u_lira(*pairs["forget"], fprs=())
-    forget = klom(*pairs["forget"])
     found = {
         LIRA_ACCURACY.key: lira.accuracy.value,
         LIRA_AUC.key: lira.auc.value,
         QUALITY.key: forgetting_quality(epsilon(*pairs["forget"])),
-        KLOM_FORGET.key: float(forget.mean()),
-        KLOM_FORGET_95.key: float(forget.quantile(0.95)),
     }
-    for measure, part in ((KLOM_RETAIN, "retain"), (KLOM_TEST, "test_retain")):
-        if part in pairs:
-            found[measure.key] = float(klom(*pairs[part]).mean())
+    for part, both in pairs.items():
+        nats = klom(*both, closed=closed)
+        found |= {KLOM[part][0].key: float(nats.mean()), KLOM[part][1].key: float(nats.quantile(0.95))}
     return found
+
+
+def _final(quality: float, ours: Tensor, theirs: Tensor) -> dict[str, float]:
+    """Return the final score from both ensembles' accuracies on kept training and test data, where there are both."""
+    if bool(ours.isnan().any()):
+        return {}
+    accuracies = {"retain": ours[0], "retain_retrained": theirs[0], "test": ours[1], "test_retrained": theirs[1]}
+    return {FINAL.key: final_score(quality, **{name: float(a) for name, a in accuracies.items()})}
