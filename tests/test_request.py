@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ class Described:
     test_groups: np.ndarray | None = None
     metadata: dict[str, np.ndarray] = {"year": np.arange(10) // 4, "site": np.array(list("xyxyxyxyxy"))}  # noqa: RUF012
     fingerprint = "data"
+    canaries: SimpleNamespace | None = None
 
 
 DATA = Described()
@@ -173,3 +175,27 @@ def test_describe_is_short() -> None:
     assert Request.of(classes=["cat", "dog"]).describe() == "classes cat, dog"
     assert Request.of(items=list(range(50))).describe() == "50 items"
     assert Request.of(where={"b": 1, "a": "x"}).describe() == "items where a = x and b = 1"
+
+
+class WithCanaries(Described):
+    """The last three samples are canaries: copies of the samples 0, 1 and 4."""
+
+    canaries = SimpleNamespace(positions=np.array([7, 8, 9]), sources=np.array([0, 1, 4]))
+
+
+def test_canaries_are_named_all_together_and_copies_go_with_their_record() -> None:
+    data = WithCanaries()
+    assert Request.of(items=[2], canaries=True).resolve(data).indices.tolist() == [2, 7, 8, 9]
+    assert Request.of(items=[2]).resolve(data).indices.tolist() == [2]
+    assert Request.of(items=[1]).resolve(data).indices.tolist() == [1, 8]
+    assert Request.of(classes=["7"]).resolve(data).indices.tolist() == [4, 5, 8, 9]  # 8 by its label, 9 as a copy
+    assert Request.of(items=[2], canaries=True).describe() == "item 2 and the canaries"
+
+
+def test_canaries_that_are_not_there_or_do_not_go_with_a_request_are_refused() -> None:
+    with pytest.raises(InputError, match="trained without any"):
+        Request.of(items=[2], canaries=True).resolve(DATA)
+    with pytest.raises(InputError, match="a class has questions of its own"):
+        Request.of(classes=[0], canaries=True)
+    with pytest.raises(InputError, match="exactly one"):
+        Request.of(canaries=True)

@@ -27,6 +27,15 @@ Kind = Literal["classes", "items", "ids", "groups", "where"]
 _KINDS: tuple[Kind, ...] = ("classes", "items", "ids", "groups", "where")
 
 
+class _Planted(Protocol):
+    """Where canaries stand in a training set, and which records they are copies of; see `efface.data.canaries`."""
+
+    @property
+    def positions(self) -> np.ndarray: ...
+    @property
+    def sources(self) -> np.ndarray: ...
+
+
 class _Described(Protocol):
     """The facts about a data set that a request is resolved against; `efface.data.Data` has them."""
 
@@ -44,6 +53,8 @@ class _Described(Protocol):
     def metadata(self) -> Mapping[str, np.ndarray]: ...
     @property
     def fingerprint(self) -> str: ...
+    @property
+    def canaries(self) -> _Planted | None: ...
 
 
 class Resolved(NamedTuple):
@@ -71,6 +82,8 @@ class Request(BaseModel):
         groups: Group ids, for data with one group id per item (one person's records).
         where: Metadata column -> value; an item is meant if every column has the value. Or a condition as text, such as
             `subject == "p17" and year < 2020`: see `Predicate`.
+        canaries: Forget the canaries of training, too (`train(..., canaries=N)`), so that an audit knows what memorised
+            looks like. Without it they stay, but for copies of records that are asked for. Not for classes.
         reason: Free text, kept in the record.
         requested_at: When the request arrived, kept in the record.
 
@@ -88,6 +101,7 @@ class Request(BaseModel):
     ids: tuple[str, ...] = ()
     groups: tuple[int | str, ...] = ()
     where: dict[str, str | int | float | bool] | str = Field(default_factory=dict)
+    canaries: bool = False
     reason: str = ""
     requested_at: datetime | None = None
 
@@ -97,6 +111,11 @@ class Request(BaseModel):
         if len(given) != 1:
             said = "nothing" if not given else " and ".join(given)
             raise ValueError(f"a request names exactly one of classes, items, ids, groups or where; given: {said}")
+        if self.canaries and self.classes:
+            raise ValueError(
+                "canaries go with items, ids, groups or where: they show whether single records were memorised, and a "
+                "class has questions of its own"
+            )
         for kind, values in (("classes", self.classes), ("groups", self.groups)):
             repeated = sorted(str(v) for v, times in Counter(values).items() if times > 1)
             if repeated:
@@ -127,6 +146,9 @@ class Request(BaseModel):
 
     def describe(self) -> str:
         """Return the request in a few words, e.g. `classes 0, 5` or `1200 items`."""
+        return self._named() + (" and the canaries" if self.canaries else "")
+
+    def _named(self) -> str:
         if isinstance(self.where, str) and self.where:
             return f"items where {self.where}"
         if isinstance(self.where, dict) and self.where:
@@ -205,6 +227,7 @@ class Request(BaseModel):
             chosen = self._of_groups(data)
         else:
             chosen = self._where(data, n)
+        self._with_copies(chosen, data)
         indices = np.flatnonzero(chosen).astype(np.int64)
         if len(indices) == 0:
             raise InputError(f"{self.describe()}: no training sample is meant")
@@ -214,6 +237,17 @@ class Request(BaseModel):
         digest.update(json.dumps([data.fingerprint, self.target, classes]).encode())
         digest.update(indices.astype("<i8").tobytes())
         return Resolved(indices, classes, digest.hexdigest())
+
+    def _with_copies(self, chosen: np.ndarray, data: _Described) -> None:
+        """Add the canaries to what is asked for: all, or those that are copies of a record that is."""
+        if data.canaries is not None:
+            copied = chosen[data.canaries.sources]
+            chosen[data.canaries.positions] |= copied | self.canaries
+        elif self.canaries:
+            raise InputError(
+                "the request names canaries, but the model was trained without any; leave them out, or train with "
+                "canaries (--canaries N) so that audits of later requests can use them"
+            )
 
     @staticmethod
     def _class_number(given: int | str, names: tuple[str, ...]) -> int:

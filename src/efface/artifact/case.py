@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.compatible import check_data
+from efface.artifact.compatible import as_trained
 from efface.artifact.record import Record, describe_data, now, versions, weights_sha256
 from efface.data import Data, Split
 from efface.errors import InputError
@@ -77,7 +77,7 @@ class Case:
         """
         record = known or (original.record if isinstance(original, Artifact) else None)
         if record is not None:
-            check_data(record, data)
+            data = as_trained(record, data)
             recipe = record.recipe
             earlier = tuple(r for r in record.earlier_requests if known is None or r != request)
             split = Split.of(data, request, record.data.validation, record.data.split_seed, earlier)
@@ -85,6 +85,8 @@ class Case:
             recipe = recipe or Recipe()
             split = Split.of(data, request, validation, recipe.seed)
         run = Run(seed=step_seed(recipe, seed), device=device, precision=recipe.precision, progress=progress)
+        if request is not None and (left := len(split.canaries_left)):
+            run.note(f"{left} canaries of training stay in the model: the request ({request.describe()}) leaves them")
         if isinstance(original, Artifact):
             return cls(original, split, run)
         spec = original if isinstance(original, ModelSpec) else None
@@ -120,7 +122,8 @@ def asked_seed(recipe: Recipe, step: int) -> int:
 
 def split_under(record: Record, data: Data, request: Request | None = None) -> Split:
     """Return the data split that a recorded model was trained on, under a further request."""
-    return Split.of(data, request, record.data.validation, record.data.split_seed, record.earlier_requests)
+    whole = as_trained(record, data)
+    return Split.of(whole, request, record.data.validation, record.data.split_seed, record.earlier_requests)
 
 
 def given(model: nn.Module, split: Split, recipe: Recipe, run: Run, *, spec: ModelSpec | None = None) -> Artifact:

@@ -8,25 +8,30 @@ from torch import nn
 
 from efface.artifact.record import DataRecord, Record
 from efface.data import Data, Split
+from efface.data.planted import planted
 from efface.errors import InputError
 from efface.models.spec import ModelSpec
 from efface.training.recipe import Recipe
 
-__all__ = ["check_architecture", "check_data", "check_reference", "differences", "in_words"]
+__all__ = ["as_trained", "check_architecture", "check_reference", "differences", "in_words"]
 
 
-def check_data(record: Record, data: Data) -> None:
-    """Refuse data that is not what a model was trained on.
+def as_trained(record: Record, data: Data) -> Data:
+    """Return the data as a model was trained on it: with its canaries, if it had any.
 
     Raises:
-        InputError: The fingerprints differ.
+        InputError: It is not what the model was trained on: the fingerprints differ.
     """
+    about = record.data.canaries
+    if about is not None and data.canaries is None and len(data.train) == record.data.train_size - about.count:
+        data = planted(data, about, record.data.validation, record.data.split_seed)
     if record.data.fingerprint != data.fingerprint:
         raise InputError(
             f"this is not the data that the artifact was trained on (fingerprint {data.fingerprint[:12]}..., recorded "
             f"{record.data.fingerprint[:12]}... for {record.data.source} with {record.data.options}); load it with the "
             "same options"
         )
+    return data
 
 
 class Described(Protocol):

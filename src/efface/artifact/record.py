@@ -14,6 +14,7 @@ from torch import Tensor
 
 from efface import __version__
 from efface.data import Counts, Split
+from efface.data.canaries import Canaries
 from efface.models.spec import ModelSpec
 from efface.request import Request
 from efface.training.recipe import Recipe
@@ -30,9 +31,10 @@ class DataRecord(BaseModel):
         fingerprint: SHA-256 of the data.
         classes: Class names in order.
         input_shape: Shape of one input.
-        train_size: Training samples, held-out ones included.
+        train_size: Training samples, held-out ones and canaries included.
         validation: Fraction held out of training.
         split_seed: Seed of the held-out choice.
+        canaries: How the canaries among them were made, if any; then the fingerprint is that of the data with them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +47,7 @@ class DataRecord(BaseModel):
     train_size: int
     validation: float
     split_seed: int
+    canaries: Canaries | None = None
 
 
 class Recognition(BaseModel):
@@ -196,4 +199,5 @@ def describe_data(split: Split) -> DataRecord:
         train_size=len(data.train),
         validation=split.validation_fraction,
         split_seed=split.seed,
+        canaries=None if data.canaries is None else data.canaries.about,
     )

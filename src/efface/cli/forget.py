@@ -41,6 +41,7 @@ from efface.cli.options import (
     TuneOption,
     UnseenOption,
     WhereOption,
+    WithCanariesOption,
     guarded,
 )
 from efface.cli.outcome import finish
@@ -63,6 +64,7 @@ def forget(
     items: ItemsOption = None,
     groups: GroupsOption = None,
     where: WhereOption = None,
+    with_canaries: WithCanariesOption = False,
     request: RequestOption = None,
     reason: ReasonOption = "",
     settings: SetOption = None,
@@ -95,7 +97,7 @@ def forget(
     from efface.files import check_vacant
 
     check_vacant(out, overwrite)
-    asked = Asked(classes, items, groups, where, request, reason).request()
+    asked = Asked(classes, items, groups, where, request, reason, with_canaries).request()
     forgotten = _forgotten(SimpleNamespace(**locals()), asked)
     if forgotten.record.weights_after != forgotten.record.weights_before:
         forgotten.save(out, overwrite=overwrite)

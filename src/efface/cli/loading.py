@@ -55,6 +55,7 @@ class Asked(NamedTuple):
     where: Sequence[str] | None
     path: Path | None
     reason: str = ""
+    canaries: bool = False
 
     def request(self) -> Request:
         """Read them; just one may be given."""
@@ -62,6 +63,7 @@ class Asked(NamedTuple):
 
         flags = [f"--{name}" for name in ("classes", "items", "groups", "where") if getattr(self, name)]
         if self.path is not None:
+            flags += ["--with-canaries"] * self.canaries
             if flags:
                 raise InputError(f"--request already says what to forget; leave out {', '.join(flags)}")
             return Request.read(self.path)
@@ -69,7 +71,7 @@ class Asked(NamedTuple):
             raise InputError(
                 f"say what to forget with one of --classes, --items, --groups, --where, --request; given: {flags}"
             )
-        fields: dict[str, Any] = {"reason": self.reason}
+        fields: dict[str, Any] = {"reason": self.reason, "canaries": self.canaries}
         if self.classes:
             fields["classes"] = tuple(int(c) if c.isdecimal() else c for c in _words(self.classes))
         if self.groups:

@@ -182,6 +182,15 @@ WhereOption = Annotated[list[str] | None, typer.Option("--where", metavar="COLUM
 
 RequestOption = Annotated[Path | None, typer.Option("--request", help="JSON file with the request.")]
 
+CanariesOption = Annotated[
+    int,
+    typer.Option("--canaries", metavar="N", help="Add N records that only memory gets right, for later audits."),
+]
+
+WithCanariesOption = Annotated[
+    bool, typer.Option("--with-canaries", help="Forget the canaries of training, too (not with classes).")
+]
+
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the record.")]
 
 PANEL = "References for audits (with --from and a request)"

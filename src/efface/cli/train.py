@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from efface.cli.loading import Asked, data_of, load_artifact, load_data, pairs, progress_of, recipe_of
 from efface.cli.options import (
     BackendOption,
+    CanariesOption,
     ClassesOption,
     ConfigOption,
     DataOption,
@@ -39,6 +40,7 @@ from efface.cli.options import (
     TrustOption,
     WeightsOption,
     WhereOption,
+    WithCanariesOption,
     WorkersOption,
     guarded,
 )
@@ -70,6 +72,7 @@ def train(
     recipe_set: RecipeSetOption = None,
     seed: TrainSeedOption = None,
     validation: HoldOutOption = 0.1,
+    canaries: CanariesOption = 0,
     references: ReferencesOption = None,
     repeats: RepeatsOption = 0,
     shadows: ShadowsOption = 0,
@@ -77,6 +80,7 @@ def train(
     items: ItemsOption = None,
     groups: GroupsOption = None,
     where: WhereOption = None,
+    with_canaries: WithCanariesOption = False,
     request: RequestOption = None,
     backend: BackendOption = "auto",
     workers: WorkersOption = None,
@@ -89,7 +93,7 @@ def train(
 ) -> None:
     """Train a classifier, plainly or with what a method needs to forget later; or, once for all audits, references."""
     given = SimpleNamespace(**locals())  # the options by name
-    asked = Asked(classes, items, groups, where, request)
+    asked = Asked(classes, items, groups, where, request, canaries=with_canaries)
     if references is not None:
         _references(given, asked)
         return
@@ -108,6 +112,11 @@ def _references(given: SimpleNamespace, asked: Asked) -> None:
     from efface.references.train import train_references
 
     source, out = given.source, given.out
+    if given.canaries:
+        raise InputError(
+            "--canaries N belongs to training an original, and references are trained on its data; to leave its "
+            "canaries out of them, as the request does, say --with-canaries"
+        )
     if given.keep:
         raise InputError("--keep belongs to training an original; a reference keeps nothing")
     if source is None or any(getattr(given, name) for name in ("recipe", "recipe_set", "model", "weights")):
@@ -171,6 +180,7 @@ def _original(given: SimpleNamespace) -> None:
         keep=given.keep or (),
         recipe=recipe_of(given.recipe, pairs(given.recipe_set), given.seed, base),
         validation=given.validation,
+        canaries=given.canaries,
         device=given.device,
         progress=progress_of(given.quiet),
     )

@@ -20,6 +20,7 @@ class Counts(BaseModel):
         already: Those that earlier requests named.
         in_test: Test records of the groups asked for, which training never sees.
         repeated: How often a training record was named again.
+        canaries: Of those forgotten, how many are canaries of training.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +32,7 @@ class Counts(BaseModel):
     already: NonNegativeInt = 0
     in_test: NonNegativeInt = 0
     repeated: NonNegativeInt = 0
+    canaries: NonNegativeInt = 0
 
     @model_validator(mode="after")
     def _add_up(self) -> Counts:
@@ -51,4 +53,6 @@ class Counts(BaseModel):
             "named more than once": self.repeated,
         }
         counted = ", ".join(f"{n} {words}" for words, n in kinds.items() if n or words == "to forget")
-        return f"{self.asked} records asked for: {counted}"
+        return f"{self.asked} records asked for: {counted}" + (
+            f"; {self.canaries} of them canaries" if self.canaries else ""
+        )

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from efface.data.canaries import Planted
 from efface.data.labels import class_names
 from efface.data.samples import ArraySamples, DatasetSamples, Samples, Select
 from efface.data.table import encoded
@@ -38,6 +39,7 @@ class Data:
         ids: One id per training sample, each its own (an image's path, a row's id), or None.
         options: The arguments the source was loaded with, for the record; never a path of this machine.
         source: The name that `load` knows it by, or `custom`.
+        canaries: Those that follow the data's own training records, or None; see `efface.data.planted`.
 
     Example:
         >>> import efface, torch
@@ -58,6 +60,7 @@ class Data:
     source: str = "custom"
     ids: np.ndarray | None = None
     test_groups: np.ndarray | None = None
+    canaries: Planted | None = None
 
     def __post_init__(self) -> None:
         """Check that the pieces fit together.
@@ -113,6 +116,11 @@ class Data:
     def train_labels(self) -> np.ndarray:
         """Training labels as a numpy array."""
         return np.asarray(self.train.labels.numpy())
+
+    @property
+    def own_size(self) -> int:
+        """Training samples without canaries."""
+        return len(self.train) if self.canaries is None else self.canaries.first
 
     @cached_property
     def fingerprint(self) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from efface.data.data import Data
+from efface.data.planted import PlantedSamples
 from efface.data.samples import ArraySamples
 from efface.data.split import Split
 
@@ -83,10 +84,12 @@ def mapped_data(data: Data) -> Data:
     changed: dict[str, Any] = {}
     for name in ("train", "test"):
         samples = getattr(data, name)
-        if isinstance(samples, ArraySamples):
+        own = samples.samples if isinstance(samples, PlantedSamples) else samples
+        if isinstance(own, ArraySamples):
             # Known now, the fingerprint travels along; a process need not read all inputs for it.
-            assert samples.fingerprint
-            changed[name] = MappedSamples(samples)
+            assert own.fingerprint
+            shared = MappedSamples(own)
+            changed[name] = samples.over(shared) if isinstance(samples, PlantedSamples) else shared
     return dataclasses.replace(data, **changed)
 
 

@@ -15,7 +15,7 @@ from efface.data.part import Part
 from efface.errors import DataAccessError, InputError
 from efface.request import Request, Resolved
 
-__all__ = ["Split"]
+__all__ = ["Split", "held_out_of"]
 
 _KINDS = frozenset({"forget", "retain", "validation", "test"})
 
@@ -89,7 +89,7 @@ class Split:
         """
         if not 0 <= validation < 1:
             raise InputError(f"validation fraction {validation}; allowed: from 0 up to, not including, 1")
-        held_out = _held_out(data, validation, seed)
+        held_out = held_out_of(data, validation, seed)
         resolved = None if request is None else request.resolve(data)
         served = [r.resolve(data) for r in earlier]
         gone = np.flatnonzero(_mask(len(data.train), *(r.indices for r in served)))
@@ -125,6 +125,14 @@ class Split:
         """All other class numbers, less those that earlier requests named."""
         dropped = {*self.forget_classes, *self.gone_classes}
         return tuple(c for c in range(len(self.data.classes)) if c not in dropped)
+
+    @property
+    def canaries_left(self) -> np.ndarray:
+        """Positions of the canaries that neither this request nor earlier ones named."""
+        planted = self.data.canaries
+        if planted is None:
+            return np.empty(0, np.int64)
+        return np.setdiff1d(planted.positions, np.concatenate([self._positions.forget, self.gone]))
 
     @property
     def forget(self) -> Part:
@@ -191,9 +199,9 @@ def _check_new(resolved: Resolved, gone: np.ndarray, gone_classes: tuple[int, ..
         raise InputError("everything asked for was already forgotten by earlier requests of this artifact")
 
 
-def _held_out(data: Data, validation: float, seed: int) -> np.ndarray:
+def held_out_of(data: Data, validation: float, seed: int) -> np.ndarray:
     """Return the sorted positions held out: of each class in turn, a rounded share drawn without replacement."""
-    labels = data.train_labels
+    labels = data.train_labels[: data.own_size]  # canaries are for training
     rng = np.random.default_rng([seed, 0x5EED])
     sizes = np.bincount(labels, minlength=len(data.classes))
     by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
@@ -221,6 +229,7 @@ def _positions_of(
         return positions, None
     found, forgotten, already = (int(m.sum()) for m in (wanted, trained & wanted, served & wanted))
     in_test, repeated = request.in_test(data), request.repeated
+    canaries = 0 if data.canaries is None else int((trained & wanted)[data.own_size :].sum())
     counts = Counts(
         asked=found + in_test + repeated,
         found=found,
@@ -229,5 +238,6 @@ def _positions_of(
         already=already,
         in_test=in_test,
         repeated=repeated,
+        canaries=canaries,
     )
     return positions, counts

@@ -17,6 +17,7 @@ from efface.artifact.artifact import RECORD, Artifact
 from efface.data import Split
 from efface.data.epoch import Epoch
 from efface.data.mapped import mapped
+from efface.data.planted import PlantedSamples
 from efface.data.samples import DatasetSamples
 from efface.errors import InputError, nearest
 from efface.methods.applying import forgotten
@@ -193,7 +194,9 @@ def _not_together(jobs: Sequence[Job], original: Artifact, split: Split, run: Ru
 
 
 def _not_sendable(original: Artifact, split: Split) -> str:
-    own = [s.dataset for s in (split.data.train, split.data.test) if isinstance(s, DatasetSamples)]
+    train = split.data.train
+    both = train.samples if isinstance(train, PlantedSamples) else train, split.data.test
+    own = [s.dataset for s in both if isinstance(s, DatasetSamples)]
     try:
         for value in (original.model, *own):
             ForkingPickler.dumps(value)

@@ -208,5 +208,11 @@ def _dealt(split: Split, shadows: int, run: Run) -> Iterator[tuple[tuple[int, ..
 
     items = torch.from_numpy(split.forget.indices)
     roles = thirds(shadows, len(items), run.generator("shadows/roles"))
+    if split.data.canaries is not None:  # what becomes of a record becomes of its copies: a request names both
+        place = {item: i for i, item in enumerate(items.tolist())}
+        copies = zip(split.data.canaries.positions.tolist(), split.data.canaries.sources.tolist(), strict=True)
+        for copy, source in copies:
+            if copy in place and source in place:
+                roles[:, place[copy]] = roles[:, place[source]]
     for dealt in roles:
         yield tuple(items[dealt == Role.OUT].tolist()), tuple(items[dealt == Role.UNLEARNED].tolist())

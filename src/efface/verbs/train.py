@@ -9,8 +9,8 @@ from torch import nn
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import split_under
-from efface.artifact.compatible import check_data
 from efface.data import Data, Split
+from efface.data.planted import canaries_for, planted
 from efface.errors import InputError
 from efface.methods.applying import prepare
 from efface.methods.catalogue import method_of
@@ -33,6 +33,7 @@ def train(
     keep: Sequence[str] = (),
     recipe: Recipe | None = None,
     validation: float = 0.1,
+    canaries: int = 0,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Artifact:
@@ -48,6 +49,9 @@ def train(
             per class, with which the methods class-means and project-distil need no data of the forgotten class.
         recipe: How to train; the artifact's own, or the default recipe, if not given.
         validation: Fraction of the training data to hold out; an artifact's own value wins.
+        canaries: How many canaries to add to the training data, from the recipe's seed: copies of training records,
+            slightly displaced, half of them with a wrong label. A later `Request(..., canaries=True)` has them
+            forgotten as well, and its audit then knows what memorised looks like.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         progress: Where to show progress.
 
@@ -79,7 +83,8 @@ def train(
     run = Run(seed=recipe.seed, device=device, precision=recipe.precision, progress=progress)
     spec: ModelSpec | None = None
     if isinstance(model, Artifact):
-        check_data(model.record, data)
+        if canaries:
+            raise InputError("canaries are planted when a model is trained from the start, not when training goes on")
         spec, network = model.record.model, model.model
         split = split_under(model.record, data)
     else:
@@ -96,5 +101,7 @@ def train(
             )
         else:
             network, _ = adapted(model, data.input_shape, len(data.classes), data.input_dtype)
+        if canaries:
+            data = planted(data, canaries_for(data, canaries, recipe.seed, validation), validation, recipe.seed)
         split = Split.of(data, validation=validation, seed=recipe.seed)
     return prepare(chosen, network, split, recipe, run, spec=spec, parent=parent, keep=keep)

@@ -10,6 +10,7 @@ from torch import nn
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Model, asked_seed
+from efface.artifact.compatible import as_trained
 from efface.artifact.record import Record
 from efface.auditing.result import Audit
 from efface.auditing.settings import AuditSettings
@@ -131,7 +132,9 @@ def _of_folder(path: Path, original: Model | None, data: Data | None) -> tuple[l
 
 
 def _check_request(record: Record, request: Request | None, data: Data | None) -> None:
-    if request and record.request and data and request.resolve(data).fingerprint != record.request_fingerprint:
+    if not (request and record.request and data):
+        return
+    if request.resolve(as_trained(record, data)).fingerprint != record.request_fingerprint:
         raise InputError(
             f"the artifact forgot {record.request.describe()}, not {request.describe()}; leave the request out"
         )

@@ -10,6 +10,7 @@ import safetensors.torch
 from pydantic import ValidationError
 
 from efface.artifact.artifact import MEMORY, MODEL, RECORD, Artifact
+from efface.artifact.compatible import as_trained
 from efface.artifact.record import Record, weights_sha256
 from efface.auditing.result import Audit
 from efface.data import Data
@@ -127,11 +128,12 @@ def _data(record: Record, data: Data | None) -> Iterator[Finding]:
     if data is None:
         yield Finding(subject="data", outcome="not checked", text="the data was not given")
         return
-    mine, theirs = record.data.fingerprint, data.fingerprint
-    other = "" if mine == theirs else f"fingerprint {theirs[:12]}..., recorded {mine[:12]}..."
-    yield Finding.of("data", other, f"fingerprint {mine[:12]}..., as recorded")
-    if other:
+    try:
+        data = as_trained(record, data)
+    except InputError as error:
+        yield Finding(subject="data", outcome="fails", text=str(error))
         return
+    yield Finding(subject="data", outcome="holds", text=f"fingerprint {data.fingerprint[:12]}..., as recorded")
     for step in record.chain:
         if step.request is not None:
             try:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from efface.data import ArraySamples, Part
 from efface.data.epoch import Epoch
+from efface.data.planted import PlantedSamples
 from efface.models.mode import evaluating
 
 __all__ = ["PixelSpace", "attacked", "curvature"]
@@ -41,7 +42,7 @@ class PixelSpace:
             device: Where the result is wanted.
             size: Samples per batch.
         """
-        samples = part.samples
+        samples = part.samples.samples if isinstance(part.samples, PlantedSamples) else part.samples
         if isinstance(samples, ArraySamples) and samples.inputs.dtype == torch.uint8:
             mean, std = (torch.tensor(v or (d,), device=device) for v, d in ((samples.mean, 0.0), (samples.std, 1.0)))
             shape = (-1, *[1] * (samples.inputs.ndim - 2)) if samples.inputs.ndim > 2 else (-1,)
