@@ -19,6 +19,10 @@ def test_the_method_catalogue_is_current():
     subprocess.run([sys.executable, ROOT / "docs" / "catalogue.py", "--check"], check=True)
 
 
+def test_the_picture_of_the_rooms_and_their_table_are_current():
+    subprocess.run([sys.executable, ROOT / "docs" / "architecture.py", "--check"], check=True)
+
+
 def test_the_tables_of_the_research_page_are_those_of_the_results():
     subprocess.run([sys.executable, ROOT / "docs" / "research.py", "--check"], check=True)
 

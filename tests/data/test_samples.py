@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from efface.data import ArraySamples, Augment, DatasetSamples
+from efface.data import ArraySamples, Augment, Data, DatasetSamples
 from efface.errors import InputError
 
 PIXELS = torch.randint(0, 256, (12, 3, 4, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
@@ -30,6 +30,25 @@ def test_pixels_are_scaled_and_normalised_per_channel() -> None:
     assert x.dtype == torch.float32
     torch.testing.assert_close(x.double(), expected, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(first(ArraySamples(PIXELS, LABELS), 0).double()[0], PIXELS[0].double() / 255)
+
+
+TURNED = {
+    "every other": lambda v: v.repeat(2, 0)[::2],
+    "turned round": lambda v: v[::-1].copy()[::-1],
+    "columns first": lambda v: v.T.copy().T,
+}
+
+
+@pytest.mark.parametrize("turned", TURNED.values(), ids=TURNED)
+def test_how_arrays_lie_in_memory_makes_no_difference(turned: Any) -> None:
+    x, y = np.random.default_rng(0).random((6, 3)), np.array([0, 1, 2, 2, 1, 0])
+    plain = ArraySamples(x, y)
+    for inputs, labels in ((turned(x), turned(y)), (x, turned(y[:, None])), (turned(x), torch.arange(12)[::2] * 0)):
+        found = ArraySamples(inputs, labels)
+        assert torch.equal(found.inputs, plain.inputs)
+        assert (found.fingerprint == plain.fingerprint) == torch.equal(found.labels, plain.labels)
+        assert len(Data("turned", found, found, ("a", "b", "c")).fingerprint) == 64
+    assert ArraySamples(turned(x), turned(y)).fingerprint == plain.fingerprint
 
 
 def test_floats_pass_as_they_are_and_the_source_is_not_changed() -> None:

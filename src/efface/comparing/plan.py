@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from efface.auditing.settings import AuditSettings
-from efface.errors import InputError
+from efface.errors import InputError, explain
 from efface.files import read
 from efface.methods.catalogue import make
 from efface.models.spec import ModelSpec
 from efface.request import Request
 from efface.training.recipe import Recipe
 
-__all__ = ["Cell", "Entry", "Plan", "Preparation", "Source", "read_plan"]
+__all__ = ["Cell", "Entry", "Plan", "Preparation", "Source", "check_folder", "read_plan"]
 
 ORIGINAL = "original"
 """The entry that measures the model before forgetting."""
@@ -175,3 +176,20 @@ def read_plan(path: str | Path) -> Plan:
         InputError: The file is missing or is not a plan; the field at fault is named.
     """
     return read(path, Plan)
+
+
+def check_folder(folder: Path, plan: Plan) -> None:
+    """Refuse a folder with another plan's results; a changed plan of the same name replaces its own."""
+    file = folder / "plan.json"
+    if not file.is_file():
+        return
+    try:
+        name = Plan.model_validate_json(file.read_bytes()).name
+    except ValidationError as error:
+        # Plans of other versions may have other fields; their name is what counts.
+        try:
+            name = json.loads(file.read_bytes())["name"]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{file} is damaged: {explain(error)}") from None
+    if name != plan.name:
+        raise InputError(f"{folder} holds the results of the plan {name!r}; give {plan.name!r} a folder of its own")

@@ -358,7 +358,8 @@ def _is_ids(x: Tensor) -> bool:
 def _tensor(inputs: object) -> Tensor:
     """Return inputs as a tensor of float, uint8 or int64, apart from any graph."""
     try:
-        x = torch.as_tensor(inputs).detach()
+        # Torch cannot view an array turned round; what is not contiguous is copied below in any case.
+        x = torch.as_tensor(np.ascontiguousarray(inputs) if isinstance(inputs, np.ndarray) else inputs).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"inputs cannot be made one tensor of numbers: {error}") from None
     if x.is_complex() or x.dtype == torch.bool:

@@ -18,6 +18,7 @@ from efface.data import Data, Split
 from efface.errors import InputError
 from efface.files import LOCK, check_vacant, held, remove_drafts
 from efface.methods.catalogue import make
+from efface.methods.method import Method
 from efface.references.backends import Backend, Made, chosen, one_by_one, over_ray, processes, side_by_side
 from efface.references.jobs import Job, Repeat, Retraining, Shadow
 from efface.references.manifest import MANIFEST, Manifest, write_manifest
@@ -99,42 +100,46 @@ def train_references(
     case = Case.of(
         original, data, request, seed=seed, device=device, recipe=recipe, validation=validation, progress=progress
     )
-    known, split, run = case.original, case.split, case.run
     if n < 1 or repeats < 0 or (workers is not None and workers < 1):
         raise InputError(f"{n} references, {repeats} repeats and {workers} workers; needed: at least 1, 0 and 1")
-    if (repeats or shadows) and method is None:
+    jobs = _jobs(case, n, repeats, shadows, None if method is None else make(method, settings))
+    # What training left behind for forgetting is of no use to references; no need to save it with each.
+    bare = Case(dataclasses.replace(case.original, memory={}, parent=None), case.split, case.run)
+    workers = workers or cores()
+    backends: dict[str, Backend] = {}
+    for series, listed in jobs.items():
+        # Only plain retraining can be batched; what unlearns beside it runs as `auto` would.
+        asked = backend if series == "reference" or backend != "vmap" else "auto"
+        backends[series] = chosen(asked, listed, bare.original, bare.split, bare.run, workers)
+    folder = Path(out)
+    if not folder.exists() or (
+        not (folder / MANIFEST).is_file() and any(not DRAFT.fullmatch(p.name) for p in folder.iterdir())
+    ):
+        check_vacant(folder, overwrite=False)
+    with held(folder, case.run.progress.say):
+        remove_drafts(folder)
+        _opened(folder, bare, jobs)
+        _fill(folder, jobs, backends, backend, workers, bare)
+    return load_references(folder, case.original.model, trust=True)
+
+
+def _jobs(case: Case, n: int, repeats: int, shadows: int, unlearning: Method | None) -> dict[str, list[Job]]:
+    """Return what is to be made, by series, once every job has been checked; series without a job are left out."""
+    if (repeats or shadows) and unlearning is None:
         raise InputError("repeats and shadow models unlearn; name the method")
-    unlearning = None if method is None else make(method, settings)
+    run = case.run
     name, values = (unlearning.name, unlearning.settings()) if unlearning else ("", {})
     jobs: dict[str, list[Job]] = {
         "reference": [Retraining(k, run.number(f"reference {k}")) for k in range(n)],
         f"unlearned-{name}": [Repeat(k, run.number(f"repeat {k}"), name, values) for k in range(repeats)],
         f"shadow-{name}": [
             Shadow(k, run.number(f"shadow {k}"), name, values, out, unlearned)
-            for k, (out, unlearned) in enumerate(_dealt(split, shadows, run))
+            for k, (out, unlearned) in enumerate(_dealt(case.split, shadows, run))
         ],
     }
-    jobs = {series: listed for series, listed in jobs.items() if listed}
     for job in (job for listed in jobs.values() for job in listed):
-        job.check(known, split)
-    # What training left behind for forgetting is of no use to references; no need to save it with each.
-    bare = dataclasses.replace(known, memory={}, parent=None)
-    workers = workers or cores()
-    backends: dict[str, Backend] = {}
-    for series, listed in jobs.items():
-        # Only plain retraining can be batched; what unlearns beside it runs as `auto` would.
-        asked = backend if series == "reference" or backend != "vmap" else "auto"
-        backends[series] = chosen(asked, listed, bare, split, run, workers)
-    folder = Path(out)
-    if not folder.exists() or (
-        not (folder / MANIFEST).is_file() and any(not DRAFT.fullmatch(p.name) for p in folder.iterdir())
-    ):
-        check_vacant(folder, overwrite=False)
-    with held(folder, run.progress.say):
-        remove_drafts(folder)
-        _opened(folder, bare, split, run.seed, jobs)
-        _fill(folder, jobs, backends, backend, workers, Case(bare, split, run))
-    return load_references(folder, known.model, trust=True)
+        job.check(case.original, case.split)
+    return {series: listed for series, listed in jobs.items() if listed}
 
 
 def _fill(
@@ -184,20 +189,20 @@ def _save(made: Iterator[Made], folder: Path, run: Run, label: str, total: int) 
             artifact.save(folder / job.folder)
 
 
-def _opened(folder: Path, original: Artifact, split: Split, seed: int, jobs: Mapping[str, list[Job]]) -> Path:
+def _opened(folder: Path, case: Case, jobs: Mapping[str, list[Job]]) -> None:
     """Make the folder, or check that an existing one is for the same original, request and seed."""
+    seed = case.run.seed
     if (folder / MANIFEST).is_file():
         manifest = load_references(folder).manifest
-        manifest.check(original.record, split, str(folder))
+        manifest.check(case.original.record, case.split, str(folder))
         if manifest.seed != seed:
             raise InputError(
                 f"the references in {folder} derive from seed {manifest.seed}, not {seed}; choose another folder"
             )
     else:
         check_vacant(folder, overwrite=False)
-        manifest = Manifest.of(original.record, split, seed)
+        manifest = Manifest.of(case.original.record, case.split, seed)
     write_manifest(folder, manifest, jobs)
-    return folder
 
 
 def _dealt(split: Split, shadows: int, run: Run) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
