@@ -75,8 +75,8 @@ PLAN = {
     ],
     "published": {"fine-tune": {"A_R": "12.3 ± 0.4"}},
 }
-TIMES = {"seconds", "of_retrain", "train_seconds", "speedup"}
-VOLATILE_LINE = r"Machine: |Efface \d|- (Time|When|Done|Requested|Versions): "
+TIMES = {"seconds", "of_retrain", "train_seconds", "speedup", "peak_memory"}
+VOLATILE_LINE = r"Machine: |Efface \d|- (Time|When|Done|Requested|Versions|Peak memory): "
 VOLATILE = TIMES | {"created", "versions", "path", "folder"}
 
 

@@ -38,7 +38,7 @@ PLAN = {
     "audit": {"few_draws": 2, "resamples": 100, "relearn_cap": 3, "probe_per_class": 20, "attack_samples": 60},
     "methods": [{"method": "original"}, {"method": "logit-mask"}, {"method": "fine-tune", "settings": {"epochs": 1}}],
 }
-TIMES = {"seconds", "train_seconds", "of_retrain"}
+TIMES = {"seconds", "train_seconds", "of_retrain", "peak_memory"}
 
 
 def started(*arguments: str | Path, folder: Path) -> subprocess.Popen:

@@ -111,6 +111,7 @@ def guarded(data: Data, request: Request, method: Method) -> Split:
 class Outcome:
     """One method applied once: what went in, what came out."""
 
+    network: str
     method: Method
     given: Artifact
     state_before: dict[str, Tensor]
@@ -164,7 +165,7 @@ class Bench:
             state = {k: v.clone() for k, v in given.model.state_dict().items()}
             memory = {k: v.clone() for k, v in given.memory.items()}
             made = apply(method, Case(given, split, Run(seed=1, device="cpu")))
-            self._outcomes[key] = Outcome(method, given, state, memory, made, split)
+            self._outcomes[key] = Outcome(network, method, given, state, memory, made, split)
         return self._outcomes[key]
 
 
@@ -290,6 +291,33 @@ def test_record_tells_the_whole_story(name: str, network: str, request_name: str
     assert record.earlier_requests[-1] == REQUESTS[request_name]
     assert record.seconds["forget"] > 0
     assert make(name, json.loads(record.model_dump_json())["settings"]) == outcome.method
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_touched_are_counted_and_are_of_declared_kinds(name: str, bench: Bench) -> None:
+    """Where data is declared some is read, for classes or for items: ARCANE drops a class without reading any."""
+    outcomes = [bench.usual(name)]
+    if name in CLASS_METHODS and name in ITEM_METHODS:
+        outcomes.append(bench.outcome(name, outcomes[0].network, "items"))
+    touched = 0
+    for outcome in outcomes:
+        spent = outcome.made.record.spent
+        assert spent is not None
+        for kind, count in spent.samples.items():
+            assert isinstance(count, int)
+            assert count == 0 or kind in outcome.method.reads()
+        touched += spent.touched
+    assert (touched > 0) == bool(outcomes[0].method.reads())
+
+
+def test_retraining_touches_every_kept_sample_once_an_epoch(bench: Bench) -> None:
+    outcome = bench.usual("retrain")
+    assert outcome.made.record.spent is not None
+    assert outcome.made.record.spent.samples == {
+        "forget": 0,
+        "retain": int(RECIPE.epochs) * len(Split.of(bench.data, REQUESTS["one class"]).retain),
+        "validation": 0,
+    }
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if len(methods()[n].needs.targets) == 1])

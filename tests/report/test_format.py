@@ -75,3 +75,11 @@ def test_sentences():
     assert words.sentence("it is so") == "It is so."
     assert words.sentence("Is it?") == "Is it?"
     assert words.sentence("abc", capital=False) == "abc."
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (640 * 1024, "640 KiB"), (12.3 * 2**20, "12.3 MiB"), (1.4 * 2**30, "1.4 GiB")],
+)
+def test_memory_is_in_the_unit_a_person_would_choose(size, text):
+    assert words.number(size, "bytes") == text.replace(" ", "\u00a0")

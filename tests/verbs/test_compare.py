@@ -244,8 +244,11 @@ def test_ray_gives_the_same_cells_bit_for_bit(plan_file, tmp_path):
     plan_file.write_text(yaml.safe_dump(AUDITED))
     here = compare(plan_file, out=tmp_path / "here", workers=2)
     there = compare(plan_file, out=tmp_path / "there", engine="ray", workers=2)
-    volatile = ["seconds", "train_seconds"]
-    scores = [r.scores[~r.scores.score.isin(["seconds", "speedup"])].drop(columns=volatile) for r in (here, there)]
+    volatile = ["seconds", "train_seconds", "peak_memory"]
+    scores = [
+        r.scores[~r.scores.score.isin(["seconds", "speedup", "peak_memory"])].drop(columns=volatile)
+        for r in (here, there)
+    ]
     pd.testing.assert_frame_equal(*scores, check_exact=True)
     again = compare(plan_file, out=tmp_path / "there", engine="ray", workers=2)
     assert again.reused == 3

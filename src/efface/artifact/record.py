@@ -19,7 +19,7 @@ from efface.models.spec import ModelSpec
 from efface.request import Request
 from efface.training.recipe import Recipe
 
-__all__ = ["DataRecord", "Record", "describe_data", "weights_sha256"]
+__all__ = ["DataRecord", "Record", "Spent", "describe_data", "weights_sha256"]
 
 
 class DataRecord(BaseModel):
@@ -81,6 +81,27 @@ class Recognition(BaseModel):
         )
 
 
+class Spent(BaseModel):
+    """What a step cost beside its time.
+
+    Attributes:
+        samples: How often a training sample was read, by kind (`forget`, `retain`, `validation`); see
+            `efface.data.touched.Touched`.
+        peak_memory: Bytes at most above what was held before; see `efface.running.peak.watched_memory` for what is
+            counted and missed. None where the system does not tell.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    samples: dict[str, int]
+    peak_memory: int | None = None
+
+    @property
+    def touched(self) -> int:
+        """All samples read."""
+        return sum(self.samples.values())
+
+
 class Record(BaseModel):
     """How an artifact came to be; `parent` is the record of what it was made from, so requests form a chain.
 
@@ -97,6 +118,7 @@ class Record(BaseModel):
         seed: Seed of this step.
         device: Where it ran.
         seconds: Wall time of the step by name, e.g. `forget`.
+        spent: Samples touched and peak memory of forgetting, where they were measured.
         notes: What the method wrote down.
         failures: The notes that say that this step did not do what it is for, e.g. that nothing was changed.
         counts: What became of the records asked for.
@@ -124,6 +146,7 @@ class Record(BaseModel):
     seed: int
     device: str
     seconds: dict[str, float]
+    spent: Spent | None = None
     notes: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
     counts: Counts | None = None

@@ -26,7 +26,12 @@ COLUMN_NAMES = tuple(c.name for c in COLUMNS)
 MEANING = {c.name: c.meaning for c in COLUMNS} | {
     "seconds": "wall time of forgetting",
     "of_retrain": "the same as a share of retraining's for the same request and seed, %",
+    "samples": "thousands of training samples read by forgetting, each reading counted",
+    "peak_memory": "most memory that forgetting held above what was held before, MiB (on a CPU sampled)",
 }
+
+SCALES = {"samples": 1000, "peak_memory": 2**20}
+"""Counts of a cell, and what the table divides them by."""
 
 MASK = "logit-mask"
 
@@ -73,6 +78,7 @@ class Comparison:
                 | varied
                 | {name: row["scores"][name].get("value") for name in COLUMN_NAMES if name in row["scores"]}
                 | {k: row[k] for k in ("seconds", "train_seconds")}
+                | {k: _scaled(row.get(k), by) for k, by in SCALES.items()}
                 | {"bounds": _bounds(row["scores"]), "refused": row["refused"], "notes": " | ".join(row["notes"])}
             )
         frame = pd.DataFrame(flat)
@@ -248,14 +254,30 @@ def _long(rows: list[dict[str, Any]]) -> pd.DataFrame:
         known = {k: row[k] for k in ("entry", "method", "request", "seed")}
         known |= {"settings": json.dumps(row["settings"], sort_keys=True), "refused": row["refused"]}
         known |= {
-            k: row.get(k) for k in ("seconds", "train_seconds", "level", "outcome", "device", "threads", "machine")
+            k: row.get(k)
+            for k in (
+                "seconds",
+                "train_seconds",
+                "samples",
+                "peak_memory",
+                "level",
+                "outcome",
+                "device",
+                "threads",
+                "machine",
+            )
         }
         known |= {k: row.get("versions", {}).get(k) for k in ("efface", "python", "torch")}
         for name, score in (row["scores"] or {"": {}}).items():
             numbers = {k: score.get(k) for k in FIELDS[0]}
             found.append(known | {"score": name} | numbers | {k: score.get(k, "") for k in FIELDS[1]})
-    types = dict.fromkeys((*FIELDS[0], "seconds", "train_seconds"), "float64") | {"threads": "Int64"}
+    types = dict.fromkeys((*FIELDS[0], "seconds", "train_seconds"), "float64")
+    types |= dict.fromkeys(("threads", "samples", "peak_memory"), "Int64")
     return pd.DataFrame(found).astype(types)
+
+
+def _scaled(count: int | None, by: int) -> float | None:
+    return None if count is None else count / by
 
 
 def _spread(mean: float, std: float) -> str:

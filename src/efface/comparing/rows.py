@@ -24,6 +24,8 @@ def unmeasured(cell: Cell) -> dict[str, Any]:
         "seed": cell.seed,
         "seconds": None,
         "train_seconds": None,
+        "samples": None,
+        "peak_memory": None,
         "notes": [],
         "refused": "",
         "scores": {},

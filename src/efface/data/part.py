@@ -12,6 +12,7 @@ from torch import Tensor
 
 from efface.data.epoch import Epoch
 from efface.data.samples import Samples
+from efface.data.touched import count
 from efface.errors import InputError
 
 __all__ = ["Part"]
@@ -101,11 +102,15 @@ class Part:
     def read(self, order: Sequence[Tensor], epoch: Epoch) -> Iterator[Tensor]:
         """Yield the inputs of these batches of positions within the part, on the epoch's device and augmented by it."""
         indices = torch.from_numpy(self.indices)
-        return self.samples.read(
-            [indices[b] for b in order], device=epoch.device, augment=epoch.augment, generator=epoch.generator
-        )
+        wanted = [indices[b] for b in order]
+        inputs = self.samples.read(wanted, device=epoch.device, augment=epoch.augment, generator=epoch.generator)
+        for positions, x in zip(wanted, inputs, strict=True):
+            count(self.samples, positions)
+            yield x
 
     def tensors(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Return all inputs and labels at once: for parts that are known to be small."""
-        (x,) = self.samples.read([torch.from_numpy(self.indices)], device=device)
+        positions = torch.from_numpy(self.indices)
+        (x,) = self.samples.read([positions], device=device)
+        count(self.samples, positions)
         return x, self.labels.to(device)

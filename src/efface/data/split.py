@@ -184,6 +184,11 @@ class Split:
         """Test samples of forgotten classes; empty for a request of items."""
         return dataclasses.replace(self.test.of_class(*self.forget_classes), name="test (forgotten)")
 
+    @property
+    def positions(self) -> dict[str, np.ndarray]:
+        """Positions in the training set of the forget, retain and validation parts; knowing them touches no sample."""
+        return {kind: getattr(self._positions, kind) for kind in ("forget", "retain", "validation")}
+
     def _touch(self, *kinds: str) -> None:
         undeclared = [k for k in kinds if k not in self.allowed]
         if undeclared:

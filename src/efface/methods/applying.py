@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case
-from efface.artifact.record import Recognition, Record, describe_data, now, versions, weights_sha256
+from efface.artifact.record import Recognition, Record, Spent, describe_data, now, versions, weights_sha256
 from efface.data import Split
+from efface.data.touched import counting
 from efface.errors import InputError, UnsupportedRequestError
 from efface.mechanisms.class_means import LayerMeans
 from efface.mechanisms.class_removal import KEPT, keep_class_means, memory_without
@@ -22,6 +23,7 @@ from efface.models.checkpoints import diverged
 from efface.models.ensemble import Ensemble
 from efface.models.predictions import accuracy_of
 from efface.models.spec import ModelSpec
+from efface.running.peak import watched_memory
 from efface.running.run import Run
 from efface.running.seeding import seeded
 from efface.training.loop import fit, warm_up
@@ -130,14 +132,16 @@ def apply(method: Method, case: Case) -> Artifact:
     before = artifact.weights_sha256
     if method.reads():  # what reads no data trains nothing, and need not wait
         warm_up(run)
-    started = time.perf_counter()
-    # Methods draw from the run; a model that draws in its forward pass must not move the caller's random numbers.
-    with seeded(run.number(f"{method.name}/forward passes")):
-        model, memory = method.forget_and_keep(artifact, split.only(method.reads(), method.name), run)
-    seconds = time.perf_counter() - started
+    with counting(split.data.train, split.positions) as touched, watched_memory(run.device) as peak:
+        started = time.perf_counter()
+        # Methods draw from the run; a model that draws in its forward pass must not move the caller's random numbers.
+        with seeded(run.number(f"{method.name}/forward passes")):
+            model, memory = method.forget_and_keep(artifact, split.only(method.reads(), method.name), run)
+        seconds = time.perf_counter() - started
     if artifact.weights_sha256 != before:
         raise RuntimeError(f"{method.name} changed its input model; this is a defect of the method")
-    return forgotten(method, artifact, model, split, run, {"forget": seconds}, memory)
+    spent = Spent(samples=touched.counts, peak_memory=peak.taken)
+    return forgotten(method, artifact, model, split, run, {"forget": seconds}, memory, spent)
 
 
 def check(method: Method, artifact: Artifact, split: Split) -> None:
@@ -173,6 +177,7 @@ def forgotten(
     run: Run,
     seconds: dict[str, float],
     memory: dict[str, Tensor] | None = None,
+    spent: Spent | None = None,
 ) -> Artifact:
     """Return the new artifact around the model that a method made; `apply` does so itself.
 
@@ -184,6 +189,7 @@ def forgotten(
         run: What it ran on.
         seconds: Wall time; `forget` where it may be compared with other methods' times.
         memory: What is kept for later requests; what the method's `memory_after` says if not given.
+        spent: What it cost beside time, if that was measured.
 
     Raises:
         InputError: The weights are not finite.
@@ -216,6 +222,7 @@ def forgotten(
         seed=run.seed,
         device=str(run.device),
         seconds=seconds,
+        spent=spent,
         notes=tuple(run.notes),
         failures=tuple(run.failures),
         counts=split.counts,

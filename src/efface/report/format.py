@@ -12,6 +12,7 @@ __all__ = [
     "floor",
     "good",
     "interval",
+    "memory",
     "number",
     "ratio",
     "sentence",
@@ -57,6 +58,15 @@ def duration(seconds: float) -> str:
     return f"{hours:,}{_SPACE}h" + (f" {minutes}{_SPACE}min" if minutes else "")
 
 
+def memory(size: float) -> str:
+    """Return bytes in the unit a person would choose, e.g. "0 B", "640 KiB", "12.3 MiB", "1.40 GiB"."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1000:
+            return (f"{size:.0f}" if unit == "B" or size >= 99.95 else f"{size:.3g}") + f"{_SPACE}{unit}"
+        size /= 1024
+    return f"{size:,.0f}{_SPACE}GiB" if size >= 99.95 else f"{size:.3g}{_SPACE}GiB"
+
+
 def count(value: int) -> str:
     """Return a whole number with thousands separated, e.g. "60,000"."""
     return f"{value:,}".replace("-", _MINUS)
@@ -75,6 +85,8 @@ def number(value: float | None, unit: str) -> str:
         return share(value)
     if unit == "seconds":
         return duration(value)
+    if unit == "bytes":
+        return memory(value)
     if unit == "ratio":
         return ratio(value)
     if unit == "steps":

@@ -210,6 +210,7 @@ def _step(record: Record) -> Step:
     facts = {
         "When": _when(record.created),
         "Time": ", ".join(f"{k} {words.duration(v)}" for k, v in record.seconds.items()),
+        **_spent(record),
         "Seed": str(record.seed),
         "Device": record.device,
         "Reason": record.request.reason if record.request else "",
@@ -230,6 +231,18 @@ def _step(record: Record) -> Step:
         "Versions": _pairs(record.versions),
     }
     return Step(title, *({k: v for k, v in d.items() if v} for d in (facts, details)))
+
+
+def _spent(record: Record) -> dict[str, str]:
+    """Return what a step cost beside its time, where it was measured."""
+    if record.spent is None:
+        return {}
+    by_kind = ", ".join(f"{kind} {words.count(n)}" for kind, n in record.spent.samples.items() if n)
+    peak = record.spent.peak_memory
+    return {
+        "Training samples read": by_kind or "none",
+        "Peak memory": "" if peak is None else f"{words.memory(peak)} above what was held before",
+    }
 
 
 def _pairs(mapping: dict[str, Any]) -> str:

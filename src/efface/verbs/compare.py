@@ -191,6 +191,8 @@ def _one(
         except InputError as error:
             return result | {"refused": str(error)}, None
         result |= {"seconds": made.record.seconds["forget"], "notes": list(made.record.notes)}
+        if (spent := made.record.spent) is not None:
+            result |= {"samples": spent.touched, "peak_memory": spent.peak_memory}
     report: str | None = None
     if "audit" in plan.measures:
         found = audit(

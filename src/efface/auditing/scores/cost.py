@@ -1,4 +1,4 @@
-"""Scores of cost: what forgetting took, beside what retraining takes."""
+"""Scores of cost: time, samples read and memory of forgetting, beside what retraining takes."""
 
 from __future__ import annotations
 
@@ -27,16 +27,51 @@ SPEEDUP = Measure(
     reading="Wall time of retraining divided by this model's.",
 )
 
-MEASURES = (SECONDS, SPEEDUP)
+SAMPLES = Measure(
+    key="samples",
+    group="cost",
+    title="Training samples read",
+    unit="number",
+    best="low",
+    reading="How often a training sample was read to make this model; passes over one reading are not counted apart.",
+)
+
+MEMORY = Measure(
+    key="peak_memory",
+    group="cost",
+    title="Peak memory",
+    unit="bytes",
+    best="low",
+    reading="Most memory held above what was held before; on a CPU sampled, so that short peaks can be missed.",
+)
+
+MEASURES = (SECONDS, SPEEDUP, SAMPLES, MEMORY)
 
 
 def cost_scores(row: Row, retrained: Row | None) -> Scores:
-    """Return wall time and how many times faster than retraining.
+    """Return wall time, how many times faster than retraining, samples read and peak memory.
 
     Args:
-        row: The model.
+        row: The model; its record knows what it cost.
         retrained: The retrained model's row, if there is one.
     """
+    return {**_time(row, retrained), **_spent(row)}
+
+
+def _spent(row: Row) -> Scores:
+    spent = None if row.record is None else row.record.spent
+    if spent is None:
+        missing = Score.missing("no record says what making this model took")
+        return {SAMPLES.key: missing, MEMORY.key: missing}
+    if spent.peak_memory is None:
+        memory = Score.missing("the system that it was made on does not tell")
+    else:
+        memory = Score(value=float(spent.peak_memory))
+    by_kind = ", ".join(f"{kind} {count}" for kind, count in spent.samples.items() if count)
+    return {SAMPLES.key: Score(value=float(spent.touched), why=by_kind), MEMORY.key: memory}
+
+
+def _time(row: Row, retrained: Row | None) -> Scores:
     if row.seconds is None:
         missing = Score.missing("no time was given for this model")
         return {SECONDS.key: missing, SPEEDUP.key: missing}

@@ -20,7 +20,7 @@ class Measure(BaseModel):
         group: Which section of a report it belongs to.
         title: A few words for a table's header.
         reading: One sentence for a reader who is no researcher.
-        unit: `share` (0 to 1, print as percent), `number`, `steps`, `seconds`, `nats` or `ratio`.
+        unit: `share` (0 to 1, print as percent), `number`, `steps`, `seconds`, `bytes`, `nats` or `ratio`.
         best: `reference` (as close as possible to the retrained model), `high`, `low`, or a target value as text.
         source: Where the definition comes from.
         compares: Whether it compares with the retrained model, so that one further retrained model gives it a floor.
@@ -36,7 +36,7 @@ class Measure(BaseModel):
     group: Group
     title: str
     reading: str
-    unit: Literal["share", "number", "steps", "seconds", "nats", "ratio"]
+    unit: Literal["share", "number", "steps", "seconds", "bytes", "nats", "ratio"]
     best: str
     source: str = ""
     compares: bool = False
