@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from efface.errors import InputError, nearest
-from efface.files import check_vacant, checked, held, new_folder, read, read_mapping, remove_drafts, write_file
+from efface.files import (
+    check_fillable,
+    check_vacant,
+    checked,
+    held,
+    new_folder,
+    read,
+    read_mapping,
+    remove_drafts,
+    write_file,
+)
 from efface.training.recipe import Recipe
 
 
@@ -99,6 +109,53 @@ def test_vacant_means_free_or_an_empty_folder(tmp_path: Path) -> None:
         check_vacant(tmp_path / "file", overwrite=True)
     with pytest.raises(InputError, match="cannot make"):
         check_vacant(tmp_path / "file" / "below", overwrite=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("x/..", "does not end in the name"),
+        (".", "does not end in the name"),
+        ("gone/../made", "leads through a folder that does not exist"),
+        ("dangling", "a link to nowhere, which does not exist"),
+        ("dangling/below", "a link to nowhere, which does not exist"),
+        ("n" * 245, "too long by 5 bytes"),
+        ("e" * 245 + "/made", None),
+        ("f" * 260 + "/made", "too long by 5 bytes"),
+        ("/".join(["deep"] * 1000), "too long by"),
+    ],
+)
+def test_paths_that_will_not_do_are_found_before_any_work(tmp_path, monkeypatch, given, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dangling").symlink_to("nowhere")
+    if said is None:
+        check_vacant(given, overwrite=True)
+    else:
+        with pytest.raises(InputError, match=said):
+            check_vacant(given, overwrite=True)
+    assert names(tmp_path) == ["dangling"]
+
+
+def test_folders_that_are_filled_in_place_are_checked_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "file").touch()
+    for right in (".", "made", "a/b"):
+        check_fillable(right)
+    for wrong in ("x/..", "dangling", "file", "file/below", "n" * 300):
+        with pytest.raises(InputError):
+            check_fillable(wrong)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(InputError, match="cannot be written to; give another folder"):
+        check_fillable("made")
+    assert names(tmp_path) == ["dangling", "file"]
+
+
+def test_where_a_file_system_begins_nothing_can_be_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.path.ismount", lambda path: Path(path) == tmp_path)
+    with pytest.raises(InputError, match="give a folder in it"):
+        check_vacant(tmp_path, overwrite=True)
+    check_vacant(tmp_path / "in", overwrite=True)
 
 
 def test_write_file_replaces_or_leaves_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

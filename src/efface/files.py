@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +13,12 @@ import filelock
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from efface.drafts import MARK, drafted, left_over, longest, moved, recover, removed
 from efface.errors import InputError, explain, nearest
 
 __all__ = [
     "LOCK",
+    "check_fillable",
     "check_vacant",
     "checked",
     "held",
@@ -32,6 +32,9 @@ __all__ = [
 
 LOCK = ".lock"
 """Name of the file in a folder by which one process holds it."""
+
+BELOW = 100
+"""Bytes that paths of what is written into a folder may add to its own."""
 
 
 @contextmanager
@@ -59,37 +62,79 @@ def held(folder: str | Path, say: Callable[[str], object]) -> Iterator[None]:
 
 
 def remove_drafts(folder: str | Path) -> None:
-    """Remove what `new_folder` and `write_file` left half-written in a folder when their process was killed.
-
-    Args:
-        folder: One that this process holds, so that nobody is writing there.
-    """
-    for draft in Path(folder).glob(".*.part"):
-        if draft.is_dir():
-            shutil.rmtree(draft)
-        else:
-            draft.unlink()
+    """Remove what `new_folder` and `write_file` left half-written in a folder, and below, when they were killed."""
+    places = [Path(folder), *(p for p in Path(folder).rglob("*") if p.is_dir())]
+    for draft in [draft for place in places for draft in left_over(place)]:
+        removed(draft)
 
 
 def check_vacant(path: str | Path, overwrite: bool) -> Path:
     """Return the path if a folder may be made there; called before long work, so that nothing is computed in vain.
 
+    What killed processes left of that folder is put right first, see `efface.drafts.recover`.
+
     Raises:
         InputError: Something is there already and `overwrite` is off, or it is a file, or no folder can be made there.
     """
     path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file; give the path of a folder to make")
-    if path.is_dir() and any(p.name != LOCK for p in path.iterdir()) and not overwrite:
+    if path.name in {"", ".."}:
+        raise InputError(f"{path} does not end in the name of a folder; give the path of one to make")
+    place = Path(os.path.realpath(path))
+    nearest = _nearest(path, longest(place.name))
+    above = place.parent if nearest == path else nearest
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"cannot make {path}: {above} is not a folder that can be written to")
+    if os.path.ismount(place):
+        raise InputError(f"{path} is where a file system begins, and cannot be replaced; give a folder in it")
+    recover(place)
+    if place.is_dir() and not overwrite and any(p.name not in {LOCK, MARK} for p in place.iterdir()):
         raise InputError(
             f"the folder {path} exists and is not empty; choose another, or allow overwriting (--overwrite)"
         )
-    nearest = path.absolute().parent
-    while not nearest.exists():
-        nearest = nearest.parent
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise InputError(f"cannot make {path}: {nearest} is not a folder that can be written to")
     return path
+
+
+def check_fillable(folder: str | Path) -> Path:
+    """Return the folder if files can be written into it, now or once it is made; called before long work.
+
+    Raises:
+        InputError: They cannot; says why.
+    """
+    folder = Path(folder)
+    nearest = _nearest(folder)
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        what = "it" if nearest == folder else nearest
+        raise InputError(f"nothing can be written into {folder}: {what} cannot be written to; give another folder")
+    return folder
+
+
+def _nearest(path: Path, *names: str) -> Path:
+    """Return a folder, or the nearest one above that is there.
+
+    Args:
+        path: Of the folder.
+        names: What must fit beside it.
+
+    Raises:
+        InputError: No folder can be made there, or it is a file.
+    """
+    place, missing = path, [*names]
+    # Unlike those of `Path`, these return False for a name that is too long.
+    while not os.path.exists(place):  # noqa: PTH110
+        if os.path.islink(place):  # noqa: PTH114
+            raise InputError(f"{place} is a link to {place.readlink()}, which does not exist; make that folder first")
+        if place.name == "..":
+            raise InputError(f"{path} leads through a folder that does not exist; give a path without ..")
+        missing.append(place.name)
+        place = place.absolute().parent
+    if not place.is_dir():
+        raise InputError(f"cannot make {path}: {place} is a file; give the path of a folder to make")
+    if hasattr(os, "pathconf"):
+        most, most_in_all = os.pathconf(place, "PC_NAME_MAX"), os.pathconf(place, "PC_PATH_MAX")
+        over = max([*(len(os.fsencode(n)) - most for n in missing), len(os.fsencode(path)) + BELOW - most_in_all])
+        if over > 0:
+            raise InputError(f"the path {path} is too long by {over} bytes for what is written there; shorten a name")
+    return place
 
 
 @contextmanager
@@ -97,61 +142,44 @@ def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary folder to fill; it takes the place of `path` when the block ends well, and vanishes otherwise.
 
     Args:
-        path: The folder to make.
-        overwrite: Replace an existing folder; the old one stays until the new one is complete.
+        path: The folder to make; a link to a folder stays, and the folder is made where it points.
+        overwrite: Replace an existing folder; the old one stays until the new one is complete, and they are exchanged
+            in one step where the system can.
 
     Raises:
-        InputError: See `check_vacant`.
+        InputError: See `check_vacant`; or another process made the folder meanwhile.
     """
-    path = check_vacant(path, overwrite)
+    path = Path(os.path.realpath(check_vacant(path, overwrite)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    try:
+    with drafted(path) as draft:
         yield draft
         draft.chmod(0o777 & ~_umask())
         for file in draft.rglob("*"):
             if file.is_file():
                 file.chmod(0o666 & ~_umask())  # some writers make files that only the owner may read
-                _flush(file)
-        if path.exists():
-            _replace(path, draft)
-        else:
-            draft.rename(path)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+            _flush(file)
+        _flush(draft)
+        try:
+            moved(draft, path, overwrite)
+        except FileExistsError:
+            raise InputError(
+                f"another process made {path} meanwhile; choose another folder, or allow overwriting (--overwrite)"
+            ) from None
+        _flush(path.parent)
 
 
 def write_file(path: str | Path, content: str | bytes) -> Path:
-    """Write one file atomically: a temporary file beside it, flushed to disk, then renamed."""
+    """Write one file atomically: a draft beside it, flushed to disk, then renamed."""
     path = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(draft).chmod(0o666 & ~_umask())
-        Path(draft).replace(path)
-    finally:
-        Path(draft).unlink(missing_ok=True)
+    with drafted(path) as draft:
+        file = draft / "content"
+        with file.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        file.replace(path)
     return path
-
-
-def _replace(path: Path, draft: Path) -> None:
-    """Put a folder in the place of another; whatever stops this, Ctrl-C included, one of them is at `path`."""
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-    aside = old / path.name
-    try:
-        path.rename(aside)
-        draft.rename(path)
-    except BaseException:
-        if aside.exists() and not path.exists():
-            aside.rename(path)
-        raise
-    finally:
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def _umask() -> int:
@@ -160,9 +188,14 @@ def _umask() -> int:
     return current
 
 
-def _flush(file: Path) -> None:
-    with file.open("rb") as handle:
-        os.fsync(handle.fileno())
+def _flush(path: Path) -> None:
+    if path.is_dir() and os.name != "posix":  # only there are folders opened like files
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 B = TypeVar("B", bound=BaseModel)

@@ -351,3 +351,27 @@ def test_a_method_that_changes_its_input_model_is_stopped(
     held = Artifact(copy.deepcopy(artifact.model), artifact.record)
     with pytest.raises(RuntimeError, match="fine-tune changed its input model; this is a defect of the method"):
         apply(method, Case(held, Split.of(data, Request.of(classes=[0])), Run(device="cpu")))
+
+
+def test_a_full_disk_has_the_systems_own_error(artifact: Artifact, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    artifact.save(folder)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+
+    def full(*_: object) -> None:
+        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(safetensors.torch, "save_file", full)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            artifact.save(folder, overwrite=True)
+    assert caught.value.errno == errno.ENOSPC
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_old_folder_that_was_left_aside_is_read_from_its_place(artifact: Artifact, tmp_path: Path) -> None:
+    artifact.save(tmp_path / "model")
+    (tmp_path / "model").rename(tmp_path / ".model.abcd1234.old")
+    assert Artifact.load(tmp_path / "model").record == artifact.record
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]

@@ -59,6 +59,14 @@ def test_a_damaged_file_is_named(world, tmp_path):
         kept.logits(model, part)
 
 
+def test_answers_that_cannot_be_kept_cost_time_only_and_are_said(world, tmp_path):
+    (tmp_path / "file").touch()
+    model, kept, part = counted(0), KeptAnswers(tmp_path / "file" / "answers"), world.split.test_forget
+    with pytest.warns(UserWarning, match="answers cannot be kept in .*file"):
+        found = kept.logits(model, part)
+    torch.testing.assert_close(found, logits_of(model, part), rtol=0, atol=0)
+
+
 def test_an_audit_with_kept_answers_says_the_same(world, tmp_path, monkeypatch):
     settings = {"split": world.split, "candidate": "logit mask", "references": world.retrained(4)}
     plain = assessed(world.models, run=Run(), **settings)

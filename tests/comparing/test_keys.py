@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 from safetensors.torch import save_file
 
-from efface.comparing.keys import Keys, method_source
+from efface.comparing.keys import Keys, content_of, method_source
 from efface.comparing.plan import Plan
+from efface.data import ArraySamples, Data
 from efface.methods.retrain import Retrain
 from efface.models.spec import ModelSpec, build
 
@@ -54,6 +57,36 @@ def test_they_change_with_the_plan(change):
 def test_they_change_with_the_data_and_not_with_where_it_lies():
     assert not set(keys()) & set(keys(data="abd"))
     assert keys({**PLAN, "data": {"source": "digits", "path": "elsewhere"}}) == keys()
+
+
+def test_the_datas_content_is_more_than_its_samples_where_requests_read_more():
+    samples = ArraySamples(torch.arange(6.0)[:, None], np.arange(6) % 2)
+
+    def content(**columns) -> str:
+        return content_of(Data("six", samples, samples, ("even", "odd"), **columns))
+
+    plain, groups = content(), np.array(list("aabbcc"))
+    assert plain == Data("six", samples, samples, ("even", "odd")).fingerprint
+    found = [plain, content(groups=groups), content(groups=groups[::-1].copy()), content(metadata={"groups": groups})]
+    found += [content(ids=np.array(list("abcdef"))), content(metadata={"year": np.arange(6)})]
+    assert len(set(found)) == 6
+    assert content(groups=groups) == content(groups=groups.copy())
+
+
+class Lazy(ArraySamples):
+    """Samples in files whose bytes the fingerprint does not know, as those of a large folder of images."""
+
+    files = ()
+
+
+def test_pictures_that_are_read_lazily_count_with_their_bytes(tmp_path):
+    samples = Lazy(torch.arange(6.0)[:, None], np.arange(6) % 2)
+    samples.files = [tmp_path / "cat.bmp"]
+    data, found = Data("six", samples, samples, ("even", "odd")), set()
+    for pixels in (b"one", b"two", b"one"):
+        samples.files[0].write_bytes(pixels)
+        found.add(content_of(data))
+    assert len(found) == 2
 
 
 def test_they_change_with_the_content_of_given_weights(tmp_path):

@@ -466,6 +466,59 @@ def test_the_command_line_trains_references_and_audits_with_them(trained_folder,
     assert json.loads(answer.stdout)["level"] == "c"
 
 
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "named"),
+    [
+        ("nowhere", ("--classes", "0"), "nowhere"),
+        (None, ("--classes", "77"), "77"),
+        (None, ("--classes", "0,1,2,3,4,5,6,7,8,9"), "every class"),
+        (None, ("--classes", "0", "--backend", "quick"), "quick"),
+        (None, ("--classes", "0", "--repeats", "2"), "method"),
+    ],
+)
+def test_overwriting_checks_everything_before_it_removes_anything(references, trained_folder, source, arguments, named):
+    before = contents(references.folder)
+    start = trained_folder if source is None else references.folder.parent / source
+    answer = efface_command(
+        "train", "--from", start, "--references", "2", *arguments, "--out", references.folder, "--overwrite", "-q"
+    )
+    assert answer.status == 2
+    assert named in answer.stderr
+    assert {k: v for k, v in contents(references.folder).items() if k != ".lock"} == {
+        k: v for k, v in before.items() if k != ".lock"
+    }
+    assert not list(references.folder.parent.glob(".*"))
+
+
+def test_what_a_kill_during_the_first_write_left_is_no_hindrance(trained_folder, tmp_path):
+    command = ("train", "--from", trained_folder, "--references", "1", "--classes", "0", "--backend", "serial", "-q")
+    for flag in ((), ("--overwrite",)):
+        out = tmp_path / f"references{len(flag)}"
+        draft = out / ".reference-000.abcd1234.part"
+        draft.mkdir(parents=True)
+        (draft / "model.safetensors").touch()
+        answer = efface_command(*command, "--out", out, *flag)
+        assert answer.status == 0, answer.stderr
+        assert {p.name for p in out.iterdir()} <= {".lock", "references.json", "reference-000"}
+
+
+def test_a_complete_folder_is_used_though_it_cannot_be_written_to(original, digits, references, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    before = contents(references.folder)
+    settings = {"repeats": 3, "method": "fine-tune", "settings": UNLEARNING, "device": "cpu", "backend": "serial"}
+    found = train_references(original, digits, REQUEST, 6, references.folder, **settings)
+    assert hashes(found) == hashes(references)
+    assert contents(references.folder) == before
+    with pytest.raises(InputError, match="cannot be written to, and these are not in it: reference-006"):
+        train_references(original, digits, REQUEST, 7, references.folder, **settings)
+    with pytest.raises(InputError, match="derive from seed"):
+        train_references(original, digits, REQUEST, 6, references.folder, seed=9, device="cpu", backend="serial")
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

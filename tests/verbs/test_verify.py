@@ -81,7 +81,7 @@ def test_an_intact_artifact_holds(folder, digits):
     assert found.ok
     assert outcomes(found) == {
         "weights": "holds", "memory": "holds", "record chain": "holds", "data": "holds", "request": "holds",
-        "audit": "holds", "scores": "not checked",
+        "copies": "holds", "audit": "holds", "scores": "not checked",
     }  # fmt: skip
     assert "not checked" in found.lines()[-1]
     assert outcomes(verify(folder / "forgotten"))["data"] == "not checked"
@@ -121,6 +121,23 @@ def test_what_was_changed_is_named_and_the_exit_status_is_1(copied, digits, spoi
     answer = efface_command("verify", copied, "--json")
     assert answer.status == 1
     assert json.loads(answer.stdout)["findings"] == [f.model_dump() for f in found.findings]
+
+
+def test_copies_that_lie_around_are_named(copied):
+    left, other = (copied.parent / name for name in (f".{copied.name}.abcd1234.part", ".other.abcd1234.old"))
+    left.mkdir()
+    answer = efface_command("verify", copied, "--json")
+    assert answer.status == 1
+    assert left.name in answer.stdout
+    left.rmdir()
+    other.mkdir()
+    answer = efface_command("verify", copied)
+    assert answer.status == 0
+    assert other.name in answer.stdout
+    assert outcomes(verify(copied))["copies"] == "not checked"
+    other.rmdir()
+    (copied.parent / f".{copied.name}.trials").mkdir()
+    assert outcomes(verify(copied))["copies"] == "fails"
 
 
 def test_memory_from_before_hashes_were_kept_is_not_a_pass(copied):

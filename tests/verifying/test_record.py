@@ -78,6 +78,7 @@ def test_an_intact_folder_holds(checked):
         "record chain": ("holds", "2 steps fit together: plain, decay (class 1)"),
         "data": ("holds", f"fingerprint {DATA.fingerprint[:12]}..., as recorded"),
         "request": ("holds", "class 1 means the recorded records"),
+        "copies": ("holds", "no draft and no old copy lies beside the folder"),
     }
     assert checked(record())["data"] == ("not checked", "the data was not given")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from efface.artifact.record import Record, bit_sums, weights_sha256
+from efface.drafts import recover
 from efface.errors import InputError, explain
 from efface.files import new_folder
 from efface.models.adapt import adapted
@@ -72,16 +74,15 @@ class Artifact:
             extra: Called with the temporary folder before it is moved into place, to add files.
 
         Raises:
-            InputError: The folder exists and may not be replaced.
+            InputError: The folder exists and may not be replaced, or no folder can be made there.
+            OSError: The disk is full, or another limit is reached; what was there before stays.
         """
         kept = weights_sha256(self.memory) if self.memory else None
         self.record = self.record.model_copy(update={"memory_after": kept})
         with new_folder(path, overwrite) as folder:
-            state = {k: v.detach().cpu().contiguous().clone() for k, v in self.model.state_dict().items()}
-            safetensors.torch.save_file(state, folder / MODEL)
+            _write(self.model.state_dict(), folder / MODEL)
             if self.memory:
-                memory = {k: v.detach().cpu().contiguous().clone() for k, v in self.memory.items()}
-                safetensors.torch.save_file(memory, folder / MEMORY)
+                _write(self.memory, folder / MEMORY)
             (folder / RECORD).write_text(self.record.model_dump_json(indent=2), encoding="utf-8")
             if extra is not None:
                 extra(folder)
@@ -151,9 +152,28 @@ class Artifact:
             InputError: The folder or its record is missing or damaged.
         """
         file = Path(path) / RECORD
+        if not Path(path).exists():
+            recover(
+                Path(path)
+            )  # a process that was killed while it replaced the folder may have left the old one aside
         if not file.is_file():
             raise InputError(f"{path} is not an artifact folder: it has no {RECORD}")
         try:
             return Record.model_validate_json(file.read_bytes())
         except ValidationError as error:
             raise InputError(f"{file} is damaged: {explain(error)}") from None
+
+
+def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors to a file.
+
+    Raises:
+        OSError: With the system's reason, which safetensors has in its words only.
+    """
+    try:
+        safetensors.torch.save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, path)
+    except safetensors.SafetensorError as error:
+        found = re.search(r"I/O error: (.*) \(os error (\d+)\)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[2]), found[1], str(path)) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,7 +28,7 @@ from efface.models.head import head
 from efface.models.mode import evaluating
 from efface.models.predictions import logits_of
 
-__all__ = ["AllAnswers", "Answers", "KeptAnswers", "checked_logits"]
+__all__ = ["AllAnswers", "Answers", "KeptAnswers", "checked_logits", "keep"]
 
 ASKED = ("forget", "retain", "test_retain", "test_forget")
 """Parts that every model is asked about; probes ask for features instead."""
@@ -48,6 +49,22 @@ def checked_logits(model: nn.Module, part: Part, *, name: str = "the model") -> 
     if len(part):
         check_logits(logits, part.labels, where=f"the logits of {name} on the {part.name} part")
     return logits
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Keep what need not be asked again; a folder that is full, or cannot be written to, costs time only.
+
+    Warns:
+        UserWarning: It cannot be kept; shown once for a folder.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, content)
+    except OSError as error:
+        warnings.warn(
+            f"answers cannot be kept in {path.parent} ({error.strerror}); the next audit asks these models again",
+            stacklevel=1,
+        )
 
 
 @dataclass(frozen=True)
@@ -80,8 +97,7 @@ class KeptAnswers:
             except (safetensors.SafetensorError, KeyError) as error:
                 raise InputError(f"{path} is damaged ({error}); delete it, and the model is asked again") from None
         logits = checked_logits(model, part, name=name)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_file(path, safetensors.torch.save({"logits": logits}))
+        keep(path, safetensors.torch.save({"logits": logits}))
         return logits
 
     def _key(self, model: nn.Module, part: Part) -> str:

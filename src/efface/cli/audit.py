@@ -68,14 +68,16 @@ def audit(
     config: ConfigOption = None,
 ) -> None:
     """Measure how far a model has forgotten, and write audit.json, report.html and report.md."""
+    from efface.files import check_fillable, remove_drafts
     from efface.report import write
 
     if sum(map(bool, (retrain, retrained, references))) > 1:
         raise InputError("give one of --references FOLDER, --retrained FOLDERS and --retrain")
+    folder = check_fillable(out or artifact)
     candidate = load_artifact(artifact, trust)
     found = _audited(SimpleNamespace(**locals()), candidate)
-    folder = out or artifact
     folder.mkdir(parents=True, exist_ok=True)
+    remove_drafts(folder)
     files = write(found, candidate.record, folder)
     if as_json:
         typer.echo(found.to_json())

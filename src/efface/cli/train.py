@@ -107,7 +107,7 @@ def train(
 
 def _references(given: SimpleNamespace, asked: Asked) -> None:
     """Train references with the options as they were given."""
-    from efface.files import new_folder
+    from efface.files import held, new_folder
     from efface.references.references import load_references
     from efface.references.train import train_references
 
@@ -143,7 +143,8 @@ def _references(given: SimpleNamespace, asked: Asked) -> None:
         )
 
     if given.overwrite and out.is_dir():
-        with new_folder(out, overwrite=True) as draft:  # the old ones stay until all new ones are there
+        # The old ones stay until all new ones are there, and nobody works in them meanwhile.
+        with held(out, progress_of(given.quiet).say), new_folder(out, overwrite=True) as draft:
             trained(draft)
     else:
         trained(out)

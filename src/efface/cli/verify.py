@@ -88,6 +88,10 @@ def verify(
         raise InputError("give either an artifact folder, or --candidate with --original")
     if references and retrained:
         raise InputError("give either --references FOLDER or --retrained models, not both")
+    if out is not None:
+        from efface.files import check_fillable
+
+        check_fillable(out)
     flags = Asked(classes, items, groups, where, request)
     found = _checked(SimpleNamespace(**locals()), flags.request() if any(flags) else None)
     finish_verification(found, out, as_json)
@@ -135,10 +139,11 @@ def _checked(given: SimpleNamespace, asked: Request | None) -> Verification:
 def finish_verification(found: Verification, out: Path | None, as_json: bool) -> None:
     """Say what was checked, and write it with its audit's report if a folder is given."""
     if out is not None:
-        from efface.files import write_file
+        from efface.files import remove_drafts, write_file
         from efface.report import write
 
         out.mkdir(parents=True, exist_ok=True)
+        remove_drafts(out)
         files = [write_file(out / "verification.json", found.to_json())]
         files += write(found.audit, None, out) if found.audit else []
         for file in files:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from efface.comparing.plan import ORIGINAL, Cell, Plan
+from efface.data import Data
 from efface.methods.catalogue import methods
 from efface.methods.retrain import Retrain
 from efface.request import Request
 
-__all__ = ["RESULTS", "Keys", "method_source"]
+__all__ = ["RESULTS", "Keys", "content_of", "method_source"]
 
 RESULTS = 2
 """Raised with every change by which Efface computes other numbers, outside of methods and what only they stand on."""
@@ -32,7 +33,7 @@ class Keys:
 
     Attributes:
         plan: What is compared.
-        data: Fingerprint of the data that was loaded, not of where it lies.
+        data: `content_of` the data that was loaded, not where it lies.
     """
 
     plan: Plan
@@ -66,6 +67,26 @@ class Keys:
         if self.plan.references:
             content["retraining"] = method_source(Retrain.name)
         return _digest(content)
+
+
+def content_of(data: Data) -> str:
+    """Return a digest of all data that a cell may read: the fingerprint, where it says all; else further columns, too.
+
+    Groups, ids and metadata say which records a request means. Images that are read when they are asked for count with
+    their files' bytes, of which the fingerprint knows the number only.
+    """
+    own = (("groups", data.groups), ("ids", data.ids), ("test groups", data.test_groups))
+    columns = [*own, *((f"metadata {name}", column) for name, column in sorted(data.metadata.items()))]
+    known = [(name, column) for name, column in columns if column is not None]
+    files = [file for samples in (data.train, data.test) for file in getattr(samples, "files", ())]
+    if not known and not files:
+        return data.fingerprint
+    digest = hashlib.sha256(data.fingerprint.encode())
+    for name, column in known:
+        digest.update(json.dumps([name, [str(value) for value in column.tolist()]]).encode())
+    for file in files:
+        digest.update(_file(file).encode())
+    return digest.hexdigest()
 
 
 @cache

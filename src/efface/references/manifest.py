@@ -104,8 +104,8 @@ def _meant(requests: Sequence[Request]) -> list[dict[str, Any]]:
     return [r.model_dump(mode="json", exclude={"reason", "requested_at"}, exclude_defaults=True) for r in requests]
 
 
-def write_manifest(folder: Path, manifest: Manifest, jobs: Mapping[str, list[Job]]) -> Manifest:
-    """Add the jobs to the manifest and write it; a series may grow, but its method and seeds stay.
+def grown(manifest: Manifest, jobs: Mapping[str, list[Job]], folder: Path) -> Manifest:
+    """Return the manifest with the jobs added; a series may grow, but its method and seeds stay.
 
     Raises:
         InputError: The folder holds a series of the same name with other settings.
@@ -128,7 +128,10 @@ def write_manifest(folder: Path, manifest: Manifest, jobs: Mapping[str, list[Job
                 )
             added = max(known, added, key=lambda s: len(s.seeds))
         series[name] = added
-    manifest = manifest.model_copy(update={"series": series})
+    return manifest.model_copy(update={"series": series})
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest into a folder, which is made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / MANIFEST, manifest.model_dump_json(indent=2))
-    return manifest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,13 +16,14 @@ from torch import nn
 from efface.artifact.artifact import RECORD, Artifact
 from efface.artifact.case import Case
 from efface.data import Data, Split
+from efface.drafts import MARK
 from efface.errors import InputError
 from efface.files import LOCK, check_vacant, held, remove_drafts
 from efface.methods.catalogue import make
 from efface.methods.method import Method
 from efface.references.backends import Backend, Made, chosen, one_by_one, over_ray, processes, side_by_side
 from efface.references.jobs import Job, Repeat, Retraining, Shadow
-from efface.references.manifest import MANIFEST, Manifest, write_manifest
+from efface.references.manifest import MANIFEST, Manifest, grown, write_manifest
 from efface.references.references import References, load_references
 from efface.request import Request
 from efface.running.engines import cores
@@ -31,7 +33,7 @@ from efface.training.recipe import Recipe
 
 __all__ = ["train_references"]
 
-DRAFT = re.compile(rf"{re.escape(LOCK)}|\..+\.part")
+DRAFT = re.compile(rf"{re.escape(LOCK)}|{re.escape(MARK)}|\..+\.part")
 """What a run that was killed before it had begun leaves in the folder."""
 
 START_UP = 15.0
@@ -112,14 +114,11 @@ def train_references(
         asked = backend if series == "reference" or backend != "vmap" else "auto"
         backends[series] = chosen(asked, listed, bare.original, bare.split, bare.run, workers)
     folder = Path(out)
-    if not folder.exists() or (
-        not (folder / MANIFEST).is_file() and any(not DRAFT.fullmatch(p.name) for p in folder.iterdir())
-    ):
-        check_vacant(folder, overwrite=False)
-    with held(folder, case.run.progress.say):
-        remove_drafts(folder)
-        _opened(folder, bare, jobs)
-        _fill(folder, jobs, backends, backend, workers, bare)
+    if _unfinished(folder, jobs, bare):
+        with held(folder, case.run.progress.say):
+            remove_drafts(folder)
+            write_manifest(folder, grown(_manifest(folder, bare), jobs, folder))
+            _fill(folder, jobs, backends, backend, workers, bare)
     return load_references(folder, case.original.model, trust=True)
 
 
@@ -140,6 +139,26 @@ def _jobs(case: Case, n: int, repeats: int, shadows: int, unlearning: Method | N
     for job in (job for listed in jobs.values() for job in listed):
         job.check(case.original, case.split)
     return {series: listed for series, listed in jobs.items() if listed}
+
+
+def _unfinished(folder: Path, jobs: Mapping[str, list[Job]], case: Case) -> bool:
+    """Return whether there is something to do in a folder, and check that it can be done there.
+
+    Raises:
+        InputError: It holds something else, or what is missing cannot be written.
+    """
+    if not folder.is_dir():
+        check_vacant(folder, overwrite=False)  # after it has put back what a killed process left aside
+    manifest = _manifest(folder, case)
+    if not folder.is_dir() or os.access(folder, os.W_OK | os.X_OK):
+        return True
+    missing = [job.folder for listed in jobs.values() for job in listed if not (folder / job.folder / RECORD).is_file()]
+    if missing or grown(manifest, jobs, folder) != manifest:
+        raise InputError(
+            f"{folder} cannot be written to, and these are not in it: {', '.join(missing) or 'the jobs asked for'}; "
+            "choose another folder, or ask for fewer"
+        )
+    return False
 
 
 def _fill(
@@ -189,20 +208,19 @@ def _save(made: Iterator[Made], folder: Path, run: Run, label: str, total: int) 
             artifact.save(folder / job.folder)
 
 
-def _opened(folder: Path, case: Case, jobs: Mapping[str, list[Job]]) -> None:
-    """Make the folder, or check that an existing one is for the same original, request and seed."""
-    seed = case.run.seed
-    if (folder / MANIFEST).is_file():
-        manifest = load_references(folder).manifest
-        manifest.check(case.original.record, case.split, str(folder))
-        if manifest.seed != seed:
-            raise InputError(
-                f"the references in {folder} derive from seed {manifest.seed}, not {seed}; choose another folder"
-            )
-    else:
-        check_vacant(folder, overwrite=False)
-        manifest = Manifest.of(case.original.record, case.split, seed)
-    write_manifest(folder, manifest, jobs)
+def _manifest(folder: Path, case: Case) -> Manifest:
+    """Return what a folder is for: the same original, request and seed, or nothing yet."""
+    if not (folder / MANIFEST).is_file():
+        if folder.is_dir() and any(not DRAFT.fullmatch(p.name) for p in folder.iterdir()):
+            check_vacant(folder, overwrite=False)
+        return Manifest.of(case.original.record, case.split, case.run.seed)
+    manifest = load_references(folder).manifest
+    manifest.check(case.original.record, case.split, str(folder))
+    if manifest.seed != case.run.seed:
+        raise InputError(
+            f"the references in {folder} derive from seed {manifest.seed}, not {case.run.seed}; choose another folder"
+        )
+    return manifest
 
 
 def _dealt(split: Split, shadows: int, run: Run) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:

@@ -16,14 +16,14 @@ from efface.artifact.case import Case
 from efface.auditing.scores.score import Scores
 from efface.comparing.columns import columns_of, measure
 from efface.comparing.jobs import Job, Model, Original, Reference, Work, run_jobs
-from efface.comparing.keys import Keys
+from efface.comparing.keys import Keys, content_of
 from efface.comparing.plan import ORIGINAL, Cell, Plan, check_folder, read_plan
 from efface.comparing.results import Comparison
 from efface.comparing.rows import raise_if_nothing, row_of, unmeasured
 from efface.comparing.store import Store
 from efface.data import load
 from efface.errors import ForgettingWarning, InputError, nearest
-from efface.files import held, remove_drafts
+from efface.files import check_fillable, held, remove_drafts
 from efface.references.jobs import Retraining
 from efface.running.engines import Engine
 from efface.running.progress import Progress
@@ -101,11 +101,11 @@ def compare(
         raise InputError(f"unknown engine {engine!r}. {nearest(engine, get_args(Engine))}")
     if address is not None and engine != "ray":
         raise InputError(f"the address {address!r} is of a Ray cluster; say engine ray, or leave it out")
-    folder, progress = Path(out), progress or Progress()
+    folder, progress = check_fillable(out), progress or Progress()
     check_folder(folder, plan)
     grid = plan.cells()
     data = load(plan.data.source, None if root is None else Path(root) / plan.data.path, download, **plan.data.options)
-    keys, store = Keys(plan, data.fingerprint), Store(folder / FINISHED if cells is None else Path(cells))
+    keys, store = Keys(plan, content_of(data)), Store(check_fillable(folder / FINISHED if cells is None else cells))
     with ExitStack() as stack:
         for place in {folder.absolute(), store.folder.absolute()}:
             stack.enter_context(held(place, progress.say))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from efface.artifact.compatible import as_trained
 from efface.artifact.record import Record, weights_sha256
 from efface.auditing.result import Audit
 from efface.data import Data
+from efface.drafts import left_over
 from efface.errors import InputError, explain
 from efface.verifying.finding import Finding
 
@@ -43,7 +45,8 @@ def check_folder(path: Path, data: Data | None = None) -> tuple[Record | None, l
         record = Artifact.read_record(path)
     except InputError as error:
         return None, [Finding(subject="record", outcome="fails", text=str(error))]
-    return record, [_weights(path, record), _memory(path, record), _chain(record), *_data(record, data)]
+    findings = [_weights(path, record), _memory(path, record), _chain(record), *_data(record, data)]
+    return record, [*findings, *_copies(path)]
 
 
 def check_origin(record: Record, original: Artifact) -> Finding:
@@ -104,6 +107,28 @@ def _memory(path: Path, record: Record) -> Finding:
         return Finding(subject="memory", outcome="fails", text=f"{MEMORY} is missing or damaged: {error}")
     wrong = "" if found == record.memory_after else f"SHA-256 {found[:12]}..., recorded {record.memory_after[:12]}..."
     return Finding.of("memory", wrong and f"{MEMORY} was changed after writing: {wrong}", f"SHA-256 {found[:12]}...")
+
+
+def _copies(path: Path) -> Iterator[Finding]:
+    """Name hidden copies of models that killed processes or a stopped search left beside a folder."""
+    path = Path(os.path.realpath(path))
+    trials = path.parent / f".{path.name}.trials"
+    own = [*left_over(path.parent, path.name), *([trials] if trials.is_dir() else [])]
+    others = [p for p in left_over(path.parent) if p not in own]
+    if own:
+        names = ", ".join(p.name for p in own)
+        yield Finding(
+            subject="copies",
+            outcome="fails",
+            text=f"a process that was stopped left what may hold a model from before: {names}; delete it, or make the "
+            "folder again with --overwrite, which removes it",
+        )
+    if others:
+        names = ", ".join(p.name for p in others)
+        text = f"processes that were stopped left drafts of other folders beside this one: {names}; not looked into"
+        yield Finding(subject="copies", outcome="not checked", text=text)
+    if not own and not others:
+        yield Finding(subject="copies", outcome="holds", text="no draft and no old copy lies beside the folder")
 
 
 def _chain(record: Record) -> Finding:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from efface.artifact.record import weights_sha256
-from efface.auditing.answers import Answers, checked_logits
+from efface.auditing.answers import Answers, checked_logits, keep
 from efface.auditing.measures.accuracy import correct
 from efface.auditing.measures.block_probe import standardised_probe
 from efface.auditing.measures.head_row import row_z_scores
@@ -26,7 +26,6 @@ from efface.auditing.measures.neighbourhood import in_ball
 from efface.auditing.scores.blocks import block_features
 from efface.auditing.scores.relearning import RELEARNING
 from efface.errors import InputError
-from efface.files import write_file
 from efface.models.mode import evaluating
 from efface.models.predictions import pass_size
 from efface.training.loop import Trainer
@@ -86,9 +85,8 @@ class Looked:
             return cls(found, about["missing"], tuple(about["blocks"]))
         seen = cls._now(answers, recipe)
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
             about = json.dumps({"missing": seen.missing, "blocks": seen.blocks})
-            write_file(path, safetensors.torch.save(seen.found, {"about": about}))
+            keep(path, safetensors.torch.save(seen.found, {"about": about}))
         return seen
 
     @classmethod
