@@ -35,7 +35,8 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/pylint --score=n src/efface
 
-# make mutate PATH=src/efface/auditing/verdict.py: which changes to a file do its tests not notice? (tests/mutation.md)
+# make mutate PATH=src/efface/auditing/verdict.py: which changes to a file (or several, or a folder) do its tests not
+# notice? (tests/mutation.md)
 # PATH names the file here; commands get the usual search path instead.
 ifeq ($(origin PATH),command line)
 MUTATED := $(PATH)

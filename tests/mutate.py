@@ -1,9 +1,11 @@
-"""Mutation testing: which single changes to a source file do its tests not notice? `make mutate PATH=src/efface/...`.
+"""Mutation testing: which single changes to source files do their tests not notice? `make mutate PATH=src/efface/...`.
 
 mutmut writes every small change (another operator, a constant plus one, an argument left out, ...) of the functions in
 a file beside the original, runs once the tests that are related to the file to see which of them reach which function,
-and then tries one change after another in a forked process. Text of errors counts as well, so that a rate of 100 % is
-not the aim; constants and tables outside of functions are not changed. What survives and why: tests/mutation.md.
+and then tries one change after another in a forked process. Several files, or a folder of them, share that first run.
+A change whose tests do not end in time is not counted as noticed: on a busy machine it may only have been slow. Text of
+errors counts as well, so that a rate of 100 % is not the aim; constants and tables outside of functions are not
+changed. What survives and why: tests/mutation.md.
 """
 
 from __future__ import annotations
@@ -11,11 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from mutmut.mutation.file_mutation import mutate_file_contents
+from mutmut.utils.format_utils import get_mutant_name
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "mutation"
@@ -26,7 +32,7 @@ source_paths = ["src"]
 only_mutate = {only}
 pytest_add_cli_args_test_selection = {tests}
 timeout_multiplier = 5
-timeout_constant = 5
+timeout_constant = 30
 use_git_change_detection = false
 """
 
@@ -43,67 +49,108 @@ def related(source: Path) -> list[str]:
     room = Path("tests", *source.parts[2:-1])
     files = sorted(p.relative_to(ROOT) for p in (ROOT / "tests").rglob("test_*.py"))
     importing = [p for p in files if imports.search((ROOT / p).read_text())]
-    mirrors = [p for p in files if p.stem == f"test_{name}"]
+    mirrors = [p for p in files if p == room / f"test_{name}.py"]
     near = [p for p in files if p in mirrors or (p in importing and p.parent == room)]
     return [str(p) for p in near or importing or [p for p in files if p.is_relative_to(room)]]
 
 
 def mutmut(folder: Path, *arguments: str, shown: bool = False) -> str:
     """Run mutmut in a folder, on the copy of the sources that it makes there; return what it said if not `shown`."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    # Compiled tests are kept: every change collects them anew.
+    left = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}}
     command = [sys.executable, "-m", "mutmut", *arguments]
     output = None if shown else subprocess.PIPE
-    done = subprocess.run(command, cwd=folder, env=environment, stdout=output, stderr=output, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=left | {"OMP_NUM_THREADS": "1"}, stdout=output, stderr=output, text=True, check=False
+    )
     if done.returncode:
         sys.exit(f"{done.stdout or ''}{done.stderr or ''}mutmut {arguments[0]} failed")
     return done.stdout or ""
 
 
-def prepare(source: Path, tests: list[str], keep: bool) -> Path:
-    """Make the folder in which mutmut works: the project's sources, tests and settings, and which file to change."""
-    folder = WORK / ".".join(source.with_suffix("").parts[1:])
+def prepare(sources: list[Path], tests: list[str], keep: bool) -> Path:
+    """Make the folder in which mutmut works: the project's sources, tests and settings, and which files to change."""
+    first = ".".join(sources[0].with_suffix("").parts[1:])
+    folder = WORK / (f"{first} and {len(sources) - 1} more" if len(sources) > 1 else first)
     if folder.exists() and not keep:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("src", "tests"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
-    settings = SETTINGS.format(only=json.dumps([str(source)]), tests=json.dumps(tests))
+    settings = SETTINGS.format(only=json.dumps([str(s) for s in sources]), tests=json.dumps(tests))
     (folder / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + settings)
     return folder
 
 
+def changes(source: Path) -> list[str]:
+    """Return the names of all changes to a file."""
+    made = mutate_file_contents(str(source), (ROOT / source).read_text()).mutant_names
+    return [get_mutant_name(source, name) for name in made]
+
+
+def drawn(sources: list[Path], share: float, seed: int) -> list[str]:
+    """Return the names of a random share of the changes to each file, at least one."""
+    names = []
+    for source in sources:
+        made = changes(source)
+        if made:
+            names += random.Random(seed).sample(made, max(1, round(share * len(made))))
+    return names
+
+
 def main() -> None:
-    """Mutate one file, say how many changes were noticed, and keep the others with their difference."""
+    """Mutate files, say how many changes to each were noticed, and keep the others with their difference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", help="a file below src/efface")
-    parser.add_argument("--tests", nargs="+", help="test files to use instead of the related ones")
+    parser.add_argument("sources", nargs="+", help="files or folders below src/efface")
+    parser.add_argument("--tests", nargs="+", help="test files, or tests of them, to use instead of the related ones")
+    parser.add_argument("--share", type=float, help="try a random share of each file's changes, between 0 and 1")
+    parser.add_argument("--seed", type=int, default=0, help="which share; 0 unless told")
     parser.add_argument("--again", action="store_true", help="try only what survived the last time, on today's tests")
     chosen = parser.parse_args()
-    source = Path(chosen.source).resolve().relative_to(ROOT)
-    if source.parts[:2] != ("src", "efface") or not (ROOT / source).is_file():
-        parser.error(f"{chosen.source} is no file below src/efface")
-    tests = chosen.tests or related(source)
-    print(f"{source} against {' '.join(tests)}", flush=True)
-    folder = prepare(source, tests, chosen.again)
-    names = [*outcomes(folder, "survived"), *outcomes(folder, "no tests")] if chosen.again else []
+    sources: list[Path] = []
+    for given in chosen.sources:
+        source = Path(given).resolve().relative_to(ROOT)
+        if source.parts[:2] != ("src", "efface") or not (ROOT / source).exists():
+            parser.error(f"{given} is no file or folder below src/efface")
+        found = sorted((ROOT / source).rglob("*.py")) if (ROOT / source).is_dir() else [ROOT / source]
+        sources += [p.relative_to(ROOT) for p in found if p.name != "__init__.py"]
+    if chosen.share is not None and not 0 < chosen.share <= 1:
+        parser.error(f"--share {chosen.share} is not above 0 and at most 1")
+    if chosen.share is not None and chosen.again:
+        parser.error("--again tries what survived of the share of last time; leave --share out")
+    tests = chosen.tests or sorted({test for source in sources for test in related(source)})
+    print(f"{' '.join(map(str, sources))} against {' '.join(tests)}", flush=True)
+    folder = prepare(sources, tests, chosen.again)
+    names = drawn(sources, chosen.share, chosen.seed) if chosen.share else []
+    if chosen.again:
+        names = [n for n, outcome in outcomes(folder).items() if outcome not in {"killed", "segfault", "not checked"}]
     if names or not chosen.again:
         mutmut(folder, "run", "--max-children", "1", *names, shown=sys.stdout.isatty())
-    mutmut(folder, "export-cicd-stats")
-    counts = json.loads((folder / "mutants" / "mutmut-cicd-stats.json").read_text())
-    noticed = counts["killed"] + counts["timeout"] + counts["segfault"]
-    print(f"{source}: {noticed} of {counts['total']} noticed ({noticed / max(1, counts['total']):.0%})", flush=True)
-    survived, unreached = outcomes(folder, "survived"), outcomes(folder, "no tests")
-    differences = [mutmut(folder, "show", name) for name in survived]
-    (folder / "survivors.diff").write_text("\n".join([*differences, *(f"# {n}: no tests" for n in unreached)]))
-    words = f"{len(survived)} survived, {len(unreached)} in functions that these tests do not reach"
-    print(f"{words}: {folder.relative_to(ROOT) / 'survivors.diff'}")
+    found = outcomes(folder)
+    for source in sources:
+        print(summary(source, found), flush=True)
+    left = {n: outcome for n, outcome in found.items() if outcome not in {"killed", "segfault", "not checked"}}
+    shown = [f"# {n}: {o}" if o == "no tests" else mutmut(folder, "show", n) for n, o in left.items()]
+    (folder / "survivors.diff").write_text("\n".join(shown))
+    print(f"those not noticed: {folder.relative_to(ROOT) / 'survivors.diff'}")
 
 
-def outcomes(folder: Path, wanted: str) -> list[str]:
-    """Return the names of the changes with an outcome: `survived`, or `no tests` where none reaches the function."""
-    lines = (line.strip().partition(": ") for line in mutmut(folder, "results").splitlines())
-    return [name for name, _, outcome in lines if outcome == wanted]
+def summary(source: Path, found: dict[str, str]) -> str:
+    """Return one line on a file: how many of the changes tried were noticed, and what became of the others."""
+    made = changes(source)
+    tried = [found[n] for n in made if found.get(n, "not checked") != "not checked"]
+    noticed = sum(outcome in {"killed", "segfault"} for outcome in tried)
+    rest = [f"{tried.count(o)} {o}" for o in ("survived", "timeout", "no tests") if o in tried]
+    share = f" tried, of {len(made)}" if len(tried) < len(made) else ""
+    words = f" ({', '.join(rest)})" if rest else ""
+    return f"{source}: {noticed} of {len(tried)}{share} noticed, {noticed / max(1, len(tried)):.0%}{words}"
+
+
+def outcomes(folder: Path) -> dict[str, str]:
+    """Return what became of every change, by its name: `killed`, `survived`, `timeout`, `no tests`, `not checked`."""
+    lines = (line.strip().rpartition(": ") for line in mutmut(folder, "results", "--all", "true").splitlines())
+    return {name: outcome for name, _, outcome in lines if outcome}
 
 
 if __name__ == "__main__":

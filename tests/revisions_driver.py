@@ -119,7 +119,11 @@ def weights(chosen: list[str]) -> dict[str, Any]:
                 continue
             start = original
             if row["prepared"]:
-                start = trained(network, data, method=name, settings=TRAINING.get(name))
+                try:
+                    start = trained(network, data, method=name, settings=TRAINING.get(name))
+                except efface.InputError as error:  # e.g. one that needs groups, which digits have not
+                    here["trained"][name] = f"refused: {steady(str(error))}"
+                    continue
                 here["trained"][name] = sha256(start.model)
             for kind, request in REQUESTS.items():
                 if ("classes" if kind == "class" else "items") in row["targets"]:

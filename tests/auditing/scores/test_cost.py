@@ -1,9 +1,11 @@
 import pytest
 import torch
+from torch import nn
 
 from efface.artifact.case import Case
 from efface.auditing.rows import Row
 from efface.auditing.scores.cost import cost_scores, speedup
+from efface.auditing.scores.score import Score
 from efface.data import load
 from efface.errors import InputError
 from efface.methods.applying import apply
@@ -36,3 +38,33 @@ def test_samples_and_memory_come_from_the_record_and_are_missing_without_one():
     scores = cost_scores(Row("candidate", "candidate", torch.nn.Identity()), None)
     assert scores["samples"].value is None
     assert "no record" in scores["samples"].why
+
+
+def row(seconds: float | None) -> Row:
+    return Row("model", "other", nn.Identity(), seconds=seconds)
+
+
+def times(*rows: Row | None) -> dict[str, Score]:
+    return {k: v for k, v in cost_scores(*rows).items() if k in ("seconds", "speedup")}
+
+
+def test_time_and_how_much_faster_than_retraining():
+    assert times(row(4.0), row(10.0)) == {"seconds": Score(value=4.0), "speedup": Score(value=2.5)}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "retraining", "why"),
+    [
+        (4.0, None, "no retraining time was given"),
+        (4.0, row(None), "no retraining time was given"),
+        (0.0, row(10.0), "no measurable time was taken"),
+    ],
+)
+def test_without_both_times_there_is_no_ratio(seconds, retraining, why):
+    assert times(row(seconds), retraining) == {"seconds": Score(value=seconds), "speedup": Score.missing(why)}
+
+
+def test_a_model_of_which_no_time_is_known():
+    missing = Score.missing("no time was given for this model")
+    assert times(row(None), row(10.0)) == {"seconds": missing, "speedup": missing}
+    assert speedup(4.0, 0.0) == 0
