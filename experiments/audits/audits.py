@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 import yaml
-from switches import original_of, shortened
+from switches import original_of
 
 import efface
 from efface.artifact.artifact import Artifact
@@ -22,6 +22,7 @@ from efface.data import load
 from efface.errors import InputError
 from efface.methods.applying import rebuilt
 from efface.references import load_references
+from efface.references.as_long import shortened
 from efface.request import Request
 
 USE = {"test", "retain"}

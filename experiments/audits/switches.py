@@ -6,7 +6,6 @@ Writes ../results/NAME/results.csv (one row per class and row of the plan) and t
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from efface.models.head import head, penultimate
 from efface.models.predictions import accuracy_of, logits_of
 from efface.models.spec import ModelSpec
 from efface.references import load_references
+from efface.references.as_long import shortened
 from efface.request import Request
 from efface.running.run import Run
 from efface.training.recipe import Recipe
@@ -42,14 +42,6 @@ def original_of(plan: dict, data: efface.Data, work: Path) -> Artifact:
         recipe = Recipe(**plan["recipe"], seed=plan["seed"])
         efface.train(ModelSpec(**plan["model"]), data, recipe=recipe, device="cpu").save(folder)
     return Artifact.load(folder, trust=True)
-
-
-def shortened(original: Artifact, epochs: float | None) -> Artifact:
-    """Return the original as if its recipe had had fewer epochs: for retraining for as long as a method takes."""
-    if epochs is None:
-        return original
-    recipe = original.record.recipe.but(epochs=epochs)
-    return dataclasses.replace(original, record=original.record.model_copy(update={"recipe": recipe}))
 
 
 def recall(model: nn.Module, split: Split, per_class: int, draws: int) -> float:

@@ -16,6 +16,7 @@ import torch
 
 import efface
 from efface.artifact.artifact import Artifact
+from efface.auditing.rows import AS_LONG
 from tests.conftest import SMALL, efface_command
 
 
@@ -51,7 +52,8 @@ def test_train_forget_audit_writes_an_artifact_and_a_report(trained_folder, tmp_
     answer = efface_command("audit", out, "--original", trained_folder, "--retrain", "--json", "-q")
     assert answer.status == 0, answer.stderr
     audit = json.loads(answer.stdout)
-    assert [r["name"] for r in audit["rows"]] == ["original", "retrained", "fine-tuned", "logit mask", "mnemonic"]
+    names = [r["name"] for r in audit["rows"] if r["name"] != AS_LONG]  # there where forgetting took a step's time
+    assert names == ["original", "retrained", "fine-tuned", "logit mask", "mnemonic"]
     assert audit["level"] == "b"
     assert json.loads((out / "audit.json").read_text())["verdict"] == audit["verdict"]
     assert {p.name for p in out.iterdir()} == {

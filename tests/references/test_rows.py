@@ -35,6 +35,7 @@ def test_rows_have_their_roles_times_and_records(digits, trained):
     assert [(row.name, row.role) for row in rows] == [
         ("original", "original"),
         ("retrained", "retrained"),
+        ("retrained for as long", "baseline"),
         ("logit mask", "baseline"),
         ("copy", "other"),
         ("fine-tune", "candidate"),

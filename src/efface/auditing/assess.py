@@ -9,14 +9,15 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from efface.auditing.answers import AllAnswers, Answers, KeptAnswers
+from efface.auditing.as_long import standing
 from efface.auditing.catalogue import MEASURES, SEALED_MEASURES
 from efface.auditing.checks import Standard, checks_against_floor, checks_against_original, not_assessed
 from efface.auditing.exposed import most_exposed
 from efface.auditing.measures.accuracy import confusion
 from efface.auditing.plots import plots
 from efface.auditing.records import Records
-from efface.auditing.result import Audit, Check, RowScores, Verdict
-from efface.auditing.rows import Rows
+from efface.auditing.result import AsLong, Audit, Check, RowScores, Verdict
+from efface.auditing.rows import AS_LONG, Rows
 from efface.auditing.scores.ensembles import Thirds
 from efface.auditing.sealed import sealed_checks, with_deeper
 from efface.auditing.settings import AuditSettings
@@ -69,6 +70,7 @@ def assess(
     references = [a for a in answers.everyone if a is not answers.candidate]
     return found.model_copy(
         update={
+            "as_long": _as_long(rows, answers, table, records, found.verdict),
             "exposed": most_exposed(answers.candidate, references, records.settings.exposed),
             "plots": plots(list(answers.table.values()), table.relearned, history),
             "seconds": time.perf_counter() - started,
@@ -121,6 +123,23 @@ def _verdict(rows: Rows, answers: AllAnswers, table: Table, records: Records) ->
     if reason := unfit(answers, records):
         return conclude(rows.level, name, not_assessed(checks, reason), unchanged=same, unfit=reason)
     return conclude(rows.level, name, checks, control, unchanged=same)
+
+
+def _as_long(rows: Rows, answers: AllAnswers, table: Table, records: Records, verdict: Verdict) -> AsLong | None:
+    """Ask the row of retraining for as long the same questions, and say where the candidate stands to it."""
+    if (
+        AS_LONG not in answers.table
+        or rows.level == "a"
+        or verdict.unfit
+        or not len(answers.original.labels["test_retain"])
+    ):
+        return None
+    standard = Standard(rows.level, table.floors, records.settings, records.simultaneous_confidence)
+    before, by_class = rows.original.name, records.by_class
+    control = checks_against_floor(table.scores[before], standard, by_class=by_class)
+    theirs = checks_against_floor(table.scores[AS_LONG], standard, by_class=by_class, control=control)
+    hidden = _sealed(AS_LONG, table, records, _sealed(before, table, records))
+    return standing(rows, answers, verdict.checks, (*theirs, *hidden), records.settings.confidence)
 
 
 def _sealed(row: str, table: Table, records: Records, control: Sequence[Check] | None = None) -> tuple[Check, ...]:

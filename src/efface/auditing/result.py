@@ -12,6 +12,7 @@ from efface.auditing.scores.score import Frozen, Number, Score
 
 __all__ = [
     "Answer",
+    "AsLong",
     "Audit",
     "Check",
     "Exposed",
@@ -19,6 +20,7 @@ __all__ = [
     "Level",
     "Plots",
     "RowScores",
+    "Standing",
     "Usefulness",
     "Verdict",
     "VerdictOutcome",
@@ -33,6 +35,8 @@ Usefulness = Literal["alike", "less", "more", "could not tell"]
 Answer = Literal["no difference found", "no", "could not tell"]
 """What can be said to "Did it forget?"; "yes" is not among it, because no audit shows that."""
 
+
+Standing = Literal["above", "below", "level", "mixed"]
 
 USEFULNESS = ("test", "retain")
 """Keys of the checks about what the model is still good for."""
@@ -123,6 +127,35 @@ class Verdict(Frozen):
         return "no difference found" if found and self.level != "a" and self.control is not False else "could not tell"
 
 
+class AsLong(Frozen):
+    """Where the candidate stands to a model retrained for as long as its forgetting took.
+
+    Attributes:
+        row: Name of that model's row.
+        outcome: `above`: better in usefulness or forgetting and not worse in the other; `below`: the reverse; `level`:
+            no difference found; `mixed`: each is better in one.
+        seconds: How long that retraining took itself.
+        kept_gap: The candidate's accuracy on kept test records less that row's.
+        kept_low: Lower end of its interval, paired by records.
+        kept_high: Upper end.
+        asked: Questions about forgetting that both models have an answer to.
+        differs: How many of them differ for the candidate.
+        differs_there: How many differ for that row.
+        text: The same in words.
+    """
+
+    row: str
+    outcome: Standing
+    seconds: Number = None
+    kept_gap: float
+    kept_low: float
+    kept_high: float
+    asked: int
+    differs: int
+    differs_there: int
+    text: str
+
+
 class Exposed(Frozen):
     """One forget record that the candidate treats unlike a model that never saw it.
 
@@ -205,6 +238,7 @@ class Audit(Frozen):
         rows: One per model: original, retrained, baselines, candidate.
         measures: How to present each score.
         verdict: What follows.
+        as_long: Where the candidate stands to retraining for as long as its forgetting took; None without such a row.
         exposed: The forget records that stand out most.
         plots: Arrays for figures.
         settings: What was asked of the audit: sub-sample sizes, resamples, rates.
@@ -243,6 +277,7 @@ class Audit(Frozen):
     rows: tuple[RowScores, ...]
     measures: dict[str, Measure] = Field(default_factory=lambda: dict(MEASURES))
     verdict: Verdict
+    as_long: AsLong | None = None
     exposed: tuple[Exposed, ...] = ()
     plots: Plots = Plots()
     settings: dict[str, Any] = Field(default_factory=dict)

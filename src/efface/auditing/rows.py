@@ -11,10 +11,13 @@ from torch import nn
 from efface.artifact.record import Record
 from efface.errors import InputError, nearest
 
-__all__ = ["LEAST_REFERENCES", "Level", "Role", "Row", "Rows"]
+__all__ = ["AS_LONG", "LEAST_REFERENCES", "Level", "Role", "Row", "Rows"]
 
 LEAST_REFERENCES = 4
 """Retrained models from which level c begins: with fewer, the interval for a further one is too wide."""
+
+AS_LONG = "retrained for as long"
+"""Name of the row of a model retrained for the time that the candidate's forgetting took."""
 
 Level = Literal["a", "b", "c"]
 

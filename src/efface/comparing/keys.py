@@ -64,7 +64,7 @@ class Keys:
         content |= {"original": self.original(cell), "request": _asked(cell.request)}
         if cell.method != ORIGINAL:
             content["source"] = method_source(cell.method)
-        if self.plan.references:
+        if self.plan.references or cell.method != ORIGINAL:  # for references, and for retraining for as long
             content["retraining"] = method_source(Retrain.name)
         return _digest(content)
 

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import t as student
 
+from efface.comparing.as_long import as_long_columns, as_long_table
 from efface.comparing.columns import COLUMNS
 from efface.comparing.figures import draw
 from efface.comparing.plan import Plan
@@ -79,6 +80,7 @@ class Comparison:
                 | {name: row["scores"][name].get("value") for name in COLUMN_NAMES if name in row["scores"]}
                 | {k: row[k] for k in ("seconds", "train_seconds")}
                 | {k: _scaled(row.get(k), by) for k, by in SCALES.items()}
+                | as_long_columns(row.get("as_long"))
                 | {"bounds": _bounds(row["scores"]), "refused": row["refused"], "notes": " | ".join(row["notes"])}
             )
         frame = pd.DataFrame(flat)
@@ -126,7 +128,7 @@ class Comparison:
         ]
         many_requests = len(plan.requests) > 1
         lines += ["Mean ± standard deviation over seeds" + (" and requests." if many_requests else "."), ""]
-        lines += [self._table(by_request=False), "", *self._signs(), *self._beyond_mask()]
+        lines += [self._table(by_request=False), "", *self._signs(), *self._beyond_mask(), *as_long_table(self.frame)]
         if many_requests and not any(e.grid for e in plan.methods):
             lines += ["By request, mean ± standard deviation over seeds.", "", self._table(by_request=True), ""]
         lines += self._scattered()

@@ -69,18 +69,24 @@ class References:
             InputError: One was changed after writing, or is not what the manifest says.
         """
         for path in self.finished(series):
-            if self.manifest.model is None:
-                if self.like is None:
-                    raise InputError(
-                        f"{self.folder} holds models that were handed over in Python; give a module of the same "
-                        "architecture"
-                    )
-                artifact = Artifact.load(path, copy.deepcopy(self.like))
-            else:
-                artifact = Artifact.load(path, trust=self.trust, rebuild=rebuilt)
+            artifact = self.opened(path)
             number = int(path.name.rpartition("-")[2])
             self._check(artifact.record, series, number)
             yield artifact
+
+    def opened(self, path: Path) -> Artifact:
+        """Load one model of this folder's architecture.
+
+        Raises:
+            InputError: It was changed after writing, or the architecture is not known.
+        """
+        if self.manifest.model is not None:
+            return Artifact.load(path, trust=self.trust, rebuild=rebuilt)
+        if self.like is None:
+            raise InputError(
+                f"{self.folder} holds models that were handed over in Python; give a module of the same architecture"
+            )
+        return Artifact.load(path, copy.deepcopy(self.like))
 
     def unlearned(self, method: str, settings: Mapping[str, Any]) -> list[Artifact]:
         """Return the runs of a method with just these hyper-parameters; none if there are none."""

@@ -1,4 +1,4 @@
-"""The rows of an audit: original, retrained, fine-tuned, logit mask, others, candidate."""
+"""The rows of an audit: original, retrained, retrained for as long, fine-tuned, logit mask, others, candidate."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from torch import nn
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case, Model, given
 from efface.artifact.compatible import check_architecture, check_reference
-from efface.auditing.rows import Role, Row, Rows
+from efface.auditing.rows import AS_LONG, Role, Row, Rows
 from efface.errors import InputError
 from efface.methods.applying import apply
 from efface.methods.catalogue import make
 from efface.models.adapt import adapted
+from efface.references.as_long import retrained_as_long
 from efface.references.references import References
 
 __all__ = ["Retrained", "rows_of"]
@@ -60,6 +61,13 @@ def rows_of(
     if record and isinstance(retrained, References):
         repeats = retrained.unlearned(record.method, record.settings)
     baselines, notes = _baselines(case, name)
+    if references:
+        folder = retrained if isinstance(retrained, References) and retrained.keep_answers else None
+        made = retrained_as_long(case, record if name != "candidate" else None, folder)
+        if isinstance(made, str):
+            notes.append(f"the row {AS_LONG!r} is not measured: {made}")
+        else:
+            baselines.insert(0, _row(AS_LONG, "baseline", made, case))
     table = [
         Row("original", "original", run.copied(original.model), record=original.record),
         *references[:1],

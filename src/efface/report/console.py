@@ -51,6 +51,8 @@ def show(audit: Audit) -> None:
     console.print(audit.verdict.headline, style="bold", markup=False)
     for sentence in audit.verdict.sentences:
         console.print(f"- {sentence}", markup=False, highlight=False)
+    if audit.as_long is not None:
+        console.print(f"- {audit.as_long.text}", markup=False, highlight=False)
 
 
 def _text(score: Score, unit: str) -> str:

@@ -115,7 +115,8 @@ def _models(audit: Audit) -> list[str]:
     if audit.reference:
         mine = audit.row(audit.candidate)
         rows.append(["noise floor", *(words.floor(mine[m.key], m) or "not known" for m in shown.values())])
-    return [f"## {SECTIONS['models']}", _table(("Model", *map(_text, shown)), rows)]
+    beside = [_text(audit.as_long.text)] if audit.as_long else []
+    return [f"## {SECTIONS['models']}", _table(("Model", *map(_text, shown)), rows), *beside]
 
 
 def _scores(audit: Audit, measures: Sequence[Measure]) -> str:

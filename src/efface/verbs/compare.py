@@ -13,6 +13,7 @@ import torch
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case
+from efface.auditing.rows import AS_LONG
 from efface.auditing.scores.score import Scores
 from efface.comparing.columns import columns_of, measure
 from efface.comparing.jobs import Job, Model, Original, Reference, Work, run_jobs
@@ -24,6 +25,7 @@ from efface.comparing.store import Store
 from efface.data import load
 from efface.errors import ForgettingWarning, InputError, nearest
 from efface.files import check_fillable, held, remove_drafts
+from efface.references.as_long import retrained_as_long
 from efface.references.jobs import Retraining
 from efface.running.engines import Engine
 from efface.running.progress import Progress
@@ -194,6 +196,7 @@ def _one(
         if (spent := made.record.spent) is not None:
             result |= {"samples": spent.touched, "peak_memory": spent.peak_memory}
     report: str | None = None
+    known: Scores | None = None
     if "audit" in plan.measures:
         found = audit(
             made or original.model,
@@ -208,7 +211,31 @@ def _one(
         row: Scores = found.row(found.candidate).scores
         scores, report = columns_of(row, by_class=bool(case.split.forget_classes)) | row, found.to_json()
         result |= {"level": found.level, "outcome": found.verdict.outcome}
+        known = {r.name: r.scores for r in found.rows}.get(AS_LONG)
     else:
         model, before = (case.run.copied(m) for m in ((made or original).model, original.model))
         scores = measure(model, before, case.split, case.run, plan.measures, plan.sampled)
+    if made is not None:
+        result["as_long"] = _as_long(case, made, known, plan)
     return result | {"scores": {k: s.model_dump(mode="json", exclude_defaults=True) for k, s in scores.items()}}, report
+
+
+def _as_long(case: Case, made: Artifact, known: Scores | None, plan: Plan) -> dict[str, Any]:
+    """Return what retraining for as long as a cell's method took gives: its own seconds, A_R and E_F, or why not.
+
+    Args:
+        case: Of the cell.
+        made: What the method made.
+        known: Scores of the audit's row, if the audit has one.
+        plan: What is compared.
+    """
+    if known is not None:
+        scores, seconds = columns_of(known, by_class=bool(case.split.forget_classes)), known["seconds"].value
+    else:
+        other = retrained_as_long(case, made.record)
+        if isinstance(other, str):
+            return {"missing": other}
+        model, before = (case.run.copied(m) for m in (other.model, case.original.model))
+        scores = measure(model, before, case.split, case.run, ("accuracy",), plan.sampled)
+        seconds = other.record.seconds["forget"]
+    return {"seconds": seconds, "A_R": scores["A_R"].value, "E_F": scores["E_F"].value}

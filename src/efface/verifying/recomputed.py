@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from efface.auditing.catalogue import MEASURES
 from efface.auditing.result import Audit
+from efface.auditing.rows import AS_LONG
 from efface.verifying.finding import Finding
 
 __all__ = ["TOLERANCE", "compare_scores"]
@@ -11,7 +12,7 @@ __all__ = ["TOLERANCE", "compare_scores"]
 TOLERANCE = 0.005
 """Half a per cent: another machine rounds otherwise, and a record on the edge may change sides."""
 
-TRAINED_ANEW = ("fine-tuned", "logit mask")
+TRAINED_ANEW = (AS_LONG, "fine-tuned", "logit mask")
 """Rows that an audit makes itself."""
 
 RELEARNING = 0.1

@@ -1,0 +1,110 @@
+"""Retraining for as long: the schedule shortened to a time, its own time stated, and why not where it cannot."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import efface
+from efface.artifact.case import Case
+from efface.auditing.rows import AS_LONG
+from efface.data import load
+from efface.models.spec import ModelSpec
+from efface.references import References, train_references
+from efface.references import as_long as module
+from efface.references.as_long import retrained_as_long, shortened
+from efface.references.rows import rows_of
+from efface.request import Request
+from efface.training.recipe import Recipe
+
+REQUEST = Request(classes=(3,))
+RECIPE = Recipe(epochs=4, lr=0.05, batch_size=64, schedule="step", milestones=(2.0, 3.0))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits")
+
+
+@pytest.fixture(scope="module")
+def original(digits):
+    return efface.train(ModelSpec(build="mlp", arguments={"hidden": [16]}), digits, recipe=RECIPE, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def forgotten(digits, original):
+    return efface.forget(original, digits, REQUEST, method="fine-tune", device="cpu")
+
+
+@pytest.fixture
+def case(digits, original):
+    return Case.of(original, digits, REQUEST, device="cpu")
+
+
+def took(artifact, seconds, **changes):
+    """The artifact's record, as if forgetting had taken so long."""
+    return artifact.record.model_copy(update={"seconds": {} if seconds is None else {"forget": seconds}, **changes})
+
+
+def test_the_whole_schedule_is_shortened(original):
+    half = shortened(original, 2.0).record.recipe
+    assert half == RECIPE.but(epochs=2.0, milestones=(1.0, 1.5), seed=half.seed)
+    assert shortened(original, None) is original
+    assert original.record.recipe.epochs == 4
+
+
+def test_steps_are_the_time_by_the_time_of_a_step_and_at_most_all(case, forgotten, monkeypatch):
+    ticks = iter(range(10_000))
+    monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(ticks)))  # one step of timing: one second
+    steps_per_epoch = -(-len(case.split.retain) // RECIPE.batch_size)
+    assert module._steps(case, 5.0) == (5, 4 * steps_per_epoch)
+    assert module._steps(case, 1e6) == (4 * steps_per_epoch, 4 * steps_per_epoch)
+    assert module._steps(case, 0.9)[0] == 0
+
+
+def test_it_is_a_retrained_model_of_fewer_steps_with_its_own_time_and_seed(case, forgotten, monkeypatch):
+    monkeypatch.setattr(module, "_steps", lambda case, seconds: (17, 68))
+    made = retrained_as_long(case, took(forgotten, 0.5))
+    assert (made.record.method, made.record.recipe.epochs) == ("retrain", 1.0)
+    assert made.record.spent.samples == {"forget": 0, "retain": len(case.split.retain), "validation": 0}
+    assert 0 < made.record.seconds["forget"] != 0.5
+    assert made.record.seed != case.run.seed  # not the retrained model's own start
+    again = retrained_as_long(case, took(forgotten, 0.5))
+    assert again.record.weights_after == made.record.weights_after
+    assert any("17 of 68 steps" in note for note in made.record.notes)
+
+
+def test_what_cannot_be_done_says_why(case, forgotten, digits, monkeypatch):
+    assert retrained_as_long(case, None) == "no record says how long forgetting took"
+    assert retrained_as_long(case, took(forgotten, None)) == "no record says how long forgetting took"
+    assert "itself was retrained" in retrained_as_long(case, took(forgotten, 1.0, method="retrain"))
+    assert "timed on cuda, and this runs on cpu" in retrained_as_long(case, took(forgotten, 1.0, device="cuda:0"))
+    assert "less time than one step" in retrained_as_long(case, took(forgotten, 1e-9))
+    none = dataclasses.replace(
+        case.original, record=case.original.record.model_copy(update={"recipe": Recipe(epochs=0)})
+    )
+    assert "0 epochs" in retrained_as_long(dataclasses.replace(case, original=none), took(forgotten, 1.0))
+    sharded = efface.train("mlp", digits, method="sisa", recipe=RECIPE, device="cpu")
+    assert "trained apart" in retrained_as_long(Case.of(sharded, digits, REQUEST, device="cpu"), took(forgotten, 1.0))
+
+
+def test_a_model_without_a_record_has_no_such_row_and_the_reason_is_a_note(digits, original, forgotten, case):
+    rows = rows_of(forgotten.model, case, retrained=True)
+    assert AS_LONG not in [row.name for row in rows]
+    assert any(AS_LONG in note and "not measured: no record says" in note for note in rows.notes)
+    assert not any(AS_LONG in note for note in rows_of(forgotten, case).notes)  # level (a) trains nothing
+
+
+def test_a_folder_of_references_keeps_it_for_the_next_audit(digits, original, forgotten, case, tmp_path, monkeypatch):
+    folder = train_references(original, digits, REQUEST, 1, tmp_path / "r", backend="serial", device="cpu")
+    record = took(forgotten, 0.5)
+    monkeypatch.setattr(module, "_steps", lambda case, seconds: (2, 68))
+    made = retrained_as_long(case, record, folder)
+    monkeypatch.setattr(module, "_steps", lambda case, seconds: pytest.fail("trained again"))
+    back = retrained_as_long(case, record, folder)
+    assert back.record == made.record
+    assert all(torch.equal(a, b) for a, b in zip(made.model.parameters(), back.model.parameters(), strict=True))
+    assert isinstance(folder, References)
+    assert len(folder) == 1  # it is no reference
+    monkeypatch.setattr(module, "_steps", lambda case, seconds: (3, 68))
+    assert retrained_as_long(case, took(forgotten, 0.75), folder).record.weights_after != made.record.weights_after
