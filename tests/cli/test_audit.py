@@ -22,3 +22,14 @@ def test_sealed_asks_more_and_draws_from_other_seeds_which_verify_takes_up(train
     again = efface_command("verify", made, "--original", trained_folder, "-q")
     assert "nothing failed" in again.stdout, again.stdout + again.stderr
     assert "scores of 'logit-mask'" in again.stdout
+    # Without retrained models the path back is all that is measured of the sealed questions.
+    assert "2 sealed scores come out as recorded" in again.stdout
+    file = made / "audit.json"
+    audit = json.loads(file.read_text())
+    (row,) = (r for r in audit["rows"] if r["name"] == "logit-mask")
+    row["scores"]["path_distance"]["value"] = 1e9
+    file.write_text(json.dumps(audit))
+    spoilt = efface_command("verify", made, "--original", trained_folder, "-q")
+    assert spoilt.status == 1
+    assert "sealed scores of 'logit-mask'" in spoilt.stdout
+    assert "path_distance" in spoilt.stdout

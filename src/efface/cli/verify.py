@@ -81,6 +81,9 @@ def verify(
 ) -> None:
     """Check an artifact's hashes and scores again, or audit any two checkpoints.
 
+    Scores are computed again where the data and the original are at hand, and those of a sealed audit too: that takes
+    as long as the audit did, with no kept answers; each sealed model trains on kept data and has its blocks probed.
+
     Exit status: 0 all holds, and no difference from a retrained model was found where an audit was made; 1 a hash, a
     record or a score does not hold; 3 it differs; 4 it could not be told (no retrained model, or a weak control).
     """

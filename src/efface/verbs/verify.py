@@ -47,7 +47,9 @@ def verify(
     """Check an artifact's folder again, or audit a candidate that Efface need not have made.
 
     Of a folder, hashes of weights and memory and the record's chain are checked; with the data also which records the
-    requests mean; with data and original all scores are computed again and compared with audit.json, if it is there.
+    requests mean; with data and original all scores are computed again and compared with audit.json, if it is there,
+    with the settings recorded there: those of sealed questions, too, where it was sealed. That takes as long as the
+    audit did: nothing kept is believed.
     Of any other candidate, with original, data and request, the audit's verdict is the finding: it fails if the
     candidate differs from a model that never saw the data, beyond what the level of evidence can explain.
 

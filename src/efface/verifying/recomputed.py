@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from efface.auditing.catalogue import MEASURES
-from efface.auditing.result import Audit
+from collections.abc import Mapping
+
+from efface.auditing.catalogue import MEASURES, SEALED_MEASURES, Measure
+from efface.auditing.result import Audit, RowScores
 from efface.auditing.rows import AS_LONG
 from efface.verifying.finding import Finding
 
@@ -28,7 +30,8 @@ def compare_scores(recorded: Audit, again: Audit, tolerance: float = TOLERANCE) 
         tolerance: Allowed difference: absolute for shares, relative for other units (absolute below 1).
 
     Returns:
-        One finding per row, naming each score that differs; one for what could not be compared; one for the verdict.
+        One finding per row, naming each score that differs, and where both audits were sealed one for its sealed scores;
+        one for what could not be compared; one for the verdict.
     """
     findings: list[Finding] = []
     names = [row.name for row in again.rows]
@@ -38,23 +41,16 @@ def compare_scores(recorded: Audit, again: Audit, tolerance: float = TOLERANCE) 
         if row.name in TRAINED_ANEW or row.name not in names:
             skipped.append(f"row {row.name!r}")
             continue
-        wrong, compared = [], 0
-        for key, score in row.scores.items():
-            measure, other = MEASURES.get(key), again.row(row.name).scores.get(key)
-            if measure is None or measure.group == "cost" or score.value is None:
-                continue
-            if other is None or other.value is None or not (same_references or _alone(key)):
-                skipped.append(f"{key} of {row.name!r}")
-                continue
-            compared += 1
-            allowed = tolerance if measure.unit == "share" else tolerance * max(1.0, abs(score.value))
-            if measure.group == "relearning":
-                allowed = RELEARNING * max(1.0, abs(score.value))
-            if abs(other.value - score.value) > allowed:
-                wrong.append(f"{key} {other.value:.4g}, recorded {score.value:.4g}")
-        subject = f"scores of {row.name!r}"
-        if compared:
-            findings.append(Finding.of(subject, "; ".join(wrong), f"{compared} scores come out as recorded"))
+        for subject, measures in (("scores", MEASURES), ("sealed scores", SEALED_MEASURES)):
+            pairs = _comparable(row, again.row(row.name), measures, same_references, skipped)
+            wrong = [
+                f"{m.key} {new:.4g}, recorded {old:.4g}"
+                for m, old, new in pairs
+                if abs(new - old) > _allowed(m, old, tolerance)
+            ]
+            if pairs:
+                text = f"{len(pairs)} {subject} come out as recorded"
+                findings.append(Finding.of(f"{subject} of {row.name!r}", "; ".join(wrong), text))
     if skipped:
         few = ", ".join(skipped[:4]) + (f" and {len(skipped) - 4} more" if len(skipped) > 4 else "")
         why = "" if same_references else f" ({again.references} retrained models given, {recorded.references} recorded)"
@@ -69,7 +65,31 @@ def compare_scores(recorded: Audit, again: Audit, tolerance: float = TOLERANCE) 
     return findings
 
 
+def _comparable(
+    recorded: RowScores, again: RowScores, measures: Mapping[str, Measure], same_references: bool, skipped: list[str]
+) -> list[tuple[Measure, float, float]]:
+    """Return what was measured both times, recorded and now; what was not now is added to `skipped`."""
+    pairs = []
+    for key, score in recorded.scores.items():
+        measure, other = measures.get(key), again.scores.get(key)
+        if measure is None or measure.group == "cost" or score.value is None:
+            continue
+        if other is None or other.value is None or not (same_references or _alone(key)):
+            skipped.append(f"{key} of {recorded.name!r}")
+        else:
+            pairs.append((measure, score.value, other.value))
+    return pairs
+
+
+def _allowed(measure: Measure, value: float, tolerance: float) -> float:
+    """Return by how much a score may differ: what trains lets rounding add up."""
+    if measure.group == "relearning" or (measure.key in SEALED_MEASURES and measure.unit != "share"):
+        return RELEARNING * max(1.0, abs(value))
+    return tolerance if measure.unit == "share" else tolerance * max(1.0, abs(value))
+
+
 def _alone(key: str) -> bool:
     """Whether a score of one row does not depend on how many retrained models the audit had."""
-    measure = MEASURES[key]
-    return measure.group in {"utility", "features"} or key in {"population_auc", "population_tpr", "loss_attack"}
+    if key in SEALED_MEASURES:
+        return key not in {"block_probe", "kept_mass"}
+    return MEASURES[key].group in {"utility", "features"} or key in {"population_auc", "population_tpr", "loss_attack"}
