@@ -83,17 +83,12 @@ def prepare(sources: list[Path], tests: list[str], keep: bool) -> Path:
     return folder
 
 
-def changes(source: Path) -> list[str]:
-    """Return the names of all changes to a file."""
-    made = mutate_file_contents(str(source), (ROOT / source).read_text()).mutant_names
-    return [get_mutant_name(source, name) for name in made]
-
-
 def drawn(sources: list[Path], share: float, seed: int) -> list[str]:
     """Return the names of a random share of the changes to each file, at least one."""
     names = []
     for source in sources:
-        made = changes(source)
+        changes = mutate_file_contents(str(source), (ROOT / source).read_text()).mutant_names
+        made = [get_mutant_name(source, name) for name in changes]
         if made:
             names += random.Random(seed).sample(made, max(1, round(share * len(made))))
     return names
@@ -138,8 +133,9 @@ def main() -> None:
 
 def summary(source: Path, found: dict[str, str]) -> str:
     """Return one line on a file: how many of the changes tried were noticed, and what became of the others."""
-    made = changes(source)
-    tried = [found[n] for n in made if found.get(n, "not checked") != "not checked"]
+    module = ".".join(source.with_suffix("").parts[1:])
+    made = [outcome for name, outcome in found.items() if name.rpartition(".")[0] == module]
+    tried = [outcome for outcome in made if outcome != "not checked"]
     noticed = sum(outcome in {"killed", "segfault"} for outcome in tried)
     rest = [f"{tried.count(o)} {o}" for o in ("survived", "timeout", "no tests") if o in tried]
     share = f" tried, of {len(made)}" if len(tried) < len(made) else ""

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.revisions import HERE, differences, lines
+from tests.revisions_driver import without_times
 
 
 def told(old, new, *, allow_new=False):
@@ -82,3 +83,23 @@ def test_a_revision_that_does_not_exist_is_no_pass():
     answer = subprocess.run([sys.executable, HERE, "no-such-revision", "."], capture_output=True, text=True)
     assert answer.returncode == 2
     assert "no-such-revision" in answer.stderr
+
+
+def test_lines_of_times_are_left_out():
+    lines = [
+        "Machine: x86_64",
+        "| row | Time | score |",
+        "| --- | --- | --- |",
+        "| decay | 3 s | 1 |",
+        "| Time (good: low) | 3 s | 4 s |",
+        "",
+        "Retraining for as long: the same recipe.",
+        "",
+        "| method | pairs | of that retraining |",
+        "| --- | --- | --- |",
+        "| decay | 2 | 0.1 |",
+        "",
+        "| other | seconds |",
+    ]
+    kept = ["row | score", "--- | ---", "decay | 1", "", "", "", "other"]
+    assert list(without_times(lines, {"Time", "seconds"})) == kept
