@@ -11,6 +11,7 @@ changed. What survives and why: tests/mutation.md.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -20,6 +21,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mutmut.mutation.diff_apply import get_diff_for_mutant
 from mutmut.mutation.file_mutation import mutate_file_contents
 from mutmut.utils.format_utils import get_mutant_name
 
@@ -126,7 +128,8 @@ def main() -> None:
     for source in sources:
         print(summary(source, found), flush=True)
     left = {n: outcome for n, outcome in found.items() if outcome not in {"killed", "segfault", "not checked"}}
-    shown = [f"# {n}: {o}" if o == "no tests" else mutmut(folder, "show", n) for n, o in left.items()]
+    with contextlib.chdir(folder):  # where mutmut looks for its files
+        shown = [f"# {n}: {o}\n{'' if o == 'no tests' else get_diff_for_mutant(n)}" for n, o in left.items()]
     (folder / "survivors.diff").write_text("\n".join(shown))
     print(f"those not noticed: {folder.relative_to(ROOT) / 'survivors.diff'}")
 

@@ -31,4 +31,4 @@ def test_what_was_not_checked_neither_fails_nor_counts_as_a_pass():
 def test_json_goes_both_ways():
     found = Verification(findings=(HOLDS, FAILS))
     assert Verification.model_validate_json(found.to_json()) == found
-    assert found.to_json().startswith("{\n  ")
+    assert found.to_json().startswith('{\n  "findings"')

@@ -63,7 +63,9 @@ def test_shares_may_differ_by_half_a_point_other_units_by_half_a_per_cent(sign):
 
 def test_the_tolerance_can_be_set_and_every_difference_is_named():
     again = changed(build(), "original", test_accuracy=0.9, retain_accuracy=0.9)
-    assert texts(build(), again)["scores of 'original'"][1].count(", recorded ") == 2
+    outcome, text = texts(build(), again)["scores of 'original'"]
+    first, second = text.split("; ")
+    assert (outcome, first.count(", recorded "), second.count(", recorded ")) == ("fails", 1, 1)
     assert texts(build(), again, tolerance=0.9)["scores of 'original'"][0] == "holds"
     assert texts(build(), again)["scores of 'mnemonic'"][0] == "holds"
     assert TOLERANCE == 0.005
@@ -140,6 +142,18 @@ def test_a_sealed_score_that_is_missing_now_or_has_other_references_is_not_check
     assert "head_bias of 'original'" in found["scores"][1]
     found = texts(sealed(build()), sealed(build(references=3)))
     assert found["sealed scores of 'mnemonic'"] == ("holds", "2 sealed scores come out as recorded")
+
+
+@pytest.mark.parametrize(("missing", "words"), [(2, ""), (3, " and 1 more"), (4, " and 2 more")])
+def test_of_what_was_not_compared_four_are_named(missing, words):
+    """Two rows are always among them."""
+    keys = [k for k, s in build().row("mnemonic").scores.items() if s.measured and MEASURES[k].group != "cost"][
+        :missing
+    ]
+    text = texts(build(), changed(build(), "mnemonic", **dict.fromkeys(keys)))["scores"][1]
+    named, _, more = text.partition(" and ")
+    assert named.count(", ") == 3
+    assert (f" and {more}" if more else "") == words
 
 
 def test_another_verdict_fails():

@@ -21,7 +21,7 @@ from efface.running.run import Run
 from efface.training.loop import Loss, Trainer
 from efface.training.recipe import Recipe
 
-__all__ = ["Lesson", "Teacher", "lesson_loss", "masked_teacher", "pushed", "repair", "statistics_anew"]
+__all__ = ["Lesson", "Teacher", "lesson_loss", "masked_teacher", "pushed", "repair", "repair_recipe", "statistics_anew"]
 
 Lesson = Literal["labels", "teacher", "both", "logits"]
 """Cross-entropy on labels; KL from the teacher; their sum; squared distance of the kept classes' logits."""
@@ -100,6 +100,26 @@ def pushed(loss: Loss, model: nn.Module, original: nn.Module, push: float) -> Lo
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     start = {n: p.detach().to(trained[n]).clone() for n, p in original.named_parameters() if n in trained}
     return lambda wrapped, x, y: loss(wrapped, x, y) - push * rms_distance(model, start)
+
+
+def repair_recipe(recipe: Recipe, optimiser: str, lr: float, epochs: float, momentum: float | None = None) -> Recipe:
+    """Return a recipe with a cosine to zero and no weight decay, which would pull elsewhere than the lesson does.
+
+    Args:
+        recipe: The original's: batch size, augmentation, precision and what is not given here stay.
+        optimiser: `adam` or `sgd`.
+        lr: Learning rate at the start.
+        epochs: Passes over the data.
+        momentum: Of SGD; the recipe's own if None.
+    """
+    return recipe.but(
+        optimiser=optimiser,
+        momentum=recipe.momentum if momentum is None else momentum,
+        lr=lr,
+        weight_decay=0.0,
+        schedule="cosine",
+        epochs=epochs,
+    )
 
 
 def repair(

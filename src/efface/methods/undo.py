@@ -14,7 +14,7 @@ from efface.data import Split
 from efface.errors import InputError
 from efface.mechanisms.class_means import LayerMeans
 from efface.mechanisms.class_removal import check_removable, head_rows_anew, known_means, untrained_logit
-from efface.mechanisms.repair import Lesson, lesson_loss, masked_teacher, pushed, repair, statistics_anew
+from efface.mechanisms.repair import Lesson, lesson_loss, masked_teacher, pushed, repair, repair_recipe, statistics_anew
 from efface.mechanisms.shrink_and_perturb import Noise, fresh_weights, redraw_rows, require_reset, shrink_and_perturb
 from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.predictions import accuracy_of
@@ -115,13 +115,8 @@ class Undo(Method):
             means = known_means(artifact, split, run, "data", self.name, _SAMPLES, forget=False)
         self.damage(model, split, run, artifact.model, means)
         recipe = artifact.record.recipe
-        recipe = recipe.but(
-            optimiser=self.optimiser,
-            lr=self.lr,
-            weight_decay=0.0,
-            schedule="cosine",
-            epochs=0.3 * recipe.epochs if self.epochs is None else self.epochs,
-        )
+        epochs = 0.3 * recipe.epochs if self.epochs is None else self.epochs
+        recipe = repair_recipe(recipe, self.optimiser, self.lr, epochs)
         loss = lesson_loss(self.lesson, teacher, self.temperature, recipe.label_smoothing)
         loss = pushed(loss, model, artifact.model, self.push)
         part = split.train if self.distil_on == "all" else split.retain

@@ -11,7 +11,7 @@ from torch import nn
 
 from efface.artifact.artifact import Artifact
 from efface.data import Split
-from efface.mechanisms.repair import lesson_loss, pushed, repair
+from efface.mechanisms.repair import lesson_loss, pushed, repair, repair_recipe
 from efface.methods.method import Axis, Expense, Method, Needs
 from efface.running.run import Run
 
@@ -58,15 +58,7 @@ class WeightDistance(Method):
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return a copy that was led away."""
         model = run.copied(artifact.model)
-        recipe = artifact.record.recipe
-        recipe = recipe.but(
-            optimiser=self.optimiser,
-            momentum=0.9,
-            lr=self.lr,
-            weight_decay=0.0,
-            schedule="cosine",
-            epochs=self.epochs,
-        )
+        recipe = repair_recipe(artifact.record.recipe, self.optimiser, self.lr, self.epochs, momentum=0.9)
         loss = pushed(
             lesson_loss("labels", None, smoothing=recipe.label_smoothing), model, artifact.model, self.distance
         )

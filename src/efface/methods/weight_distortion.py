@@ -12,7 +12,7 @@ from torch import nn
 
 from efface.artifact.artifact import Artifact
 from efface.data import Split
-from efface.mechanisms.repair import lesson_loss, repair, statistics_anew
+from efface.mechanisms.repair import lesson_loss, repair, repair_recipe, statistics_anew
 from efface.methods.method import Axis, Expense, Method, Needs
 from efface.running.run import Run
 
@@ -65,15 +65,7 @@ class WeightDistortion(Method):
                 noise = torch.randn(p.shape, generator=generator).to(p)  # drawn for frozen ones, too: one stream
                 if p.requires_grad:
                     p.add_(noise, alpha=self.sigma * float(p.square().mean().sqrt()))
-        recipe = artifact.record.recipe
-        recipe = recipe.but(
-            optimiser=self.optimiser,
-            momentum=0.9,
-            lr=self.lr,
-            weight_decay=0.0,
-            schedule="cosine",
-            epochs=self.epochs,
-        )
+        recipe = repair_recipe(artifact.record.recipe, self.optimiser, self.lr, self.epochs, momentum=0.9)
         loss = lesson_loss("labels", None, smoothing=recipe.label_smoothing)
         repair(model, split.retain, recipe, run, stage=self.name, loss=loss)
         statistics_anew(model, split.retain, recipe, run, self.name)

@@ -27,10 +27,10 @@ def compare_scores(recorded: Audit, again: Audit, tolerance: float = TOLERANCE) 
     Args:
         recorded: From audit.json.
         again: The same, made now.
-        tolerance: Allowed difference: absolute for shares, relative for other units (absolute below 1).
+        tolerance: Allowed difference: relative, and absolute below 1, as shares are.
 
     Returns:
-        One finding per row, naming each score that differs, and where both audits were sealed one for its sealed scores;
+        One finding per row, naming each score that differs; where both audits were sealed one for its sealed scores;
         one for what could not be compared; one for the verdict.
     """
     findings: list[Finding] = []
@@ -83,9 +83,8 @@ def _comparable(
 
 def _allowed(measure: Measure, value: float, tolerance: float) -> float:
     """Return by how much a score may differ: what trains lets rounding add up."""
-    if measure.group == "relearning" or (measure.key in SEALED_MEASURES and measure.unit != "share"):
-        return RELEARNING * max(1.0, abs(value))
-    return tolerance if measure.unit == "share" else tolerance * max(1.0, abs(value))
+    trains = measure.group == "relearning" or (measure.key in SEALED_MEASURES and measure.unit != "share")
+    return (RELEARNING if trains else tolerance) * max(1.0, abs(value))
 
 
 def _alone(key: str) -> bool:

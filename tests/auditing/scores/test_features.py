@@ -58,7 +58,8 @@ def test_scores_and_gaps_on_the_same_unseen_records(drawn):
         {
             k: torch.rand(len(v), generator=g, dtype=torch.float64).round() if k != "separation" else v * 0.5 + 0.1
             for k, v in ours.hits.items()
-        },
+        }
+        | {"probe_recall_few": torch.rand(len(ours.hits["probe_recall_few"]), generator=g, dtype=torch.float64)},
         {},
     )
     confidence = drawn.simultaneous_confidence

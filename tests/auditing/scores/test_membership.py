@@ -144,5 +144,7 @@ def test_without_unseen_records_of_the_same_classes_there_is_no_attack():
     assert {s.why for s in found.values() if not s.measured} == {why}
     one = records(TRAIN, [0, 1, 2], classes=[2])
     assert membership_scores(planted(one, 1), None, [], resamples=0)["nomus"].why.endswith("lacks enough of them")
+    two = records(TRAIN, [0, 1, 2, 2], classes=[2])
+    assert membership_scores(planted(two, 1), None, [], resamples=0)["population_auc"].measured
     both = records([0, 1, 2] * 2, [1, 1], items=[0, 2])
     assert membership_scores(planted(both, 1), None, [], resamples=0)["nomus"].why.endswith("lacks class a, c")
