@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from efface.auditing.measures.bands import band
 from efface.auditing.measures.block_probe import deviations_of_shares
-from efface.auditing.measures.intervals import prediction_interval
 
 DRAWS, CONFIDENCE = 1000, 1 - 0.05 / 18
 
@@ -44,7 +44,7 @@ def main() -> None:
                 [largest(references[i], references[torch.arange(models) != i]) for i in range(models)]
             ).double()
             found = largest(candidate, references)
-            ends = prediction_interval(null, CONFIDENCE).high, prediction_interval(null.log(), CONFIDENCE).high
+            ends = band(null, CONFIDENCE).high, band(null.log(), CONFIDENCE).high
             for k, end in enumerate((ends[0], float(torch.tensor(ends[1]).exp()))):
                 outside[k] += found > end
                 borders[k].append(end)

@@ -1,4 +1,5 @@
 import copy
+import itertools
 import json
 
 import pytest
@@ -6,11 +7,14 @@ import torch
 from torch import nn
 
 from efface.auditing.catalogue import MEASURES
+from efface.auditing.measures.agreement import agreement
 from efface.auditing.measures.intervals import paired_gap
+from efface.auditing.measures.js_divergence import js_divergence
 from efface.auditing.result import Audit
 from efface.auditing.settings import AuditSettings
 from efface.data import Split, load
 from efface.errors import InputError
+from efface.models.predictions import logits_of
 from efface.request import Request
 from efface.running.run import Run
 from efface.training.loop import fit
@@ -179,6 +183,13 @@ def test_level_c_has_floors_and_judges_by_them(world):
     for key in ("test_accuracy", "rmia_auc", "separation", "probe_recall_few", "relearn_steps", "forget_js"):
         assert row[key].floor_low <= row[key].floor <= row[key].floor_high
     assert audit.row("retrained")["rmia_auc"].measured
+    # What compares two models has its floor from every pair of the eight, not from the seven pairs with one of them.
+    logits = [logits_of(m, world.split.forget) for m in (world.models["retrained"], *references[:7])]
+    pairs = list(itertools.combinations(logits, 2))
+    assert row["forget_js"].floor == pytest.approx(sum(float(js_divergence(*p).mean()) for p in pairs) / 28)
+    assert row["forget_agreement"].floor == pytest.approx(sum(float(agreement(*p).double().mean()) for p in pairs) / 28)
+    assert row["forget_shift"].floor == pytest.approx(0.5)
+    assert audit.row("retrained")["forget_shift"].measured
     # A further retrained model lies inside most floors; the mask outside of what tells it apart.
     ninth = audit.row("ninth")
     assert ninth["separation"].floor_low < ninth["separation"].value < ninth["separation"].floor_high

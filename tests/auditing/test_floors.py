@@ -11,21 +11,22 @@ from efface.auditing.scores.score import Score
 FLOORS = Floors({"test_accuracy": [0.4, 0.5, 0.6], "tow": [0.9], "retain_accuracy": [0.8], "aus": [-3.0, -1.0]})
 
 
-def test_a_floor_is_the_mean_with_students_interval_for_one_more_model():
+def test_a_floor_is_the_mean_with_the_interval_of_one_more_model():
     scores = {key: Score(value=0.7) for key in ("test_accuracy", "tow", "retain_accuracy", "forget_accuracy", "aus")}
-    found = FLOORS.beside(scores, 0.5)
+    found = FLOORS.beside(scores, 0.9)
     assert list(found) == list(scores)
-    # Mean 0.5, standard deviation 0.1; t of 2 degrees at 50 % is 0.8165, times sqrt(1 + 1/3).
+    # arcsin sqrt of 0.4, 0.5, 0.6: mean pi / 4, deviation 0.1007; t of 2 degrees at 90 % is 2.92, times sqrt(4 / 3).
     accuracy = found["test_accuracy"]
-    half = 0.1 * 0.81650 * math.sqrt(4 / 3)
+    half = (math.asin(math.sqrt(0.6)) - math.pi / 4) * 2.9200 * math.sqrt(4 / 3)
     assert accuracy.floor == pytest.approx(0.5)
-    assert (accuracy.floor_low, accuracy.floor_high) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-5)
-    # One value is a floor only for what compares two retrained models, and its spread is unknown.
+    ends = [math.sin(math.pi / 4 + side * half) ** 2 for side in (-1, 1)]
+    assert (accuracy.floor_low, accuracy.floor_high) == pytest.approx(ends, abs=1e-4)
+    # One pair is a floor for what compares two retrained models, and its spread is unknown; one model is none.
     assert (found["tow"].floor, found["tow"].floor_low, found["tow"].floor_high) == (0.9, None, None)
     assert found["retain_accuracy"] == Score(value=0.7)
     assert found["forget_accuracy"] == Score(value=0.7)
-    # Mean -2, deviation sqrt(2), t of 1 degree at 50 % is 1: AUS alone may lie below zero.
-    assert found["aus"].floor_low == pytest.approx(-2 - math.sqrt(2 * 1.5))
+    # Mean -2, deviation sqrt(2), t of 1 degree at 90 % is 6.3138: AUS alone may lie below zero.
+    assert found["aus"].floor_low == pytest.approx(-2 - 6.3138 * math.sqrt(2 * 1.5), abs=1e-3)
 
 
 def test_a_floor_that_is_known_already_stays():

@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from efface.auditing.answers import Answers
 from efface.auditing.questions import SEALED
+from efface.auditing.records import Records
 from efface.auditing.result import Audit
+from efface.auditing.rows import Row
+from efface.auditing.scores.looked import tampered_rows
+from efface.auditing.sealed import sealed_checks
 from efface.auditing.settings import AuditSettings
 from efface.errors import InputError
 from efface.running.run import Run
@@ -59,6 +64,40 @@ def test_a_lowered_bias_over_an_original_is_found_out(sealed):
     # Fine-tuning moved it by 0.3, the bias by 30.
     assert sealed.row("candidate")["path_distance"].value == pytest.approx(30, rel=0.01)
     assert sealed.row("candidate")["path_barrier"].value < sealed.row("retrained")["path_barrier"].value
+
+
+def test_the_question_about_the_bias_can_tell_although_the_original_passes_it(world, sealed):
+    """The original's bias is as training left it; a lowered one is what the question has to find, and does."""
+    checks = {c.key: c for c in _audit(world, world.retrained(6)[-1]).verdict.checks}
+    band = sealed.row("original")["head_bias"]
+    assert band.floor_low <= band.value <= band.floor_high
+    assert (checks["head-bias"].outcome, checks["head-bias"].told) == ("alike", True)
+
+
+def test_a_question_about_the_head_that_would_miss_meddling_cannot_tell(world):
+    made = _audit(world, world.retrained(6)[-1]).row("original")
+    scores = {q.measure: made[q.measure] for q in SEALED}
+    blind = scores | {"head_bias": scores["head_bias"].model_copy(update={"floor_low": -1e9, "floor_high": 1e9})}
+    check = {c.key: c for c in sealed_checks(blind, by_class=True, control=sealed_checks(blind, by_class=True))}
+    assert (check["head-bias"].outcome, check["head-bias"].told) == ("not assessed", False)
+    assert "the original with its bias lowered until the class is not answered passes as well" in (
+        check["head-bias"].finding
+    )
+
+
+def test_tampered_rows_are_the_originals_but_for_what_was_done(world):
+    records = Records.drawn(world.split, AuditSettings(), Run(device="cpu"))
+    original = Answers.of(Row("original", "original", world.models["original"]), records)
+    found = tampered_rows(original)
+    assert set(found) == {"bias", "norm"}
+    # Lowered by what the tampered z-score says, the class is answered for one record in twenty.
+    head = copy.deepcopy(world.models["original"])
+    kept = [c for c in range(10) if c != 3]
+    with torch.no_grad():
+        spread = head[-1].bias.double()[kept].std()
+        head[-1].bias[3] = head[-1].bias[kept].mean() + float(found["bias"][0] * spread)
+    left = Answers.of(Row("lowered", "other", head), records).accuracy("forget")
+    assert left == pytest.approx(0.05, abs=0.02)
 
 
 def test_it_survives_json(sealed):

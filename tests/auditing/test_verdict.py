@@ -290,10 +290,10 @@ def test_a_finding_says_the_value_what_was_expected_and_what_would_differ():
 def test_a_finding_of_level_c_says_where_one_more_retrained_model_would_be():
     floors = Floors({"forget_accuracy": [0.45, 0.55, 0.5, 0.5], "relearn_steps": [68.0, 70.0, 71.0, 69.0]})
     found = _checks(_scores(forget_accuracy=_gap(0.75, 0.2, 0.3)), "c", floors)
-    # Mean 0.5, standard deviation 0.041; t of 3 degrees at 99 % is 5.84: 0.5 -+ 0.267.
+    # Of arcsin sqrt: mean pi / 4, deviation 0.041; t of 3 degrees at 99 % is 5.84: sin^2(pi / 4 -+ 0.267).
     assert found["forget"].finding == (
-        "75.0 %, expected 50.0 %, one more retrained model 23.3 % to 76.7 %; a difference would show below 23.3 % or "
-        "above 76.7 %"
+        "75.0 %, expected 50.0 %, one more retrained model 24.5 % to 75.5 %; a difference would show below 24.5 % or "
+        "above 75.5 %"
     )
     # Mean 69.5, standard deviation 1.29: 69.5 -+ 8.43, rounded outwards.
     steps = "70 steps against the retrained model's 70, further retrained models 61 to 78"

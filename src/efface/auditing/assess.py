@@ -119,7 +119,8 @@ def _verdict(rows: Rows, answers: AllAnswers, table: Table, records: Records) ->
     control = checks_against_floor(table.scores[rows.original.name], standard, by_class=by_class)
     checks = checks_against_floor(table.scores[name], standard, by_class=by_class, control=control)
     hidden = _sealed(rows.original.name, table, records)
-    control, checks = (*control, *hidden), (*checks, *_sealed(name, table, records, hidden))
+    power = _sealed(rows.original.name, table, records, meddled=True)
+    control, checks = (*control, *hidden), (*checks, *_sealed(name, table, records, power))
     if reason := unfit(answers, records):
         return conclude(rows.level, name, not_assessed(checks, reason), unchanged=same, unfit=reason)
     return conclude(rows.level, name, checks, control, unchanged=same)
@@ -138,15 +139,18 @@ def _as_long(rows: Rows, answers: AllAnswers, table: Table, records: Records, ve
     before, by_class = rows.original.name, records.by_class
     control = checks_against_floor(table.scores[before], standard, by_class=by_class)
     theirs = checks_against_floor(table.scores[AS_LONG], standard, by_class=by_class, control=control)
-    hidden = _sealed(AS_LONG, table, records, _sealed(before, table, records))
+    hidden = _sealed(AS_LONG, table, records, _sealed(before, table, records, meddled=True))
     return standing(rows, answers, verdict.checks, (*theirs, *hidden), records.settings.confidence)
 
 
-def _sealed(row: str, table: Table, records: Records, control: Sequence[Check] | None = None) -> tuple[Check, ...]:
-    """Ask the sealed questions of a row, where they are open."""
+def _sealed(
+    row: str, table: Table, records: Records, control: Sequence[Check] | None = None, *, meddled: bool = False
+) -> tuple[Check, ...]:
+    """Ask the sealed questions of a row, or of the original with its head meddled with, where they are open."""
     if not records.settings.sealed:
         return ()
-    return sealed_checks(table.scores[row], by_class=records.by_class, control=control)
+    scores = {**table.scores[row], **(table.meddled if meddled else {})}
+    return sealed_checks(scores, by_class=records.by_class, control=control)
 
 
 def _same_class_order(original: Answers) -> None:

@@ -15,8 +15,10 @@ from efface.auditing.rows import Level
 from efface.auditing.scores.score import Score
 from efface.auditing.settings import AuditSettings
 
-__all__ = ["Standard", "checks_against_floor", "checks_against_original", "not_assessed", "weighed"]
+__all__ = ["ORIGINAL", "Standard", "checks_against_floor", "checks_against_original", "not_assessed", "weighed"]
 
+
+ORIGINAL = "the original"
 
 ROUNDING = 1e-12
 """What lies on the border passes: the ends of an interval are sums, so the last digit must not decide."""
@@ -81,16 +83,17 @@ def not_assessed(checks: Iterable[Check], why: str) -> tuple[Check, ...]:
     return tuple(c.model_copy(update=empty) for c in checks)
 
 
-def weighed(check: Check, told: bool) -> Check:
+def weighed(check: Check, told: bool, what: str = ORIGINAL) -> Check:
     """Return a check, not assessed where it finds no difference and would find none in the original.
 
     Args:
         check: Of the candidate.
-        told: Whether the same question tells the original from a retrained model.
+        told: Whether the same question tells the original from a retrained model, or what else it has to tell.
+        what: What passes as well where it does not.
     """
     if told or check.outcome != "alike":
         return check.model_copy(update={"told": told})
-    finding = f"cannot tell here: the original passes as well; {check.finding}"
+    finding = f"cannot tell here: {what} passes as well; {check.finding}"
     return check.model_copy(update={"told": False, "outcome": "not assessed", "finding": finding})
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from efface.auditing.catalogue import MEASURES
-from efface.auditing.measures.intervals import Interval, prediction_interval
+from efface.auditing.measures.intervals import Interval
 from efface.auditing.scores.score import Score, Scores
 
 __all__ = ["Floors"]
@@ -17,16 +17,16 @@ __all__ = ["Floors"]
 
 @dataclass
 class Floors:
-    """Scores of retrained models, against the retrained model of the table where a score compares two.
+    """Scores of retrained models, of all pairs of them where a score compares two.
 
     Attributes:
-        values: By key, one value per retrained model on which it could be measured.
+        values: By key, one value per retrained model, or pair of them, on which it could be measured.
     """
 
     values: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, scores: Mapping[str, Score]) -> None:
-        """Take note of one retrained model's scores; what was not assessed is left out."""
+        """Take note of the scores of one retrained model, or of one pair; what was not assessed is left out."""
         for key, score in scores.items():
             if score.value is not None:
                 self.values.setdefault(key, []).append(score.value)
@@ -34,7 +34,7 @@ class Floors:
     def band(self, key: str, confidence: float) -> Interval:
         """Return the mean and where one more retrained model would score; NaN ends with fewer than two values.
 
-        They stay within what the score can be (see `Measure.clip`); of whole steps they are whole, rounded outwards.
+        See `Measure.band`.
 
         Args:
             key: Of the score.
@@ -43,22 +43,12 @@ class Floors:
         found = self.values.get(key, [])
         if not found:
             return Interval(math.nan, math.nan, math.nan)
-        measure, values = MEASURES[key], torch.tensor(found, dtype=torch.float64)
-        if measure.scale == "size":
-            sizes = prediction_interval(values.abs().clamp_min(1e-12).log(), confidence)
-            return Interval(0.0, -math.exp(sizes.high), math.exp(sizes.high))
-        band = prediction_interval(values, confidence)
-        if not math.isfinite(band.high):
-            return band
-        low, high = measure.clip(band.low), measure.clip(band.high)
-        if measure.unit == "steps":
-            low, high = float(math.floor(low)), float(math.ceil(high))
-        return Interval(band.value, low, high)
+        return MEASURES[key].band(torch.tensor(found, dtype=torch.float64), confidence)
 
     def beside(self, scores: Scores, confidence: float) -> Scores:
         """Return the scores with their floors.
 
-        One value is a floor for a score that compares two retrained models; others need two.
+        One pair is a floor for a score that compares two retrained models; others need two models.
 
         Args:
             scores: Of any row.

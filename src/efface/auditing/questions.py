@@ -23,6 +23,8 @@ class Question(NamedTuple):
         target: Whether it is asked for single items too.
         tolerance: The setting that says which gap passes as noise while no floor is known.
         at_b: The score that answers it at level b, if that is another one.
+        meddled: What the question has to find, in words, where that is no trait of the original: it can tell if it
+            finds this in the original.
     """
 
     key: str
@@ -35,6 +37,7 @@ class Question(NamedTuple):
         "tolerance"
     )
     at_b: str = ""
+    meddled: str = ""
 
     def allowed(self, settings: AuditSettings, reference: float | None) -> float:
         """Return the gap that passes as noise while no floor is known.
@@ -150,9 +153,26 @@ OF_METHODS = (
 SEALED = (
     Question("kept-data", "kept_data_margin", "Does it come back by training on kept data alone?", "over", "left"),
     Question("blocks", "block_probe", "Does any stage of the network still hold it?", "over", "left", "classes"),
-    Question("head-bias", "head_bias", "Is its bias in the head like the others?", "over", "left", "classes"),
-    Question("head-norm", "head_norm", "Is its row of the head like the others?", "unlike", "unlike", "classes"),
+    Question(
+        "head-bias",
+        "head_bias",
+        "Is its bias in the head like the others?",
+        "over",
+        "left",
+        "classes",
+        meddled="the original with its bias lowered until the class is not answered",
+    ),
+    Question(
+        "head-norm",
+        "head_norm",
+        "Is its row of the head like the others?",
+        "unlike",
+        "unlike",
+        "classes",
+        meddled="the original with its row drawn anew",
+    ),
     Question("mass", "kept_mass", "Does it send the records where retrained models do?", "", "unlike"),
+    Question("lean", "kept_lean", "Does it send them where the original would, rather?", "over", "left"),
     Question("entropy", "kept_entropy", "Is it as undecided about them among kept classes?", "unlike", "unlike"),
     Question("near", "neighbourhood", "Does it recognise what lies close to the records?", "over", "left"),
 )

@@ -68,8 +68,9 @@ class Check(Frozen):
         finding: The answer, in one sentence, with the numbers.
         measure: The key of the score that it rests on.
         direction: Which side a difference lies on.
-        told: Whether this question tells the original from a retrained model. Where it does not, an answer that is
-            alike says nothing, and the outcome is `not assessed`. None where this was not asked.
+        told: Whether this question tells the original from a retrained model (one about the head: the original with its
+            head meddled with). Where it does not, an answer that is alike says nothing, and the outcome is
+            `not assessed`. None where this was not asked.
         seen_below: Scores below this one would differ; None where no score that is possible would, or where unknown.
         seen_above: Scores above this one would differ.
     """

@@ -6,17 +6,17 @@ What a search has seen is used up: it finds what passes, not what forgot. Nothin
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from efface.auditing.answers import AllAnswers, Answers
-from efface.auditing.checks import weighed
+from efface.auditing.checks import ORIGINAL, weighed
 from efface.auditing.questions import MEANING, SEALED, Question
 from efface.auditing.records import Records
 from efface.auditing.result import Check
 from efface.auditing.rows import Rows
 from efface.auditing.scores.deeper import deeper_scores, path_scores
-from efface.auditing.scores.looked import Looked
+from efface.auditing.scores.looked import Looked, tampered_rows
 from efface.auditing.scores.score import Score, Scores
 from efface.auditing.table import Table
 
@@ -42,13 +42,26 @@ def with_deeper(table: Table, rows: Rows, answers: AllAnswers, records: Records,
     recipe = None if record is None else record.recipe
     everyone = records.run.track(answers.everyone, "audit: sealed questions, retrained", len(answers.everyone))
     seen = {id(a): Looked.at(a, recipe, None if a is answers.retrained else folder) for a in everyone}
+    original = Looked.at(answers.original, recipe)
     found: dict[str, Scores] = {}
     for name, own in records.run.track(answers.table.items(), "audit: sealed questions", len(answers.table)):
-        mine = seen.get(id(own)) or Looked.at(own, recipe)
+        mine = original if own is answers.original else seen.get(id(own)) or Looked.at(own, recipe)
         others = [looked for looked in seen.values() if looked is not mine]
-        found[name] = deeper_scores(mine, others, records.simultaneous_confidence) | path_scores(own, answers.original)
+        deeper = deeper_scores(mine, others, original, records.simultaneous_confidence)
+        found[name] = deeper | path_scores(own, answers.original)
     scores = {name: {**table.scores[name], **_beside(name, found, answers)} for name in found}
-    return dataclasses.replace(table, scores=scores)
+    return dataclasses.replace(table, scores=scores, meddled=_meddled(original, seen.values(), answers))
+
+
+def _meddled(original: Looked, others: Iterable[Looked], answers: AllAnswers) -> Scores:
+    """Return the scores of the questions about the head, had the original's rows been meddled with."""
+    keys = [q.measure for q in SEALED if q.meddled]
+    if not answers.original.records.by_class or set(original.missing) & {"bias", "norm"} == {"bias", "norm"}:
+        return {}
+    rows = {k: v for k, v in tampered_rows(answers.original).items() if k in original.found}
+    made = dataclasses.replace(original, found=original.found | rows)
+    found = deeper_scores(made, list(others), original, answers.original.records.simultaneous_confidence)
+    return {key: found[key] for key in keys}
 
 
 def _beside(name: str, found: Mapping[str, Scores], answers: AllAnswers) -> Scores:
@@ -69,13 +82,15 @@ def sealed_checks(
     Args:
         scores: Of the candidate, or as a control of the original.
         by_class: Whether whole classes were forgotten.
-        control: The checks of the original's scores; None for those themselves.
+        control: The checks of the original's scores, of its head meddled with where a question is about that; None for
+            those themselves.
     """
-    found = tuple(_check(q, scores[q.measure]) for q in SEALED if by_class or q.target == "both")
+    asked = [q for q in SEALED if by_class or q.target == "both"]
+    found = tuple(_check(q, scores[q.measure]) for q in asked)
     if control is None:
         return found
     told = {c.key: c.outcome == "differs" for c in control}
-    return tuple(weighed(c, told[c.key]) for c in found)
+    return tuple(weighed(c, told[q.key], q.meddled or ORIGINAL) for q, c in zip(asked, found, strict=True))
 
 
 def _check(q: Question, score: Score) -> Check:

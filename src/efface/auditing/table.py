@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from efface.auditing.answers import AllAnswers, Answers
@@ -11,15 +12,15 @@ from efface.auditing.catalogue import MEASURES
 from efface.auditing.floors import Floors
 from efface.auditing.records import Records
 from efface.auditing.rows import Rows
-from efface.auditing.scores.agreement import RandomModel, agreement_scores
+from efface.auditing.scores.agreement import RandomModel, agreement_scores, compared_scores
 from efface.auditing.scores.cost import cost_scores
 from efface.auditing.scores.ensembles import Thirds, ensemble_scores, thirds_scores
-from efface.auditing.scores.exposure import exposure_scores
+from efface.auditing.scores.exposure import BESIDE_UNSEEN, beside_unseen, exposure_scores
 from efface.auditing.scores.features import Probed, probe_scores
 from efface.auditing.scores.membership import membership_scores
-from efface.auditing.scores.relearning import Relearned, relearning_scores
+from efface.auditing.scores.relearning import AIN, Relearned, relearning_scores
 from efface.auditing.scores.score import Score, Scores
-from efface.auditing.scores.utility import utility_scores
+from efface.auditing.scores.utility import TOW, tow_score, utility_scores
 
 __all__ = ["Table"]
 
@@ -35,11 +36,14 @@ class Table:
             floor's value beside it.
         floors: Of retrained models.
         relearned: By row, how it relearns.
+        meddled: Of a sealed audit: scores of the original with its head meddled with, for the questions that look for
+            that.
     """
 
     scores: Mapping[str, Scores]
     floors: Floors
     relearned: Mapping[str, Relearned]
+    meddled: Mapping[str, Score] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: Rows, answers: AllAnswers, records: Records, thirds: Thirds | None = None) -> Table:
@@ -108,17 +112,32 @@ def _floors(
     relearned: Mapping[str, Relearned],
     records: Records,
 ) -> Floors:
+    """Return what retrained models score: each by itself, and every pair of them where a score compares two."""
     floors = Floors()
     if answers.retrained is None:
         return floors
     floors.add({k: v for k, v in scores[answers.retrained.name].items() if not MEASURES[k].compares})
-    theirs = relearned[answers.retrained.name]
+    courses = [relearned[answers.retrained.name]]
     for i, own in enumerate(records.run.track(answers.further, "audit: noise floors")):
-        floors.add(_of_answers(own, answers, random_model, resamples=0))
+        found = _of_answers(own, answers, random_model, resamples=0)
         if i < records.settings.floor_models:
-            floors.add(probe_scores(own, Probed.of(own), None))
-            floors.add(relearning_scores(Relearned.of(own, answers.original), theirs))
+            courses.append(Relearned.of(own, answers.original, courses[0]))
+            found |= probe_scores(own, Probed.of(own), None) | relearning_scores(courses[-1], None)
+        floors.add({k: v for k, v in found.items() if not MEASURES[k].compares})
+    for first, second in itertools.combinations(answers.everyone, 2):
+        floors.add(_of_pair(first, second))
+    for one, other in itertools.combinations(courses, 2):
+        floors.add({AIN.key: relearning_scores(one, other)[AIN.key]})
     return floors
+
+
+def _of_pair(own: Answers, other: Answers) -> Scores:
+    """Return the scores that compare one model with another, from logits alone, their values only."""
+    return {
+        TOW.key: tow_score(own, other),
+        **compared_scores(own, other, resamples=0),
+        BESIDE_UNSEEN.key: beside_unseen(own, other),
+    }
 
 
 def _beside(scores: Mapping[str, Scores], answers: AllAnswers, floors: Floors, confidence: float) -> dict[str, Scores]:

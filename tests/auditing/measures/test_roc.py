@@ -7,7 +7,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from efface.auditing.measures.intervals import percentiles
-from efface.auditing.measures.roc import attack_gap, auc, auc_draws, least_supported_fpr, tpr_at_fpr
+from efface.auditing.measures.roc import attack_gap, auc, auc_draws, auc_over_models, least_supported_fpr, tpr_at_fpr
 from efface.errors import InputError
 
 
@@ -133,3 +133,22 @@ def test_both_groups_are_checked():
     for groups in ((torch.tensor([math.nan]), torch.ones(1)), (torch.ones(1), torch.tensor([math.nan]))):
         with pytest.raises(InputError, match="NaN"):
             auc(*groups)
+
+
+def test_auc_over_models_is_the_mean_and_its_influence_the_jackknife():
+    g = torch.Generator().manual_seed(0)
+    ours, theirs = torch.randn(30, generator=g).round(decimals=1), torch.randn(4, 30, generator=g).round(decimals=1)
+    value, influence = auc_over_models(ours, theirs)
+    assert value == pytest.approx(sum(auc(ours, r) for r in theirs) / 4)
+    assert float(influence.mean()) == pytest.approx(0, abs=1e-12)
+
+    # Leaving out one record changes a by -influence / (n - 1), up to terms of 1 / n^2.
+    def without(i):
+        rest = torch.arange(30) != i
+        return auc_over_models(ours[rest], theirs[:, rest])[0]
+
+    change = torch.tensor([29 * (value - without(i)) for i in range(30)], dtype=torch.float64)
+    torch.testing.assert_close(change, influence, atol=0.06, rtol=0)
+    assert auc_over_models(ours, ours[None])[0] == pytest.approx(0.5)
+    with pytest.raises(InputError, match="same records"):
+        auc_over_models(ours, theirs[0])

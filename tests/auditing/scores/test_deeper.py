@@ -23,10 +23,11 @@ def _seen(seed, *, margin=-15.0, bias=0.0, recall=0.5, near=0.0, mass=(0.0, 0.0,
 
 
 REFERENCES = [_seen(s) for s in range(8)]
+ORIGINAL = _seen(99, mass=(0.0, 0.0, 0.7))
 
 
 def _outside(looked, confidence=0.997):
-    scores = deeper_scores(looked, REFERENCES, confidence)
+    scores = deeper_scores(looked, REFERENCES, ORIGINAL, confidence)
     return {
         k: 1 if s.value > s.floor_high else -1 for k, s in scores.items() if not s.floor_low <= s.value <= s.floor_high
     }
@@ -55,17 +56,25 @@ def test_mass_that_goes_elsewhere_is_seen():
     assert _outside(_seen(100, mass=(3.0, 0.0, 0.0)))["kept_mass"] == 1
 
 
+@pytest.mark.parametrize(("towards", "side"), [(0.3, 1), (-0.3, -1)])
+def test_a_little_of_the_originals_answers_is_seen_where_the_size_of_the_difference_tells_nothing(towards, side):
+    assert _outside(_seen(100, mass=(0.0, 0.0, towards))) == {"kept_lean": side}
+    assert deeper_scores(ORIGINAL, REFERENCES, ORIGINAL, 0.95)["kept_lean"].value == pytest.approx(1)
+
+
 def test_one_block_and_probe_that_stands_out_is_named():
     odd = _seen(100)
     odd.found["blocks"][1, 0] = 0.9
-    score = deeper_scores(odd, REFERENCES, 0.997)["block_probe"]
+    score = deeper_scores(odd, REFERENCES, ORIGINAL, 0.997)["block_probe"]
     assert score.value > score.floor_high
     assert "before 'b' from 10 records a class: recall 90.0%, mean of the others 5" in score.why
 
 
 def test_the_null_of_the_mass_is_each_reference_beside_the_others():
-    score = deeper_scores(_seen(100), REFERENCES, 0.95)["kept_mass"]
-    own = [deeper_scores(r, [o for o in REFERENCES if o is not r], 0.95)["kept_mass"].value for r in REFERENCES]
+    score = deeper_scores(_seen(100), REFERENCES, ORIGINAL, 0.95)["kept_mass"]
+    others = [[o for o in REFERENCES if o is not r] for r in REFERENCES]
+    pairs = zip(REFERENCES, others, strict=True)
+    own = [deeper_scores(r, rest, ORIGINAL, 0.95)["kept_mass"].value for r, rest in pairs]
     assert score.floor == pytest.approx(sum(own) / 8)
 
 
@@ -75,10 +84,10 @@ def test_a_handful_recognised_where_retrained_models_recognise_none_is_noise():
 
 
 def test_what_cannot_be_measured_says_why():
-    scores = deeper_scores(_seen(100, missing=("blocks",)), REFERENCES, 0.95)
+    scores = deeper_scores(_seen(100, missing=("blocks",)), REFERENCES, ORIGINAL, 0.95)
     assert (scores["block_probe"].measured, scores["block_probe"].why) == (False, "why not")
-    few = deeper_scores(_seen(100), REFERENCES[:3], 0.95)
+    few = deeper_scores(_seen(100), REFERENCES[:3], ORIGINAL, 0.95)
     assert {s.measured for s in few.values()} == {False}
     assert "needs 4 of them where this can be measured; there are 3" in few["head_bias"].why
     other = Looked(_seen(100).found, {}, ("b", "d"))
-    assert "its blocks (b, d) are not those" in deeper_scores(other, REFERENCES, 0.95)["block_probe"].why
+    assert "its blocks (b, d) are not those" in deeper_scores(other, REFERENCES, ORIGINAL, 0.95)["block_probe"].why

@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from efface.auditing.measures.intervals import Interval, percentiles, wilson
+from efface.auditing.measures.intervals import Interval, bootstrap_counts, percentiles, wilson
 from efface.auditing.measures.logistic_attack import logistic_attack
 from efface.auditing.measures.nomus import nomus
-from efface.auditing.measures.roc import attack_gap, auc, auc_draws
+from efface.auditing.measures.roc import attack_gap, auc, auc_draws, auc_over_models
 from efface.auditing.scores.membership import membership_scores, rmia_records
 from efface.auditing.scores.score import ITS_OWN, NO_REFERENCE, scored, with_gap
 from efface.auditing.settings import AuditSettings
@@ -53,12 +53,22 @@ def beside(pair, theirs, drawn, resamples):
     return with_gap(area(pair, drawn, resamples), gap)
 
 
-def test_the_shift_compares_the_watched_margins_with_the_retrained_models(drawn):
-    ours, theirs = planted(drawn, 1, 1.0), planted(drawn, 2)
-    pair = ours.margin("forget")[drawn.watched], theirs.margin("forget")[drawn.watched]
-    assert membership_scores(ours, theirs, [theirs], resamples=150)["forget_shift"] == area(pair, drawn, 150)
-    bare = membership_scores(ours, theirs, [theirs], resamples=0)["forget_shift"]
-    assert (bare.value, bare.low, bare.gap) == (auc(*pair), None, None)
+def test_the_shift_compares_the_watched_margins_with_all_retrained_models(drawn):
+    ours, first, second = planted(drawn, 1, 1.0), planted(drawn, 2), planted(drawn, 3, 0.5)
+    watched = [a.margin("forget")[drawn.watched] for a in (ours, first, second)]
+    value = (auc(watched[0], watched[1]) + auc(watched[0], watched[2])) / 2
+    found = membership_scores(ours, first, [first, second], resamples=150)["forget_shift"]
+    _, influence = auc_over_models(watched[0], torch.stack(watched[1:]))
+    counts = torch.cat(list(bootstrap_counts(len(influence), 150, drawn.run.generator("audit/shift"))))
+    draws = value + counts @ influence / len(influence)
+    wide = percentiles(value, draws, drawn.simultaneous_confidence)
+    assert (found.gap, found.gap_low, found.gap_high) == pytest.approx(tuple(x - 0.5 for x in wide))
+    narrow = percentiles(value, draws.clamp(0, 1), 0.9)
+    assert (found.value, found.low, found.high) == pytest.approx(tuple(narrow))
+    bare = membership_scores(ours, first, [first, second], resamples=0)["forget_shift"]
+    assert (bare.value, bare.low, bare.gap) == (pytest.approx(value), None, None)
+    beside_the_other = membership_scores(first, first, [first, second], resamples=0)["forget_shift"]
+    assert beside_the_other.value == pytest.approx(auc(watched[1], watched[2]))
     assert membership_scores(ours, None, [], resamples=0)["forget_shift"].why == NO_REFERENCE
     assert membership_scores(ours, ours, [ours], resamples=0)["forget_shift"].why == ITS_OWN
 
@@ -67,7 +77,7 @@ def test_the_shift_looks_at_the_watched_records_only(drawn):
     few = dataclasses.replace(drawn, watched=torch.tensor([0, 3]))
     ours, theirs = planted(few, 1, 1.0), planted(few, 2)
     pair = ours.margin("forget")[[0, 3]], theirs.margin("forget")[[0, 3]]
-    assert membership_scores(ours, theirs, [theirs], resamples=0)["forget_shift"].value == auc(*pair)
+    assert membership_scores(ours, theirs, [theirs], resamples=0)["forget_shift"].value == pytest.approx(auc(*pair))
 
 
 def test_one_threshold_on_matched_records_beside_the_retrained_model(drawn):
@@ -121,18 +131,20 @@ def test_rmia_asks_all_references_but_the_model_itself(drawn):
         assert none["rmia_auc"].why == none["rmia_tpr"].why == why
 
 
-def test_of_rmias_two_gaps_the_smaller_one_counts(drawn):
-    ours, plain, same = planted(drawn, 1, 1.0), planted(drawn, 2), planted(drawn, 4, 1.0)
-    seen = set()
-    for reference in (plain, same, planted(drawn, 5, -3.0)):
-        pair = rmia_records(ours, [reference])
-        chance, own = area(pair, drawn, 150), beside(pair, reference.attack_margins, drawn, 150)
-        wanted = min((chance, own), key=lambda s: abs(s.gap))
-        found = membership_scores(ours, reference, [reference], resamples=150)["rmia_auc"]
-        words = "gap to chance" if wanted is chance else "gap to the retrained model's own margins"
-        assert found == wanted.model_copy(update={"why": words})
-        seen.add(words)
-    assert len(seen) == 2
+def test_rmias_gap_is_to_the_same_attack_on_the_retrained_model(drawn):
+    ours, reference, *further = (planted(drawn, s, m) for s, m in ((1, 1.0), (2, 0.0), (3, 0.2), (4, -0.2)))
+    each_other = rmia_records(ours, [reference]), rmia_records(reference, [ours])
+    found = membership_scores(ours, reference, [reference], resamples=150)["rmia_auc"]
+    words = "gap to the same attack on the retrained model, by each other"
+    assert found == beside(*each_other, drawn, 150).model_copy(update={"why": words})
+    alike = rmia_records(ours, further), rmia_records(reference, further)
+    found = membership_scores(ours, reference, [reference, *further], resamples=150)["rmia_auc"]
+    wanted = beside(*alike, drawn, 150)
+    assert (found.gap, found.gap_low, found.gap_high) == (wanted.gap, wanted.gap_low, wanted.gap_high)
+    assert found.value == auc(*rmia_records(ours, [reference, *further]))
+    assert found.why.endswith("by 2 further retrained models")
+    two = membership_scores(ours, reference, [reference, further[0]], resamples=150)["rmia_auc"]
+    assert two.why.endswith("by the other retrained model")
 
 
 def test_without_unseen_records_of_the_same_classes_there_is_no_attack():

@@ -11,7 +11,7 @@ from torch import Tensor
 from efface.auditing.measures.intervals import Interval, bootstrap_counts, percentiles
 from efface.errors import InputError
 
-__all__ = ["attack_gap", "auc", "auc_draws", "least_supported_fpr", "tpr_at_fpr"]
+__all__ = ["attack_gap", "auc", "auc_draws", "auc_over_models", "least_supported_fpr", "tpr_at_fpr"]
 
 
 def two_groups(members: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,6 +71,38 @@ def auc_draws(members: Tensor, others: Tensor, generator: torch.Generator, resam
     first, second = two_groups(members, others)
     counts = _double_counts(len(first), len(second), resamples, generator)
     return torch.cat([_bootstrap_auc(first, second, c) for c in counts])
+
+
+def auc_over_models(ours: Tensor, theirs: Tensor) -> tuple[float, Tensor]:
+    """Return the chance that a record scores higher under one model than another record under others, and who makes it.
+
+    a = mean over models j and records x, y of [s(x) > s_j(y)], ties counting one half: the mean AUC over the models.
+    The influence of record x is mean_y,j [s(x) > s_j(y)] + mean_y,j [s(y) > s_j(x)] - 2 a: it belongs to both sides,
+    so that records are drawn together. The bootstrap of a is a plus the mean influence of the records drawn.
+
+    Args:
+        ours: Shape (records,).
+        theirs: The same records under other models, shape (models, records).
+
+    Returns:
+        a, and float64 of shape (records,), with mean 0.
+
+    Raises:
+        InputError: If there is no record or model, the shapes differ, or a score is NaN.
+
+    Source: DeLong 1988, for the influence.
+    """
+    if theirs.ndim != 2 or theirs.shape[1:] != ours.shape:
+        raise InputError(f"the same records are compared: got {tuple(ours.shape)} and {tuple(theirs.shape)} scores")
+    first, second = two_groups(ours, theirs)
+
+    def below(x: Tensor, of: Tensor) -> Tensor:
+        sorted_ = of.sort().values
+        return (torch.searchsorted(sorted_, x) + torch.searchsorted(sorted_, x, right=True)).double() / (2 * len(of))
+
+    above = below(first, second)
+    value = float(above.mean())
+    return value, above + 1 - below(second, first).view(theirs.shape).mean(0) - 2 * value
 
 
 def attack_gap(

@@ -17,7 +17,7 @@ from efface.auditing.scores.score import ITS_OWN, NO_REFERENCE, Score, Scores, m
 from efface.errors import InputError
 from efface.models.reset import reset
 
-__all__ = ["MEASURES", "RandomModel", "agreement_scores"]
+__all__ = ["MEASURES", "RandomModel", "agreement_scores", "compared_scores"]
 
 
 class Agreement(NamedTuple):
@@ -149,12 +149,23 @@ def agreement_scores(
         random_model: For ZRF.
         resamples: Of the bootstrap; 0 for values only.
     """
-    scores = {a.measure.key: _compared(a, answers, retrained, resamples) for a in AGREEMENTS}
+    scores = compared_scores(answers, retrained, resamples=resamples)
     if random_model.logits is None:
         scores[ZRF.key] = Score.missing(random_model.missing)
     else:
         scores[ZRF.key] = Score(value=zero_retrain_forgetting(answers.logits["forget"], random_model.logits))
     return scores
+
+
+def compared_scores(answers: Answers, other: Answers | None, *, resamples: int) -> Scores:
+    """Return JS, activation distance and agreement with one other model.
+
+    Args:
+        answers: The model's.
+        other: A retrained model's, if there is one.
+        resamples: Of the bootstrap; 0 for values only.
+    """
+    return {a.measure.key: _compared(a, answers, other, resamples) for a in AGREEMENTS}
 
 
 def _compared(asked: Agreement, answers: Answers, retrained: Answers | None, resamples: int) -> Score:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
-from scipy import stats
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from efface.auditing.answers import Answers
+from efface.auditing.measures.bands import band
 from efface.auditing.measures.block_probe import deviations_of_shares
-from efface.auditing.measures.intervals import Interval, prediction_interval
-from efface.auditing.measures.kept_mass import entropy, mass_divergence
+from efface.auditing.measures.intervals import Interval
+from efface.auditing.measures.kept_mass import entropy, kept_lean, mass_divergence
 from efface.auditing.measures.neighbourhood import residual_knowledge
 from efface.auditing.measures.path_back import loss_barrier, weight_distance
 from efface.auditing.scores.looked import DRAWS, PROBES, Looked
@@ -85,6 +84,18 @@ MASS = Measure(
     "in common. A model whose class was pushed away sends its records elsewhere than one that never saw it.",
 )
 
+LEAN = Measure(
+    key="kept_lean",
+    group="agreement",
+    title="Answers among the kept classes, on the way to the original's",
+    unit="number",
+    best="reference",
+    least=None,
+    source="after arXiv 2506.20893",
+    reading="0: as retrained models answer once the forgotten classes are ruled out; 1: as the original. Far below 0 "
+    "it was pushed away from the original, which no retraining does.",
+)
+
 ENTROPY = Measure(
     key="kept_entropy",
     group="agreement",
@@ -126,24 +137,24 @@ BARRIER = Measure(
     "0 for a model that was only nudged.",
 )
 
-MEASURES = (KEPT_DATA, BLOCKS, BIAS, NORM, MASS, ENTROPY, NEAR, DISTANCE, BARRIER)
+MEASURES = (KEPT_DATA, BLOCKS, BIAS, NORM, MASS, LEAN, ENTROPY, NEAR, DISTANCE, BARRIER)
 
-JUDGED = (KEPT_DATA, BLOCKS, BIAS, NORM, MASS, ENTROPY, NEAR)
+BY_KEY = {m.key: m for m in MEASURES}
 
 POINTS = 11
 """Of the way back, both ends included."""
 
 
-def deeper_scores(ours: Looked, others: Sequence[Looked], confidence: float) -> Scores:
+def deeper_scores(ours: Looked, others: Sequence[Looked], original: Looked, confidence: float) -> Scores:
     """Return the judged scores of one model, each with the band in which one more retrained model would score.
 
-    The null is the same score of each retrained model among the others. The band is Student's prediction interval,
-    where a share is recognised no narrower than the draw of its records; of the largest deviation it is one of sizes,
-    around 0.
+    The null is the same score of each retrained model among the others. The band is that of the measure, where a share
+    is recognised no narrower than the draw of its records; of the largest deviation it is one of sizes, around 0.
 
     Args:
         ours: Of the model.
         others: Of the retrained models without it, or all of them for a model that is none.
+        original: Of the original.
         confidence: Of the bands.
     """
     of: dict[str, Callable[[Looked, Sequence[Looked]], tuple[float, str]]] = {
@@ -152,10 +163,11 @@ def deeper_scores(ours: Looked, others: Sequence[Looked], confidence: float) -> 
         BIAS.key: _row("bias"),
         NORM.key: _row("norm"),
         MASS.key: _mass,
+        LEAN.key: _lean(original),
         ENTROPY.key: _entropy,
         NEAR.key: _near,
     }
-    rests = dict(zip(of, ("margins", "blocks", "bias", "norm", "mass", "mass", "near"), strict=True))
+    rests = dict(zip(of, ("margins", "blocks", "bias", "norm", "mass", "mass", "mass", "near"), strict=True))
     return {key: _score(key, rests[key], measured, ours, others, confidence) for key, measured in of.items()}
 
 
@@ -179,25 +191,17 @@ def _score(
         null = torch.tensor([measured(r, [o for o in known if o is not r])[0] for r in known], dtype=torch.float64)
     except InputError as error:
         return Score.missing(str(error))
-    band = _band(key, null, ours.found[rests], confidence)
-    return Score(value=value, why=why, floor=band.value, floor_low=band.low, floor_high=band.high)
+    floor = _band(key, null, ours.found[rests], confidence)
+    return Score(value=value, why=why, floor=floor.value, floor_low=floor.low, floor_high=floor.high)
 
 
 def _band(key: str, null: Tensor, seen: Tensor, confidence: float) -> Interval:
     """Return where one more retrained model would score."""
     if key == BLOCKS.key:
-        sizes = prediction_interval(null.abs(), confidence)
+        sizes = band(null.abs(), confidence)
         return Interval(float(null.mean()), -sizes.high, sizes.high)
-    if key == NEAR.key:  # on the scale on which the noise of a share is the same everywhere
-        turned = null.sqrt().asin()
-        spread = max(float(turned.std()), (1 / (4 * len(seen))) ** 0.5)
-        half = spread * float(stats.t.ppf(0.5 + confidence / 2, len(null) - 1)) * (1 + 1 / len(null)) ** 0.5
-        ends = [min(max(float(turned.mean()) + side * half, 0.0), math.pi / 2) for side in (-1, 1)]
-        return Interval(float(null.mean()), *(math.sin(end) ** 2 for end in ends))
-    band = prediction_interval(null, confidence)
-    least = {MASS.key: 0.0, ENTROPY.key: 0.0}.get(key, -math.inf)
-    most = {MASS.key: 1.0}.get(key, math.inf)
-    return Interval(band.value, max(band.low, least), min(band.high, most))
+    least = (1 / (4 * len(seen))) ** 0.5 if key == NEAR.key else 0.0  # the draw of records, on the share's scale
+    return BY_KEY[key].band(null, confidence, least=least)
 
 
 def _kept_data(ours: Looked, others: Sequence[Looked]) -> tuple[float, str]:
@@ -214,6 +218,16 @@ def _row(what: str) -> Callable[[Looked, Sequence[Looked]], tuple[float, str]]:
 
 def _mass(ours: Looked, others: Sequence[Looked]) -> tuple[float, str]:
     return float(mass_divergence(ours.found["mass"], torch.stack([r.found["mass"] for r in others])).mean()), ""
+
+
+def _lean(original: Looked) -> Callable[[Looked, Sequence[Looked]], tuple[float, str]]:
+    def lean(ours: Looked, others: Sequence[Looked]) -> tuple[float, str]:
+        if "mass" not in original.found:
+            raise InputError(original.missing["mass"])
+        references = torch.stack([r.found["mass"] for r in others])
+        return kept_lean(ours.found["mass"], references, original.found["mass"]), ""
+
+    return lean
 
 
 def _entropy(ours: Looked, others: Sequence[Looked]) -> tuple[float, str]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from efface.auditing.answers import Answers, checked_logits
 from efface.auditing.measures.forgetting_quality import epsilon, final_score, forgetting_quality
-from efface.auditing.measures.intervals import Interval, prediction_interval
+from efface.auditing.measures.intervals import Interval
 from efface.auditing.measures.klom import klom
 from efface.auditing.measures.margins import margins
 from efface.auditing.measures.u_lira import Role, by_role, u_lira
@@ -286,9 +286,8 @@ def thirds_scores(thirds: Thirds | None, records: Records) -> Scores:
 
 def _with_floor(score: Score, measure: Measure, floor: Sequence[float], records: Records) -> Score:
     """Return the score with the mean of identical distributions, and where one more draw of them would fall."""
-    band = prediction_interval(torch.tensor(floor, dtype=torch.float64), records.settings.confidence)
-    ends = {"floor_low": measure.clip(band.low), "floor_high": measure.clip(band.high)}
-    return score.model_copy(update={"floor": band.value, **ends})
+    band = measure.band(torch.tensor(floor, dtype=torch.float64), records.settings.confidence)
+    return score.model_copy(update={"floor": band.value, "floor_low": band.low, "floor_high": band.high})
 
 
 def _missing(measures: Sequence[Measure], why: str) -> Scores:

@@ -12,7 +12,7 @@ from efface.auditing.scores.measure import Measure
 from efface.auditing.scores.score import ITS_OWN, NO_REFERENCE, Score, Scores
 from efface.errors import InputError
 
-__all__ = ["LEAST", "MEASURES", "exposure_scores"]
+__all__ = ["BESIDE_UNSEEN", "LEAST", "MEASURES", "beside_unseen", "exposure_scores"]
 
 LEAST = 3
 """Other retrained models from which a record's own spread is known at all."""
@@ -54,7 +54,7 @@ def exposure_scores(answers: Answers, reference: Answers | None, retrained: Sequ
         reference: Of the retrained model of the table, if there is one.
         retrained: Of all retrained models; the model itself is left out.
     """
-    return {EXPOSURE.key: _standardised(answers, retrained), BESIDE_UNSEEN.key: _beside_unseen(answers, reference)}
+    return {EXPOSURE.key: _standardised(answers, retrained), BESIDE_UNSEEN.key: beside_unseen(answers, reference)}
 
 
 def _standardised(answers: Answers, retrained: Sequence[Answers]) -> Score:
@@ -69,7 +69,13 @@ def _standardised(answers: Answers, retrained: Sequence[Answers]) -> Score:
     return Score(value=largest(z), why=f"record {record}; {words}")
 
 
-def _beside_unseen(answers: Answers, reference: Answers | None) -> Score:
+def beside_unseen(answers: Answers, reference: Answers | None) -> Score:
+    """Return the largest difference of a forget record's margin from one other model's, beside unseen records'.
+
+    Args:
+        answers: The model's.
+        reference: A retrained model's, if there is one.
+    """
     if reference is None or reference is answers:
         return Score.missing(NO_REFERENCE if reference is None else ITS_OWN)
     forget, unseen = (

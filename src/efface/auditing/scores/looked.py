@@ -28,10 +28,11 @@ from efface.auditing.scores.relearning import RELEARNING
 from efface.errors import InputError
 from efface.models.mode import evaluating
 from efface.models.predictions import pass_size
+from efface.running.seeding import seeded
 from efface.training.loop import Trainer
 from efface.training.recipe import Recipe
 
-__all__ = ["DRAWS", "PROBES", "Looked"]
+__all__ = ["DRAWS", "PROBES", "Looked", "tampered_rows"]
 
 PROBES = ((1, 20), (10, 5), (200, 1))
 """Training records of each class and how often they are drawn: an easy probe finds anything, a hard one nothing."""
@@ -153,12 +154,50 @@ def _row(answers: Answers, what: Literal["bias", "norm"]) -> Tensor:
     """Return the z-scores of the head's forgotten rows."""
     if not answers.records.by_class:
         raise InputError("the request names no class: single items have no row of the head")
-    layer = answers.model.get_submodule(answers.layer)
-    assert isinstance(layer, nn.Linear)
+    layer = _head(answers)
     if what == "bias" and layer.bias is None:
         raise InputError("the head has no bias")
     values = layer.weight.detach().norm(dim=1) if what == "norm" else layer.bias.detach()
     return row_z_scores(values, answers.records.split.forget_classes)
+
+
+def _head(answers: Answers) -> nn.Linear:
+    layer = answers.model.get_submodule(answers.layer)
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+def tampered_rows(original: Answers) -> dict[str, Tensor]:
+    """Return the head's z-scores as they would be were the original's forgotten rows meddled with.
+
+    The original's own rows are as training left them, so that they cannot show whether a question about the head sees
+    meddling. `bias`: each forgotten class's lowered until only `reference_knows` of its forget records are answered
+    with it; `norm`: the rows drawn anew, as the layer draws them.
+
+    Args:
+        original: The original's answers.
+
+    Returns:
+        What of these can be had.
+    """
+    records, layer = original.records, _head(original)
+    gone = list(records.split.forget_classes)
+    fresh = copy.deepcopy(layer)
+    with seeded(records.run.number("audit/rows drawn anew")):
+        fresh.reset_parameters()
+    norms = layer.weight.detach().norm(dim=1).clone()
+    norms[gone] = fresh.weight.detach().norm(dim=1)[gone]
+    found = {"norm": row_z_scores(norms, gone)}
+    if layer.bias is not None:
+        logits, labels = original.logits["forget"].double(), original.labels["forget"]
+        lowered = layer.bias.detach().cpu().double().clone()
+        kept = logits.index_fill(1, torch.tensor(gone), -torch.inf).amax(1)
+        for c in gone:
+            lead = (logits[:, c] - kept)[labels == c]
+            if len(lead):
+                lowered[c] -= float(lead.quantile(1 - records.settings.reference_knows).clamp_min(0))
+        found["bias"] = row_z_scores(lowered, gone)
+    return found
 
 
 def _mass(answers: Answers) -> Tensor:

@@ -6,6 +6,10 @@ import math
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from efface.auditing.measures.bands import Scale, band, pair_band
+from efface.auditing.measures.intervals import Interval
 
 __all__ = ["Group", "Measure"]
 
@@ -23,7 +27,7 @@ class Measure(BaseModel):
         unit: `share` (0 to 1, print as percent), `number`, `steps`, `seconds`, `bytes`, `nats` or `ratio`.
         best: `reference` (as close as possible to the retrained model), `high`, `low`, or a target value as text.
         source: Where the definition comes from.
-        compares: Whether it compares with the retrained model, so that one further retrained model gives it a floor.
+        compares: Whether it compares two models, so that its floor comes from all pairs of retrained ones.
         scale: `size` for a signed score of which only the size varies between retrained models, and by factors: its
             floor is a band around 0, from their sizes' logarithms.
         least: What it cannot fall below; None if it may lie below 0.
@@ -54,7 +58,34 @@ class Measure(BaseModel):
         """Return the end of an interval within what the score can be.
 
         Args:
-            end: Of Student's interval, which knows no bounds.
+            end: Of an interval that knows no bounds.
         """
         least, most = self.ends
         return min(most, max(least, end))
+
+    def band(self, values: Tensor, confidence: float, *, least: float = 0.0) -> Interval:
+        """Return the mean of retrained models' scores and where one more would score, within what the score can be.
+
+        Shares and sizes are judged on their own scales. Of whole steps the spread is at least that of rounding, and the
+        ends are whole, rounded outwards.
+
+        Args:
+            values: One for each retrained model; of a measure that compares, one for each pair of them.
+            confidence: Share of further models inside.
+            least: Smallest spread that is believed, on the measure's scale.
+
+        Returns:
+            With fewer than two values both ends are NaN.
+        """
+        scale: Scale = "share" if self.unit == "share" else self.scale
+        steps = self.unit == "steps"
+        least = max(least, 12**-0.5) if steps else least
+        found = (pair_band if self.compares else band)(values, confidence, scale=scale, least=least)
+        if not math.isfinite(found.high):
+            return found
+        low, high = self.clip(found.low), self.clip(found.high)
+        return (
+            Interval(found.value, float(math.floor(low)), float(math.ceil(high)))
+            if steps
+            else Interval(found.value, low, high)
+        )

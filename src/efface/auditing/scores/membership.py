@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from efface.auditing.answers import Answers
-from efface.auditing.measures.intervals import Interval, percentiles, wilson
+from efface.auditing.measures.intervals import Interval, bootstrap_counts, percentiles, wilson
 from efface.auditing.measures.logistic_attack import logistic_attack
 from efface.auditing.measures.nomus import nomus
 from efface.auditing.measures.rmia import log_ratio
-from efface.auditing.measures.roc import attack_gap, auc, auc_draws, least_supported_fpr, tpr_at_fpr
+from efface.auditing.measures.roc import attack_gap, auc, auc_draws, auc_over_models, least_supported_fpr, tpr_at_fpr
 from efface.auditing.records import Records
 from efface.auditing.scores.measure import Measure
 from efface.auditing.scores.score import ITS_OWN, NO_REFERENCE, Score, Scores, scored, with_gap
@@ -22,12 +22,12 @@ __all__ = ["MEASURES", "membership_scores", "rmia_records"]
 SHIFT = Measure(
     key="forget_shift",
     group="membership",
-    title="Margins above the retrained model's, forget data (AUC)",
+    title="Margins above retrained models', forget data (AUC)",
     unit="share",
     best="0.5",
-    compares=True,
-    reading="Chance that a forget record gets a higher margin than another one gets from the retrained model; above "
-    "50 % knowledge is left, below 50 % the records are rejected more than by a model that never saw them.",
+    reading="Chance that a forget record gets a higher margin than another one gets from a retrained model, over all "
+    "of those; above 50 % knowledge is left, below 50 % the records are rejected more than by a model that never saw "
+    "them.",
 )
 
 POPULATION_AUC = Measure(
@@ -114,7 +114,7 @@ def rmia_records(answers: Answers, retrained: Sequence[Answers]) -> tuple[Tensor
 def membership_scores(
     answers: Answers, reference: Answers | None, retrained: Sequence[Answers], *, resamples: int
 ) -> Scores:
-    """Return the population attack, the attack on the loss, RMIA and NoMUS.
+    """Return the shift of margins, the population attack, the attack on the loss, RMIA and NoMUS.
 
     Args:
         answers: The model's.
@@ -123,7 +123,7 @@ def membership_scores(
         resamples: Of the bootstrap; 0 for values only.
     """
     records = answers.records
-    shift = {SHIFT.key: _shift(answers, reference, resamples)}
+    shift = {SHIFT.key: _shift(answers, retrained, resamples)}
     if len(records.members) < 2:
         why = (
             "fewer than two unseen records share a class with the forget data: the held-out data lacks "
@@ -156,18 +156,47 @@ def _rmia(
         return Score.missing(why), Score.missing(why)
     pair = rmia_records(answers, others)
     area = _area(pair, None, answers.records, resamples)
-    if reference is not None and resamples:
-        area = _less_surprising(area, _area(pair, reference.attack_margins, answers.records, resamples))
+    if reference is not None and reference is not answers and resamples:
+        gap, why = _rmia_gap(answers, reference, others, resamples)
+        area = with_gap(area, gap).model_copy(update={"why": why})
     return area, _tpr(pair, answers.records)
 
 
-def _shift(answers: Answers, reference: Answers | None, resamples: int) -> Score:
-    if reference is None or reference is answers:
-        return Score.missing(NO_REFERENCE if reference is None else ITS_OWN)
-    chosen = answers.records.watched
-    return _area(
-        (answers.margin("forget")[chosen], reference.margin("forget")[chosen]), None, answers.records, resamples
-    )
+def _rmia_gap(answers: Answers, reference: Answers, others: Sequence[Answers], resamples: int) -> tuple[Interval, str]:
+    """Return how far the attack's AUC is above the one on the retrained model, and what that rests on.
+
+    Both are attacked alike: with all further retrained models as references; where there are none, each with the other
+    model as its reference. Were the candidate one more retrained model, the two would have changed places as often, so
+    that a difference on either side is the candidate's. One half is not what to expect: held-out data that is harder
+    than training data, or a class that no reference knows, moves the AUC of retrained models too.
+    """
+    further = [r for r in others if r is not reference]
+    pairs = rmia_records(answers, further or [reference]), rmia_records(reference, further or [answers])
+    records = answers.records
+    generator, confidence = records.run.generator("audit/auc gap"), records.simultaneous_confidence
+    gap = attack_gap(*pairs, generator, resamples=resamples, confidence=confidence)
+    count = f"{len(further)} further retrained models" if len(further) > 1 else "the other retrained model"
+    return gap, f"gap to the same attack on the retrained model, by {count if further else 'each other'}"
+
+
+def _shift(answers: Answers, retrained: Sequence[Answers], resamples: int) -> Score:
+    others = [r for r in retrained if r is not answers]
+    if not others:
+        return Score.missing(ITS_OWN if retrained else NO_REFERENCE)
+    records = answers.records
+    ours, theirs = (m[..., records.watched] for m in _margins(answers, others))
+    value, influence = auc_over_models(ours, theirs)
+    if not resamples:
+        return Score(value=value)
+    generator = records.run.generator("audit/shift")
+    draws = value + torch.cat([c @ influence for c in bootstrap_counts(len(ours), resamples, generator)]) / len(ours)
+    gap = percentiles(value, draws, records.simultaneous_confidence)
+    score = scored(percentiles(value, draws.clamp(0, 1), records.settings.confidence))
+    return with_gap(score, Interval(*(x - 0.5 for x in gap)))  # against one half, which two identical models give
+
+
+def _margins(answers: Answers, others: Sequence[Answers]) -> tuple[Tensor, Tensor]:
+    return answers.margin("forget"), torch.stack([r.margin("forget") for r in others])
 
 
 def _missing_classes(records: Records) -> str:
@@ -187,19 +216,6 @@ def _area(pair: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor] | None, rec
         generator = records.run.generator("audit/auc gap")
         gap = attack_gap(pair, theirs, generator, resamples=resamples, confidence=records.simultaneous_confidence)
     return with_gap(scored(percentiles(value, draws, records.settings.confidence)), gap)
-
-
-def _less_surprising(chance: Score, own: Score) -> Score:
-    """Keep the smaller of RMIA's two gaps: to chance, and to the AUC of the retrained model's own margins.
-
-    Under class forgetting the references give p near 0, RMIA's ratio becomes the bare margin, and a difference between
-    training and held-out data shows in retrained models too: only what exceeds both is the candidate's.
-    """
-    assert chance.gap is not None
-    assert own.gap is not None
-    if abs(chance.gap) <= abs(own.gap):
-        return chance.model_copy(update={"why": "gap to chance"})
-    return own.model_copy(update={"why": "gap to the retrained model's own margins"})
 
 
 def _tpr(pair: tuple[Tensor, Tensor], records: Records) -> Score:

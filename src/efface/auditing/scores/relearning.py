@@ -17,7 +17,7 @@ from efface.running.run import Run
 from efface.training.loop import Trainer
 from efface.training.recipe import Recipe
 
-__all__ = ["MEASURES", "RELEARNING", "Relearned", "relearn", "relearning_scores"]
+__all__ = ["AIN", "MEASURES", "RELEARNING", "Relearned", "relearn", "relearning_scores"]
 
 STEPS = Measure(
     key="relearn_steps",

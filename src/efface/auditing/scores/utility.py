@@ -11,7 +11,7 @@ from efface.auditing.measures.tow import tug_of_war
 from efface.auditing.scores.measure import Measure
 from efface.auditing.scores.score import ITS_OWN, NO_REFERENCE, Score, Scores, share_score
 
-__all__ = ["MEASURES", "utility_scores"]
+__all__ = ["MEASURES", "TOW", "tow_score", "utility_scores"]
 
 ACCURACIES = {
     "retain": Measure(
@@ -101,7 +101,7 @@ def utility_scores(answers: Answers, retrained: Answers | None, original: Answer
     return {
         **{m.key: _accuracy(answers, retrained, part) for part, m in ACCURACIES.items()},
         MASKED.key: _masked(answers, retrained),
-        TOW.key: _tow(answers, retrained),
+        TOW.key: tow_score(answers, retrained),
         AUS.key: Score(value=aus),
     }
 
@@ -128,7 +128,13 @@ def _masked(answers: Answers, retrained: Answers | None) -> Score:
     return share_score(hits(answers), None if retrained is None else hits(retrained), records)
 
 
-def _tow(answers: Answers, retrained: Answers | None) -> Score:
+def tow_score(answers: Answers, retrained: Answers | None) -> Score:
+    """Return ToW against one other model.
+
+    Args:
+        answers: The model's.
+        retrained: A retrained model's, if there is one.
+    """
     if retrained is None or retrained is answers:
         return Score.missing(NO_REFERENCE if retrained is None else ITS_OWN)
     parts = ("forget", "retain", "test_retain")
