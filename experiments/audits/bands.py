@@ -79,8 +79,9 @@ def student(values: Tensor) -> Tensor:
 def main() -> None:
     """Draw N scores and one more, and count how often that one is outside."""
     lines = [
-        f"Share of further scores outside, of {DRAWS:,} draws, nominal {1 - CONFIDENCE:.2%}; in brackets the median",
-        "width in standard deviations. Written by experiments/audits/bands.py.",
+        f"Share of further scores outside, of {DRAWS:,} draws, nominal {1 - CONFIDENCE:.2%}; in brackets the median "
+        "width",
+        "in standard deviations. Written by experiments/audits/bands.py.",
         "",
         "| scores | N | Student's interval | band |",
         "|---|---|---|---|",

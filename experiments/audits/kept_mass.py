@@ -1,7 +1,8 @@
 """What the questions "mass" and "lean" find, by the number of references: draws of N from many retrained models.
 
 Run: python experiments/audits/kept_mass.py experiments/audits/kept_mass.yaml WORK
-Writes ../results/kept_mass/table.md in experiments/. Models are kept in WORK.
+Writes ../results/kept_mass/table.md, and sizes.md (how far retrained models lie apart), in experiments/. Models are
+kept in WORK.
 """
 
 from __future__ import annotations
@@ -68,11 +69,43 @@ def outside(candidates: list[Tensor], references: Tensor, original: Tensor) -> d
     return found
 
 
+def read(plan_file: str) -> tuple[dict, dict, Path]:
+    """Return the plan, the plan of its models, and the folder of its results."""
+    plan = yaml.safe_load(Path(plan_file).read_text(encoding="utf-8"))
+    models = yaml.safe_load((Path(plan_file).parent / plan["models"]).read_text(encoding="utf-8"))
+    out = Path(plan_file).parents[1] / "results" / plan["name"]
+    out.mkdir(parents=True, exist_ok=True)
+    return plan, models, out
+
+
+def write_sizes(plan_file: str, folder: str) -> None:
+    """Write how far each retrained model lies from the mean of the others, and each row from the mean of all."""
+    plan, models, out = read(plan_file)
+    lines = []
+    for c in (*plan["chosen_on"], *plan["tested_on"]):
+        retrained, _, rows = answers(plan, models, c, Path(folder))
+        rest = [torch.arange(len(retrained)) != i for i in range(len(retrained))]
+        own = torch.stack([mass_divergence(r, retrained[k]).mean() for r, k in zip(retrained, rest, strict=True)])
+        cells = [f"{100 * x:.1f}" for x in (own.min(), own.median(), own.max())]
+        cells += [f"{100 * float(mass_divergence(p, retrained).mean()):.1f}" for p in rows.values()]
+        lines.append(f"| {c} | {retrained.shape[1]} | {' | '.join(cells)} |")
+    head = [
+        f"Mean Jensen-Shannon divergence among the kept classes, in %: of {plan['references']} retrained models, each "
+        "to the",
+        "mean of the others, the least, the median and the largest; of each row to the mean of all.",
+        "Written by experiments/audits/kept_mass.py.",
+        "",
+        f"| class | records | least | median | largest | {' | '.join(rows)} |",
+        "|---" * (5 + len(rows)) + "|",
+    ]
+    (out / "sizes.md").write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
+
+
 def main(plan_file: str, folder: str) -> None:
     """Draw references, and count how often each row and further retrained models lie outside."""
     torch.set_num_threads(1)
-    plan = yaml.safe_load(Path(plan_file).read_text(encoding="utf-8"))
-    models = yaml.safe_load((Path(plan_file).parent / plan["models"]).read_text(encoding="utf-8"))
+    write_sizes(plan_file, folder)
+    plan, models, out = read(plan_file)
     names, lines = ("Student", "mass", "lean"), []
     for c in (*plan["chosen_on"], *plan["tested_on"]):
         retrained, original, rows = answers(plan, models, c, Path(folder))
@@ -95,15 +128,13 @@ def main(plan_file: str, folder: str) -> None:
     chosen, tested = (", ".join(map(str, plan[k])) for k in ("chosen_on", "tested_on"))
     head = [
         f"Share of {plan['draws']} draws of N from {plan['references']} retrained models in which a model is outside;",
-        f"nominal {1 - CONFIDENCE:.2%}. Student: the size of the difference by Student's interval; mass: the same by the",
-        f"band; lean: by the band. The lean was chosen on classes {chosen}; {tested} were looked at afterwards.",
+        f"nominal {1 - CONFIDENCE:.2%}. Student: the size of the difference by Student's interval; mass: the same by",
+        f"the band; lean: by the band. The lean was chosen on classes {chosen}; {tested} were looked at afterwards.",
         "Written by experiments/audits/kept_mass.py.",
         "",
         "| class | N | model | Student | mass | lean |",
         "|---|---|---|---|---|---|",
     ]
-    out = Path(plan_file).parents[1] / "results" / plan["name"]
-    out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
 
 
