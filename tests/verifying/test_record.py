@@ -158,6 +158,7 @@ def test_a_record_that_cannot_be_read_fails_and_a_folder_without_one_is_bad_inpu
     found, (finding,) = check_folder(tmp_path)
     assert found is None
     assert (finding.subject, finding.outcome) == ("record", "fails")
+    assert "record.json is damaged" in finding.text
 
 
 def test_the_original_is_known_by_its_weights():
@@ -194,9 +195,10 @@ def test_an_audit_belongs_to_the_record_that_names_the_same(tmp_path: Path):
     assert finding(request_fingerprint="f" * 64) == ("fails", other + "request")
     assert finding(data_fingerprint="f" * 64) == ("fails", other + "data")
     assert finding(candidate="logit mask", data_fingerprint="f" * 64) == ("fails", other + "data, method")
-    for damaged in (b"{}", b"\xff\xfe"):
+    for damaged, words in ((b"{}", "verdict"), (b"\xff\xfe", "Invalid JSON"), (b'{"a": "\xff"}', "")):
         file.write_bytes(damaged)
         audit, (found,) = recorded_audit(tmp_path, mine)
         assert audit is None
         assert (found.subject, found.outcome) == ("audit", "fails")
         assert found.text.startswith("audit.json is damaged: ")
+        assert words in found.text

@@ -69,9 +69,8 @@ def recorded_audit(path: Path, record: Record) -> tuple[Audit | None, list[Findi
         return None, []
     try:
         audit = Audit.from_json(file.read_bytes())
-    except (ValidationError, UnicodeDecodeError) as error:
-        why = explain(error) if isinstance(error, ValidationError) else str(error)
-        return None, [Finding(subject="audit", outcome="fails", text=f"{AUDIT} is damaged: {why}")]
+    except ValidationError as error:
+        return None, [Finding(subject="audit", outcome="fails", text=f"{AUDIT} is damaged: {explain(error)}")]
     wrong = [
         name
         for name, mine, theirs in (

@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
 from efface.artifact.case import Case
+from efface.artifact.record import Spent
 from efface.auditing.rows import Row
 from efface.auditing.scores.cost import cost_scores, speedup
 from efface.auditing.scores.score import Score
@@ -68,3 +71,10 @@ def test_a_model_of_which_no_time_is_known():
     missing = Score.missing("no time was given for this model")
     assert times(row(None), row(10.0)) == {"seconds": missing, "speedup": missing}
     assert speedup(4.0, 0.0) == 0
+
+
+def test_what_was_spent_by_kind_where_the_system_tells_and_where_not():
+    spent = Spent(samples={"forget": 3, "retain": 0, "test": 2}, peak_memory=None)
+    scores = cost_scores(Row("model", "other", nn.Identity(), record=SimpleNamespace(spent=spent)), None)
+    assert scores["samples"] == Score(value=5.0, why="forget 3, test 2")
+    assert scores["peak_memory"] == Score.missing("the system that it was made on does not tell")
