@@ -90,6 +90,34 @@ def test_several_codes_of_a_class_are_used_equally_often_and_noise_is_fresh(part
     assert len(off.unique()) > 1100
 
 
+def test_what_is_drawn_comes_from_the_generator_alone(part: Part) -> None:
+    codes, classes = draw_codes(range(3), (1,), generator(7), per_class=4)
+    before = torch.get_rng_state()
+
+    def epoch() -> Tensor:
+        mixing = CodedPart(part, codes, classes, 0.7, generator(), noise=0.1)
+        return torch.cat([x for x, _ in mixing.batches(Epoch(5, generator=generator(1)))])
+
+    assert torch.equal(epoch(), epoch())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_codes_of_owners_stand_in_for_their_records_which_keep_their_labels(part: Part) -> None:
+    owners = torch.arange(12) % 2
+    codes, of = torch.tensor([[1.5], [0.5]], dtype=torch.float64), torch.tensor([1, 0])
+    epoch = Epoch(5, generator=generator(1))
+    order = part.order(epoch)
+    epoch = Epoch(5, generator=generator(1))
+    for (x, y), positions in zip(
+        CodedPart(part, codes, of, 1.0, generator(), owners=owners).batches(epoch), order, strict=True
+    ):
+        assert x.dtype == torch.float32
+        assert torch.equal(x[:, 0], owners[positions] + 0.5)
+        assert torch.equal(y, positions % 3)
+    with pytest.raises(InputError, match=r"samples of owner \[1\], which has no code"):
+        CodedPart(part, codes[1:], of[1:], 1.0, generator(), owners=owners)
+
+
 def test_processes_share_the_batches_of_one(part: Part) -> None:
     def epoch(**where: int) -> list[tuple[Tensor, Tensor]]:
         mixing = CodedPart(part, CODES, CLASSES, 0.5, generator(), noise=0.01)
