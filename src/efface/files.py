@@ -212,8 +212,10 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
         raise InputError(f"no file at {path}; needed: a YAML file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {error}") from None
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not YAML: {error}") from None  # a date of month 13 is a plain ValueError
+    except RecursionError:
+        raise InputError(f"{path} is nested too deeply to be read; needed: a mapping of names to values") from None
     if not isinstance(content, dict) or not all(isinstance(k, str) for k in content):
         raise InputError(f"{path} holds {type(content).__name__}; needed: a mapping of names to values")
     return content

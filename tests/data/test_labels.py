@@ -140,7 +140,10 @@ def test_a_selector_takes_the_pair_out_of_more() -> None:
     triples = Listed([(X[i], f"photo {i}", {"label": i % 2}) for i in range(6)])
     data = Data.of(triples, triples, select=lambda sample: (sample[0], sample[2]["label"]))
     assert data.train.labels.tolist() == [0, 1] * 3
-    assert torch.equal(data.train[3][0], X[3])
+    assert data.train[3] is triples[3]  # the user's own sample
+    assert torch.equal(next(iter(data.train.read([torch.tensor([3])])))[0], X[3])
+    with pytest.raises(IndexError):
+        data.train[6]
     with pytest.raises(InputError, match=r"selector fails on sample 0, which is tuples of 3.*KeyError"):
         Data.of(triples, triples, select=lambda sample: (sample[0], sample[2]["class"]))
 

@@ -40,6 +40,7 @@ class Data:
         options: The arguments the source was loaded with, for the record; never a path of this machine.
         source: The name that `load` knows it by, or `custom`.
         canaries: Those that follow the data's own training records, or None; see `efface.data.planted`.
+        skipped: Names of samples that were left out because they cannot be read.
 
     Example:
         >>> import efface, torch
@@ -61,6 +62,7 @@ class Data:
     ids: np.ndarray | None = None
     test_groups: np.ndarray | None = None
     canaries: Planted | None = None
+    skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the pieces fit together.

@@ -17,6 +17,9 @@ __all__ = ["class_names", "class_numbers"]
 MANY = 20
 """So many class numbers without names are looked at: amounts (ages, years, ratings) are integers, too."""
 
+MOST = 1_000_000
+"""Classes without names."""
+
 FEW = 5
 """Samples per class, in the median, below which many classes are doubted."""
 
@@ -74,6 +77,11 @@ def class_names(given: Sequence[Any] | None, *labels: Tensor) -> tuple[str, ...]
     both = torch.cat(labels)
     values, counts = both.unique(return_counts=True)
     classes = int(values[-1]) + 1
+    if classes > MOST:
+        raise InputError(
+            f"labels reach up to {classes - 1}; needed: class numbers from 0. Number them: names, numbers = "
+            "numpy.unique(labels, return_inverse=True), and give the names as classes"
+        )
     if len(values) > MANY:
         seen = (
             f"labels take {len(values)} values from {int(values[0])} to {classes - 1}, with {int(counts.median())} "

@@ -260,6 +260,16 @@ class DatasetSamples(Samples):
         """Type of the network's inputs: float32, or int64 for token ids."""
         return self._dtype
 
+    def __getitem__(self, index: int) -> Any:
+        """Return one sample: with a selector, as the dataset itself yields it; else as a network sees it.
+
+        Raises:
+            IndexError: There is no such sample.
+        """
+        if self.select is None:
+            return super().__getitem__(index)
+        return self.dataset[range(len(self))[index]]
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of class, shape and labels only: a lazy set is not read in full, and its transforms may be random."""

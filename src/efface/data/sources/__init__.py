@@ -13,7 +13,7 @@ from efface.data.sources.arrays import arrays
 from efface.data.sources.digits import digits
 from efface.errors import InputError, nearest
 
-__all__ = ["SOURCES", "load"]
+__all__ = ["IMAGES", "SOURCES", "load"]
 
 
 def _later(name: str, module: str) -> Callable[..., Data]:
@@ -34,8 +34,13 @@ SOURCES: dict[str, Callable[..., Data]] = {
     "cifar10": _later("cifar10", "efface.data.sources.cifar"),
     "cifar100": _later("cifar100", "efface.data.sources.cifar"),
     "image_folder": _later("image_folder", "efface.data.sources.image_folder"),
+    "manifest": _later("manifest", "efface.data.sources.manifest"),
+    "huggingface": _later("huggingface", "efface.data.sources.huggingface"),
 }
 """Every source by the name that the command line and plans use."""
+
+IMAGES = ("image_folder", "manifest", "huggingface")
+"""Sources of images in files: they take what `efface.preprocessing` returns, and `skip_bad`."""
 
 _WITHOUT_ROOT = {"digits"}
 
@@ -66,7 +71,7 @@ def load(name: str, root: str | Path | None = None, download: bool = False, **op
         raise InputError(f"data {name!r} needs a root: the folder (or .npz file) it is read from")
     elif name == "arrays":
         arguments = {"path": root, **options}
-    elif name in {"image_folder", "table"}:
+    elif name in {*IMAGES, "table"}:
         arguments = {"root": root, **options}
     else:
         arguments = {"root": root, "download": download, **options}

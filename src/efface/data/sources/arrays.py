@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,16 +38,15 @@ def arrays(
     Raises:
         InputError: The file is missing, is not such an .npz, or its arrays do not fit together.
     """
-    import zipfile
-
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no file at {path}; needed: an .npz with x_train, y_train, x_test, y_test")
     try:
         with np.load(path, allow_pickle=False) as file:
             content = {k: file[k] for k in file.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path} is not a readable .npz of plain arrays: {error}") from None
+    except _UNREADABLE as error:
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path} is not a readable .npz of plain arrays: {first}") from None
     missing = [k for k in ("x_train", "y_train", "x_test", "y_test") if k not in content]
     if missing:
         raise InputError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(sorted(content))}")
@@ -60,6 +63,25 @@ def arrays(
         options={"classes": classes, "mean": mean, "std": std},
         test_groups=content.get("test_groups"),
     )
+
+
+# What numpy and zipfile raise on bytes that are no such file; each was met with an altered one. NotImplementedError, of
+# a zip whose header asks for a later version or another compression, is a RuntimeError.
+_UNREADABLE = (
+    ValueError,
+    OSError,
+    EOFError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def _channels_first(x: np.ndarray) -> np.ndarray:

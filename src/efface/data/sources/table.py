@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from efface.data.data import Data
+from efface.data.sources.columns import KINDS, read_table
 from efface.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["table"]
-
-KINDS = (".csv", ".parquet")
 
 
 def table(
@@ -49,13 +48,7 @@ def table(
 
 def _read(root: Path, part: str) -> pd.DataFrame:
     """Read one of both tables."""
-    import pandas as pd
-
     file = next((root / f"{part}{kind}" for kind in KINDS if (root / f"{part}{kind}").is_file()), None)
     if file is None:
         raise InputError(f"no {part} table in {root}; needed: {' or '.join(f'{part}{kind}' for kind in KINDS)}")
-    try:
-        return pd.read_csv(file) if file.suffix == ".csv" else pd.read_parquet(file)
-    except (ValueError, OSError, ImportError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{file} cannot be read as a table: {first}") from error
+    return read_table(file)
