@@ -22,8 +22,10 @@ _PUBLIC = {
     "audit": "efface.verbs.audit",
     "compare": "efface.verbs.compare",
     "forget": "efface.verbs.forget",
+    "import_checkpoint": "efface.verbs.importing",
     "load_data": "efface.data:load",
     "load_references": "efface.references",
+    "preprocessing": "efface.models.preprocessing",
     "train": "efface.verbs.train",
     "train_references": "efface.references",
     "verify": "efface.verbs.verify",
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from efface.data import Data as Data
     from efface.data import load as load_data  # noqa: F401
     from efface.errors import InputError as InputError
+    from efface.models.preprocessing import preprocessing as preprocessing
     from efface.models.spec import ModelSpec as ModelSpec
     from efface.references import load_references as load_references
     from efface.references import train_references as train_references
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from efface.verbs.audit import audit as audit
     from efface.verbs.compare import compare as compare
     from efface.verbs.forget import forget as forget
+    from efface.verbs.importing import import_checkpoint as import_checkpoint
     from efface.verbs.train import train as train
     from efface.verbs.verify import verify as verify
 

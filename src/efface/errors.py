@@ -13,6 +13,7 @@ __all__ = [
     "DataAccessError",
     "ForgettingWarning",
     "InputError",
+    "InputWarning",
     "NotPreparedError",
     "UnsupportedRequestError",
     "explain",
@@ -47,6 +48,10 @@ class DataAccessError(RuntimeError):
 
 class ForgettingWarning(UserWarning):
     """A method ended without an error, but what it made has not forgotten, or records asked for are not among it."""
+
+
+class InputWarning(UserWarning):
+    """Something given can be used, but is probably not what was meant; the record notes it, too."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -47,6 +48,33 @@ def test_another_file_than_the_one_given_is_refused(weights: Path, tmp_path: Pat
     answer = efface_command("audit", out, "--original", other, "-q")
     assert answer.status == 2
     assert "does not hold the weights that forgetting started from" in answer.stderr
+
+
+def test_ids_and_conditions_name_records_from_the_shell(tmp_path: Path) -> None:
+    rows = {"label": ["a", "b"] * 20, "x": [0.0, 1.0] * 20, "who": [f"r, {i}" for i in range(40)], "year": range(40)}
+    for part in ("train", "test"):
+        pd.DataFrame(rows).to_csv(tmp_path / f"{part}.csv", index=False)
+    options = [w for name in ("label=label", "ids=who", "metadata=[year]") for w in ("--data-set", name)]
+    data = ("--data", "table", "--root", tmp_path, *options)
+    torch.save(torch.nn.Linear(1, 2).state_dict(), tmp_path / "w.pt")
+    (tmp_path / "names.txt").write_text("r, 3\n\nr, 7\n")
+    for k, (asked, count) in enumerate(
+        {
+            ("--ids", f"@{tmp_path / 'names.txt'}"): 2,
+            ("--where", "year >= 30 and year != 31"): 9,
+            ("--where", "year in [1, 2]"): 2,
+            ("--where", "year=5"): 1,
+        }.items()
+    ):
+        built = ("--model", "torch.nn:Linear", "--model-set", "in_features=1", "--model-set", "out_features=2")
+        out = ("-m", "gradient-ascent", *asked, "--out", tmp_path / str(k), "--json", "-q")
+        answer = efface_command("forget", tmp_path / "w.pt", *built, *data, *out)
+        assert answer.status == 0, answer.stderr
+        assert json.loads(answer.stdout)["record"]["counts"]["forgotten"] == count
+    twice = efface_command("forget", tmp_path / "w.pt", "--where", "year > 1", "--where", "year < 3", "--out", tmp_path)
+    assert twice.status == 2
+    answer = efface_command("forget", tmp_path / "w.pt", "--ids", "@none.txt", "--out", tmp_path / "x")
+    assert "no such file" in answer.stderr
 
 
 def test_an_unchanged_model_is_not_written_and_ends_with_1(weights: Path, tmp_path: Path) -> None:

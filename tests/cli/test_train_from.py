@@ -38,3 +38,16 @@ def test_codes_are_fine_tuned_into_a_trained_model_and_forget_a_class(tmp_path: 
     assert accuracy_of(first.model, split.test_forget) > 0.9
     assert accuracy_of(third.model, split.test_forget) < 0.1
     assert after > before - 0.1
+
+
+def test_training_continues_from_weights_of_elsewhere(tmp_path: Path) -> None:
+    assert efface_command("train", *SMALL, "--out", tmp_path / "original").status == 0
+    weights = Artifact.load(tmp_path / "original").export(tmp_path / "weights.safetensors")
+    answer = efface_command("train", "--from", weights, *SMALL, "--recipe-set", "epochs=1", "--out", tmp_path / "more")
+    assert answer.status == 2  # epochs is given twice
+    built = ("--model", "mlp", "--model-set", "hidden=[32]", "--data", "digits", "--recipe-set", "epochs=1", "-q")
+    answer = efface_command("train", "--from", weights, *built, "--out", tmp_path / "more")
+    assert answer.status == 0, answer.stderr
+    record = Artifact.read_record(tmp_path / "more")
+    assert [r.action for r in record.chain] == ["given", "train"]
+    assert record.weights_before == Artifact.read_record(tmp_path / "original").weights_after

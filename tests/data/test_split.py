@@ -12,6 +12,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from torch.utils.data import TensorDataset
 
 from efface.data import ArraySamples, Counts, Data, Split
 from efface.errors import DataAccessError, InputError
@@ -213,3 +214,20 @@ def test_only_validation_items_were_never_trained_on() -> None:
 def test_the_fraction_is_checked(fraction: float) -> None:
     with pytest.raises(InputError, match="validation fraction"):
         Split.of(DATA, validation=fraction)
+
+
+def test_records_are_called_what_the_data_calls_them() -> None:
+    x = torch.arange(24.0).reshape(12, 2)
+    train = TensorDataset(x, torch.arange(12) % 2)
+    data = Data.of(train, train, ids=[f"photo {i}.jpg" for i in range(12)], groups=["a", "b", "c"] * 4)
+    asked = Split.of(data, Request.of(items=[4, 0]), validation=0)
+    assert asked.request_text == "items 4, 0 (photo 4.jpg, photo 0.jpg)"
+    assert asked.forget_ids == ("photo 0.jpg", "photo 4.jpg")
+    many = Split.of(data, Request.of(items=range(10)), validation=0)
+    assert many.request_text.endswith("photo 7.jpg and 2 more)")
+    group = Split.of(data, Request.of(groups=["b"]), validation=0.3)
+    assert group.request_text == "group b"
+    assert group.counts is not None
+    assert len(group.forget_ids) == group.counts.forgotten < 4  # what was held out was not forgotten
+    assert Split.of(data, Request.of(classes=[0])).forget_ids == ()
+    assert Split.of(Data.of(train, train), Request.of(items=[4])).request_text == "item 4"

@@ -141,3 +141,32 @@ def test_checking_a_model_that_draws_leaves_the_callers_random_numbers() -> None
     state = torch.get_rng_state()
     adapted(model, (4,), 3)
     assert torch.equal(state, torch.get_rng_state())
+
+
+class Padded(nn.Module):
+    """A text model as Hugging Face's: a configuration with a padding token, and an attention mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.config = SimpleNamespace(pad_token_id=0)
+        self.embed, self.head = nn.Embedding(9, 4), nn.Linear(4, 3)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Any:
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        mean = (self.embed(input_ids) * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
+        return SimpleNamespace(logits=self.head(mean))
+
+
+def test_padding_is_masked_once_and_again_after_a_copy() -> None:
+    model = Padded()
+    ids = torch.tensor([[3, 4, 0, 0], [5, 6, 7, 8], [0, 0, 0, 0]])
+    adapted_once, notes = adapted(model, (4,), 3, torch.int64)
+    assert "the attention mask leaves out token 0, the padding" in notes
+    out = adapted_once(ids)
+    torch.testing.assert_close(out[:1], model(ids[:1, :2]).logits)
+    torch.testing.assert_close(out[1:], model(ids[1:]).logits)
+    assert torch.isfinite(out).all()
+    again, more = adapted(copy.deepcopy(adapted_once), (4,), 3, torch.int64)
+    assert more == ()
+    assert torch.equal(again(ids), out)

@@ -73,13 +73,15 @@ def test_unknown_and_missing_arguments_are_named():
         make("timm.create_model", arguments={})
 
 
-def test_torchvision_and_timm_get_exactly_their_arguments():
+def test_torchvision_and_timm_get_the_number_of_classes_unless_it_is_given():
+    assert make("torchvision.models.resnet18", (3, 32, 32), 4, arguments={}).fc.out_features == 4
+    assert make("timm.create_model", (1, 32, 32), 4, arguments={"model_name": "resnet10t"}).num_classes == 4
     model = make("torchvision.models.resnet18", (3, 32, 32), 4, arguments={"num_classes": 4})
     assert model.fc.out_features == 4
     arguments = {"model_name": "resnet10t", "num_classes": 4, "in_chans": 1}
     assert make("timm.create_model", (1, 32, 32), 4, arguments=arguments).num_classes == 4
     with pytest.raises(InputError, match="the data has 4 classes"):
-        make("torchvision.models.resnet18", (3, 32, 32), 4, arguments={})
+        make("torchvision.models.resnet18", (3, 32, 32), 4, arguments={"num_classes": 5})
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,20 @@ def test_exposed_records_have_ids_and_both_directions(audit):
     assert all(text in section for text in ("4711", "815", "known better", "rejected more", "−9.5"))
 
 
+def test_records_are_called_what_the_data_calls_them_and_shown_as_text(audit, record):
+    name = "train/<b>cat</b>/0017.jpg"
+    named = audit.model_copy(update={"exposed": (audit.exposed[0].model_copy(update={"name": name}),)})
+    counts = Counts(asked=25, found=25, forgotten=25)
+    ids = tuple(f"train/{i}.jpg" for i in range(25))
+    text = html(named, record.model_copy(update={"action": "forget", "forgotten_ids": ids, "counts": counts}))
+    section = text.split('id="records"')[1].split("</section>")[0]
+    assert "train/&lt;b&gt;cat&lt;/b&gt;/0017.jpg" in section
+    assert "4711" in section
+    assert "<b>cat" not in text
+    how = text.split('id="how"')[1].split("</section>")[0]
+    assert "train/19.jpg and 5 more (record.json)" in how
+
+
 def test_it_is_light_and_the_same_each_time(make_audit, record):
     audit = make_audit(drawn=True)
     first = html(audit, record)

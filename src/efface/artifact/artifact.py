@@ -17,7 +17,9 @@ from efface.drafts import recover
 from efface.errors import InputError, explain
 from efface.files import new_folder
 from efface.models.adapt import adapted
-from efface.models.spec import build, load_weights
+from efface.models.checkpoints import load_weights, write_back
+from efface.models.hugging_face import AUTO_CLASSES, write_folder
+from efface.models.spec import build
 
 __all__ = ["Artifact"]
 
@@ -89,6 +91,40 @@ class Artifact:
         self.path = Path(path)
         return self.path
 
+    def export(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the weights alone, as the original's came: in its format, its entry of a checkpoint, its names.
+
+        The library that made the original loads them as it loaded that, and computes the same. Weights are float32, as
+        they were audited. Entries beside the weights that hold what training left, such as an optimiser's state, are
+        not written.
+
+        Args:
+            path: A file; its suffix says safetensors (.safetensors) or torch.save (.pt, .pth, .ckpt, .bin, .tar). For
+                a model of Hugging Face's, without a suffix: a folder that `from_pretrained` reads.
+            overwrite: Replace what is there.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: The path exists or has another suffix, or a method has changed the network, so that no library
+                would find its names.
+        """
+        origin = next((r.origin for r in self.record.chain if r.origin is not None), None)
+        state, spec = self.model.state_dict(), self.record.model
+        if spec is not None:
+            size = self.record.data
+            plain = build(spec, input_shape=size.input_shape, num_classes=len(size.classes), trust=True, weights=False)
+            if plain.state_dict().keys() != state.keys():
+                raise InputError(
+                    f"{self.record.method} left a network of other parts than {spec.build} has, so that no library "
+                    "would load its weights under their names; use the artifact's folder, which efface.Artifact.load "
+                    "reads"
+                )
+            if spec.build in AUTO_CLASSES and not Path(path).suffix:
+                return write_folder(plain, state, path, origin, overwrite=overwrite)
+        return write_back(state, path, origin, overwrite=overwrite)
+
     @classmethod
     def load(
         cls,
@@ -157,7 +193,10 @@ class Artifact:
                 Path(path)
             )  # a process that was killed while it replaced the folder may have left the old one aside
         if not file.is_file():
-            raise InputError(f"{path} is not an artifact folder: it has no {RECORD}")
+            raise InputError(
+                f"{path} is not an artifact folder: it has no {RECORD}. Of weights that Efface did not train, make "
+                f"one: efface import {path} --model ... --data ... --out FOLDER"
+            )
         try:
             return Record.model_validate_json(file.read_bytes())
         except ValidationError as error:

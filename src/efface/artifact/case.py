@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from dataclasses import dataclass
 
 from torch import nn
@@ -11,9 +12,11 @@ from efface.artifact.artifact import Artifact
 from efface.artifact.compatible import as_trained
 from efface.artifact.record import Record, describe_data, now, versions, weights_sha256
 from efface.data import Data, Split
-from efface.errors import InputError
+from efface.errors import InputWarning
 from efface.models.adapt import adapted
-from efface.models.spec import ModelSpec, build
+from efface.models.checkpoints import Origin
+from efface.models.predictions import accuracy_of
+from efface.models.spec import ModelSpec, opened
 from efface.request import Request
 from efface.running.progress import Progress
 from efface.running.run import Run
@@ -22,6 +25,9 @@ from efface.training.recipe import Recipe
 __all__ = ["Case", "Model", "asked_seed", "given", "network_of", "split_under", "step_seed"]
 
 Model = nn.Module | Artifact
+
+LOOK = 200
+"""Training records that a model is asked about when it is given."""
 
 OFFSET = 1
 """Retraining from the original's own seed would give a model unnaturally close to it."""
@@ -71,6 +77,9 @@ class Case:
             known: Record of a model made from the original by this request, if there is one: it says how the original
                 was trained.
 
+        Warns:
+            InputWarning: A model that is no artifact gets hardly any of its own training data right.
+
         Raises:
             InputError: The data is not what the artifact was trained on, the model does not take it, or the request
                 does not fit (see `Split.of`).
@@ -89,9 +98,13 @@ class Case:
             run.note(f"{left} canaries of training stay in the model: the request ({request.describe()}) leaves them")
         if isinstance(original, Artifact):
             return cls(original, split, run)
-        spec = original if isinstance(original, ModelSpec) else None
-        network = _built(original, data) if isinstance(original, ModelSpec) else original
-        artifact = given(network, split, recipe, run, spec=spec)
+        if isinstance(original, ModelSpec):
+            shape, classes, dtype = data.input_shape, len(data.classes), data.input_dtype
+            network, origin, notes = opened(original, input_shape=shape, num_classes=classes, input_dtype=dtype)
+            artifact = given(network, split, recipe, run, spec=original, origin=origin, notes=notes)
+        else:
+            artifact = given(original, split, recipe, run)
+        artifact.record = _looked_at(artifact, split, run)
         return cls(artifact, split, run)
 
     def child(self, seed: int | None = None) -> Case:
@@ -99,10 +112,25 @@ class Case:
         return dataclasses.replace(self, run=self.run.child(seed))
 
 
-def _built(spec: ModelSpec, data: Data) -> nn.Module:
-    if spec.weights is None:
-        raise InputError(f"{spec.build} has no weights; name the file that holds them (ModelSpec.weights)")
-    return build(spec, input_shape=data.input_shape, num_classes=len(data.classes), trust=True)
+def _looked_at(artifact: Artifact, split: Split, run: Run) -> Record:
+    """Return the record with a note of how the model that was given does on its own training data.
+
+    Warns:
+        InputWarning: It does no better than naming the commonest class always.
+    """
+    part = split.train.sample(LOOK, run.generator("given/look"))
+    accuracy = accuracy_of(artifact.model, part)
+    commonest = int(part.labels.bincount().max()) / len(part)
+    said = f"the model as given gets {accuracy:.1%} of {len(part)} of its training records right"
+    if accuracy <= commonest + 3 * (commonest * (1 - commonest) / len(part)) ** 0.5:
+        said += (
+            f", and the commonest class alone would give {commonest:.1%}: its inputs are probably not what it was "
+            "trained on. Check size, mean and standard deviation of the images (--data-set), the order of the classes, "
+            "and that this is its training data"
+        )
+        warnings.warn(said, InputWarning, stacklevel=4)
+    record = artifact.record
+    return record.model_copy(update={"notes": (*record.notes, said)})
 
 
 def step_seed(recipe: Recipe, seed: int) -> int:
@@ -126,7 +154,16 @@ def split_under(record: Record, data: Data, request: Request | None = None) -> S
     return Split.of(whole, request, record.data.validation, record.data.split_seed, record.earlier_requests)
 
 
-def given(model: nn.Module, split: Split, recipe: Recipe, run: Run, *, spec: ModelSpec | None = None) -> Artifact:
+def given(
+    model: nn.Module,
+    split: Split,
+    recipe: Recipe,
+    run: Run,
+    *,
+    spec: ModelSpec | None = None,
+    origin: Origin | None = None,
+    notes: tuple[str, ...] = (),
+) -> Artifact:
     """Wrap an already trained model, so that methods can be applied to it.
 
     Args:
@@ -135,17 +172,20 @@ def given(model: nn.Module, split: Split, recipe: Recipe, run: Run, *, spec: Mod
         recipe: How it was trained, or how Efface shall retrain it.
         run: Device and seed.
         spec: How the network is built, if known.
+        origin: How its weights were stored, if they come from a file.
+        notes: What was adapted so far.
 
     Raises:
         InputError: The model does not take the data's inputs, or its output width is not the number of classes; see
             `adapted`.
     """
-    model, notes = adapted(model, split.data.input_shape, len(split.data.classes), split.data.input_dtype)
+    model, more = adapted(model, split.data.input_shape, len(split.data.classes), split.data.input_dtype)
     copied = run.copied(model).eval()
     record = Record(
         action="given",
         created=now(),
         model=None if spec is None else spec.model_copy(update={"weights": None}),
+        origin=origin,
         data=describe_data(split),
         method="none",
         settings={},
@@ -153,7 +193,7 @@ def given(model: nn.Module, split: Split, recipe: Recipe, run: Run, *, spec: Mod
         seed=run.seed,
         device=str(run.device),
         seconds={},
-        notes=notes,
+        notes=(*notes, *more),
         versions=versions(),
         weights_after=weights_sha256(copied.state_dict()),
     )

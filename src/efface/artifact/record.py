@@ -15,6 +15,7 @@ from torch import Tensor
 from efface import __version__
 from efface.data import Counts, Split
 from efface.data.canaries import Canaries
+from efface.models.checkpoints import Origin
 from efface.models.spec import ModelSpec
 from efface.request import Request
 from efface.training.recipe import Recipe
@@ -35,6 +36,7 @@ class DataRecord(BaseModel):
         validation: Fraction held out of training.
         split_seed: Seed of the held-out choice.
         canaries: How the canaries among them were made, if any; then the fingerprint is that of the data with them.
+        skipped: Names of samples that were left out because they cannot be read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +50,7 @@ class DataRecord(BaseModel):
     validation: float
     split_seed: int
     canaries: Canaries | None = None
+    skipped: tuple[str, ...] = ()
 
 
 class Recognition(BaseModel):
@@ -109,6 +112,7 @@ class Record(BaseModel):
         action: `train`, `forget`, or `given` for a model that Efface did not train.
         created: When, in UTC.
         model: How to build the network; None for a module handed over in Python.
+        origin: How the weights were stored when they came, of a model that Efface did not train.
         data: Which data.
         request: What was forgotten in this step, if anything.
         request_fingerprint: SHA-256 of the resolved request.
@@ -122,6 +126,8 @@ class Record(BaseModel):
         notes: What the method wrote down.
         failures: The notes that say that this step did not do what it is for, e.g. that nothing was changed.
         counts: What became of the records asked for.
+        forgotten_ids: What the data calls the records that were forgotten, where it calls them anything and no whole
+            classes were asked for; at most 10,000 of those that `counts` counts.
         recognition: Whether the model still recognises what it was to forget, where the method may look.
         history: Rows for plots.
         versions: Of Python, torch and Efface.
@@ -137,6 +143,7 @@ class Record(BaseModel):
     action: Literal["given", "train", "forget"]
     created: datetime
     model: ModelSpec | None
+    origin: Origin | None = None
     data: DataRecord
     request: Request | None = None
     request_fingerprint: str | None = None
@@ -150,6 +157,7 @@ class Record(BaseModel):
     notes: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
     counts: Counts | None = None
+    forgotten_ids: tuple[str, ...] = ()
     recognition: Recognition | None = None
     history: tuple[dict[str, Any], ...] = ()
     versions: dict[str, str]
@@ -223,4 +231,5 @@ def describe_data(split: Split) -> DataRecord:
         validation=split.validation_fraction,
         split_seed=split.seed,
         canaries=None if data.canaries is None else data.canaries.about,
+        skipped=data.skipped,
     )

@@ -94,7 +94,7 @@ def _audit(rows: Rows, records: Records, table: Table, verdict: Verdict) -> Audi
         classes=split.data.classes,
         forget_classes=split.forget_classes,
         request=split.request.model_dump(mode="json"),
-        request_text=split.request.describe(),
+        request_text=split.request_text,
         request_fingerprint=split.resolved.fingerprint,
         counts={name: len(getattr(split, name)) for name in PARTS},
         references=rows.references,

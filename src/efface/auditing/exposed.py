@@ -25,11 +25,12 @@ def most_exposed(candidate: Answers, retrained: Sequence[Answers], k: int) -> tu
         return ()
     mine = candidate.margin("forget")
     score, expected, words = deviations(mine, torch.stack([r.margin("forget") for r in retrained]))
-    part = candidate.records.parts["forget"]
+    part, ids = candidate.records.parts["forget"], candidate.records.split.data.ids
     worst = score.abs().topk(min(k, len(score))).indices
     return tuple(
         Exposed(
             id=int(part.indices[i]),
+            name="" if ids is None else str(ids[part.indices[i]]),
             label=int(candidate.labels["forget"][i]),
             score=float(score[i]),
             margin=float(mine[i]),

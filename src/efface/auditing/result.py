@@ -162,6 +162,7 @@ class Exposed(Frozen):
 
     Attributes:
         id: Its position in the training set, as requests name it.
+        name: What the data calls it, such as an image's path; empty where it calls it nothing.
         label: Its class number.
         score: How exposed; see `measure`. Records are listed by its size, signs apart.
         margin: The candidate's margin.
@@ -171,6 +172,7 @@ class Exposed(Frozen):
     """
 
     id: int
+    name: str = ""
     label: int
     score: Number
     margin: Number

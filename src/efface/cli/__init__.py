@@ -16,7 +16,9 @@ from efface import __version__
 from efface.cli.audit import audit
 from efface.cli.compare import compare
 from efface.cli.demo import demo
+from efface.cli.export import export
 from efface.cli.forget import forget
+from efface.cli.importing import import_checkpoint
 from efface.cli.methods import methods
 from efface.cli.options import end_as_interrupted
 from efface.cli.outcome import STATUS
@@ -41,8 +43,9 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-for command in (train, forget, audit, verify, methods, demo, compare):
+for command in (train, forget, audit, verify, export, methods, demo, compare):
     app.command()(command)
+app.command("import")(import_checkpoint)
 
 
 def main() -> None:

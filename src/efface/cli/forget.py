@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from efface.cli.loading import Asked, data_of, load_artifact, load_data, pairs, progress_of, recipe_of, spec_of
+from efface.cli.loading import (
+    Asked,
+    data_of,
+    is_weights,
+    load_artifact,
+    load_data,
+    pairs,
+    progress_of,
+    recipe_of,
+    spec_of,
+    with_skips,
+)
 from efface.cli.options import (
     BudgetOption,
     ClassesOption,
@@ -20,6 +31,7 @@ from efface.cli.options import (
     DeviceOption,
     DownloadOption,
     GroupsOption,
+    IdsOption,
     ItemsOption,
     JsonOption,
     JudgesOption,
@@ -37,6 +49,7 @@ from efface.cli.options import (
     RootOption,
     SeedOption,
     SetOption,
+    SkipBadOption,
     TrustOption,
     TuneOption,
     UnseenOption,
@@ -45,7 +58,7 @@ from efface.cli.options import (
     guarded,
 )
 from efface.cli.outcome import finish
-from efface.errors import ForgettingWarning, InputError
+from efface.errors import ForgettingWarning, InputError, InputWarning
 
 if TYPE_CHECKING:
     from efface.artifact.artifact import Artifact
@@ -57,11 +70,14 @@ __all__ = ["forget"]
 
 @guarded
 def forget(
-    artifact: Annotated[Path, typer.Argument(help="Artifact folder of the trained model, or a file of weights.")],
+    artifact: Annotated[
+        Path, typer.Argument(help="Artifact folder of the trained model, or weights: a file, or Hugging Face's folder.")
+    ],
     out: OutOption,
     method: MethodOption = "auto",
     classes: ClassesOption = None,
     items: ItemsOption = None,
+    ids: IdsOption = None,
     groups: GroupsOption = None,
     where: WhereOption = None,
     with_canaries: WithCanariesOption = False,
@@ -81,6 +97,7 @@ def forget(
     root: RootOption = None,
     download: DownloadOption = False,
     data_set: DataSetOption = None,
+    skip_bad: SkipBadOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
@@ -91,13 +108,13 @@ def forget(
 ) -> None:
     """Make a trained classifier forget classes, items, or everything of a group.
 
-    A file of weights needs --model and --data, and --recipe as it was trained. Exit status 1 if the method ended but
+    Weights need --data, and --recipe as they were trained; a file --model, too. Exit status 1 if the method ended but
     the model has not forgotten; a model that did not change at all is not written.
     """
     from efface.files import check_vacant
 
     check_vacant(out, overwrite)
-    asked = Asked(classes, items, groups, where, request, reason, with_canaries).request()
+    asked = Asked(classes, items, groups, where, request, reason, with_canaries, ids).request()
     forgotten = _forgotten(SimpleNamespace(**locals()), asked)
     if forgotten.record.weights_after != forgotten.record.weights_before:
         forgotten.save(out, overwrite=overwrite)
@@ -113,10 +130,12 @@ def _forgotten(given: SimpleNamespace, asked: Request) -> Artifact:
     if given.retrained and given.references:
         raise InputError("give either --references FOLDER or --retrained models, not both")
     source, data = _source(given)
-    like = None if given.artifact.is_file() else source.model
+    like = None if is_weights(given.artifact) else source.model
     judges = tuple(load_artifact(p, given.trust) for p in given.retrained or ())
     searching = given.tune or given.method == verb.AUTO
-    with warnings.catch_warnings(action="ignore", category=ForgettingWarning):  # `finish` prints them
+    with warnings.catch_warnings():  # `finish` prints them
+        for kind in (ForgettingWarning, InputWarning):
+            warnings.simplefilter("ignore", kind)
         return verb.forget(
             source,
             data,
@@ -142,12 +161,13 @@ def _trials(out: Path) -> Path:
 
 def _source(given: SimpleNamespace) -> tuple[Any, Data]:
     """Return the model that was named, as an artifact or as how to build one, and its data."""
-    if not given.artifact.is_file():
+    options = with_skips(given.data_set, given.skip_bad)
+    if not is_weights(given.artifact):
         if given.model or given.model_set or given.recipe or given.recipe_set or given.validation:
             raise InputError("--model, --recipe and --validation are for a file of weights; an artifact knows them")
         artifact = load_artifact(given.artifact, given.trust)
-        return artifact, data_of(artifact, given.data, given.root, given.download, given.data_set)
+        return artifact, data_of(artifact, given.data, given.root, given.download, options)
     if given.data is None:
         raise InputError("--data is missing; name the data that the model was trained on, e.g. --data digits")
-    data = load_data(given.data, given.root, given.download, pairs(given.data_set))
-    return spec_of(given.artifact, given.model, pairs(given.model_set)), data
+    spec = spec_of(given.artifact, given.model, pairs(given.model_set))
+    return spec, load_data(given.data, given.root, given.download, pairs(options), spec)

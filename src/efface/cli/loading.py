@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,7 +33,7 @@ def pairs(given: Sequence[str] | None) -> dict[str, Any]:
             raise InputError(f"{name} is given twice: {values[name]!r} and {text!r}")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):  # YAML reads 2020-13-01 as a date, and fails
             value = text
         # YAML 1.1 reads 1e-3 as a word, because it lacks a point.
         values[name] = _number(value) if isinstance(value, str) else value
@@ -56,12 +57,13 @@ class Asked(NamedTuple):
     path: Path | None
     reason: str = ""
     canaries: bool = False
+    ids: str | None = None
 
     def request(self) -> Request:
         """Read them; just one may be given."""
         from efface.request import Request
 
-        flags = [f"--{name}" for name in ("classes", "items", "groups", "where") if getattr(self, name)]
+        flags = [f"--{name}" for name in ("classes", "items", "ids", "groups", "where") if getattr(self, name)]
         if self.path is not None:
             flags += ["--with-canaries"] * self.canaries
             if flags:
@@ -69,7 +71,8 @@ class Asked(NamedTuple):
             return Request.read(self.path)
         if len(flags) != 1:
             raise InputError(
-                f"say what to forget with one of --classes, --items, --groups, --where, --request; given: {flags}"
+                "say what to forget with one of --classes, --items, --ids, --groups, --where, --request; given: "
+                f"{', '.join(flags) or 'nothing'}"
             )
         fields: dict[str, Any] = {"reason": self.reason, "canaries": self.canaries}
         if self.classes:
@@ -77,19 +80,42 @@ class Asked(NamedTuple):
         if self.groups:
             fields["groups"] = tuple(_words(self.groups))
         if self.where:
-            fields["where"] = pairs(self.where)
+            fields["where"] = _condition(self.where)
+        if self.ids:
+            fields["ids"] = tuple(_several(self.ids, "ids"))
         if self.items:
-            listed = _listed(Path(self.items[1:])) if self.items.startswith("@") else _words(self.items)
+            listed = _several(self.items, "items")
             if bad := [i for i in listed if not i.isdecimal()]:
                 raise InputError(f"item ids are whole numbers from 0; given: {', '.join(bad[:5])}")
             fields["items"] = tuple(map(int, listed))
         return Request.of(**fields)
 
 
-def _listed(path: Path) -> list[str]:
-    if not path.is_file():
-        raise InputError(f"--items @{path}: there is no such file; needed: item ids, one per line")
-    return _words(path.read_text(encoding="utf-8").replace("\n", ","))
+def _condition(where: Sequence[str]) -> dict[str, Any] | str:
+    """Read COLUMN=VALUE pairs, or one condition as text."""
+    texts = [text for text in where if not re.match(r"""[^=<>!"'(\[{]+=(?!=)""", text)]
+    if not texts:
+        return pairs(where)
+    if len(where) > 1:
+        raise InputError(f"--where is given {len(where)} times; join conditions by `and`: {' and '.join(where)}")
+    return texts[0]
+
+
+def _several(text: str, name: str) -> list[str]:
+    """Read a list with commas, or of @FILE its lines; what stands between commas may be an id, a line always is one."""
+    if not text.startswith("@"):
+        return _words(text)
+    path = Path(text[1:])
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise InputError(f"--{name} @{path}: there is no such file; needed: {name}, one per line") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"--{name} @{path} cannot be read: {error}; needed: {name}, one per line") from None
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise InputError(f"--{name} @{path}: the file names nothing; needed: {name}, one per line")
+    return [word for line in found for word in _words(line)] if name == "items" else found
 
 
 def _words(text: str) -> list[str]:
@@ -106,11 +132,29 @@ def recipe_of(path: Path | None, changes: dict[str, Any], seed: int | None, base
     return checked(Recipe, values | changes | ({} if seed is None else {"seed": seed}), str(path or "recipe"))
 
 
-def load_data(name: str, root: Path | None, download: bool, options: dict[str, Any]) -> Data:
-    """Load data by name."""
+def load_data(
+    name: str, root: Path | None, download: bool, options: dict[str, Any], spec: ModelSpec | None = None
+) -> Data:
+    """Load data by name; images are prepared as a model's library says, unless the options say otherwise."""
     from efface.data import load
+    from efface.data.sources import IMAGES
+    from efface.models.preprocessing import preprocessing
 
+    if spec is not None and name in IMAGES:
+        options = preprocessing(spec, **options)
     return load(name, root, download, **options)
+
+
+def with_skips(data_set: Sequence[str] | None, skip_bad: bool) -> list[str]:
+    """Return the options of a data source, with --skip-bad as one of them."""
+    return [*(data_set or ()), *(["skip_bad=true"] if skip_bad else [])]
+
+
+def is_weights(path: Path) -> bool:
+    """Say whether a path is of weights from elsewhere: a file, or a folder of Hugging Face's."""
+    from efface.models.hugging_face import is_folder
+
+    return path.is_file() or is_folder(path)
 
 
 def data_of(
@@ -121,7 +165,7 @@ def data_of(
     source = name or described.source
     if source == "custom":
         raise InputError("the artifact was trained on a Dataset handed over in Python; use efface's functions there")
-    return load_data(source, root, download, pairs(options) or (described.options if name is None else {}))
+    return load_data(source, root, download, (dict(described.options) if name is None else {}) | pairs(options))
 
 
 def load_artifact(path: Path, trust: bool) -> Artifact:
@@ -140,7 +184,12 @@ def progress_of(quiet: bool) -> Any:
 
 
 def data_known(
-    models: Sequence[Path], name: str | None, root: Path | None, download: bool, options: Sequence[str] | None
+    models: Sequence[Path],
+    name: str | None,
+    root: Path | None,
+    download: bool,
+    options: Sequence[str] | None,
+    spec: ModelSpec | None = None,
 ) -> Data | None:
     """Load data by name, or what the first artifact among the models was trained on; None where neither is possible.
 
@@ -149,7 +198,7 @@ def data_known(
     from efface.artifact.artifact import RECORD, Artifact
 
     if name is not None:
-        return load_data(name, root, download, pairs(options))
+        return load_data(name, root, download, pairs(options), spec)
     for path in models:
         if (path / RECORD).is_file():
             try:
@@ -158,15 +207,17 @@ def data_known(
                 continue  # damaged: for `verify` itself to say
             if described.source == "custom" or (root is None and described.source != "digits"):
                 return None
-            return load_data(described.source, root, download, pairs(options) or described.options)
+            return load_data(described.source, root, download, dict(described.options) | pairs(options))
     return None
 
 
 def spec_of(path: Path, model: str, arguments: dict[str, Any]) -> ModelSpec:
-    """Return how a file of weights is built."""
+    """Return how a file of weights is built; a folder of Hugging Face's says so itself."""
     from efface.files import checked
     from efface.models.spec import ModelSpec
 
+    if not model and path.is_dir():
+        return ModelSpec.of_folder(path)
     if not model:
         raise InputError(f"{path} is a file of weights; say with --model (and --model-set) how its network is built")
     return checked(ModelSpec, {"build": model, "arguments": arguments, "weights": path})
@@ -176,7 +227,7 @@ def checkpoint(path: Path, model: str, arguments: dict[str, Any], data: Data | N
     """Load an artifact folder, or build a model and load a file of weights into it."""
     from efface.models.spec import build
 
-    if path.is_dir():
+    if not is_weights(path):
         return load_artifact(path, trust)
     spec = spec_of(path, model, arguments)
     if data is None:
@@ -195,7 +246,7 @@ def original_of(path: Path, forgotten: Record, trust: bool) -> Artifact:
     from efface.models.checkpoints import load_weights
     from efface.models.spec import build
 
-    if not path.is_file():
+    if not is_weights(path):
         return load_artifact(path, trust)
     parent = forgotten.parent
     if parent is None or parent.action != "given" or parent.model is None:

@@ -88,7 +88,8 @@ ConfigOption = Annotated[
 ]
 
 DataOption = Annotated[
-    str | None, typer.Option("--data", help="digits, mnist, cifar10, cifar100, image_folder, arrays.")
+    str | None,
+    typer.Option("--data", help="image_folder, manifest, huggingface, table, arrays, digits, mnist, ..."),
 ]
 
 RootOption = Annotated[Path | None, typer.Option("--root", help="Folder of the data (the .npz file for arrays).")]
@@ -99,7 +100,9 @@ DataSetOption = Annotated[
     list[str] | None, typer.Option("--data-set", metavar="NAME=VALUE", help="Option of the data source; repeat.")
 ]
 
-ModelOption = Annotated[str, typer.Option("--model", help="mlp, lenet5, resnet18, all_cnn, or my_package:build.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="mlp, ..., timm.create_model, torchvision.models.resnet18, or my_package:build.")
+]
 
 ModelSetOption = Annotated[
     list[str] | None, typer.Option("--model-set", metavar="NAME=VALUE", help="Argument of the model; repeat.")
@@ -120,7 +123,8 @@ KeepOption = Annotated[
 ]
 
 SourceOption = Annotated[
-    Path | None, typer.Option("--from", help="Artifact to continue from, e.g. to fine-tune mnemonic codes in.")
+    Path | None,
+    typer.Option("--from", help="Artifact (or weights, with --model) to continue from, e.g. for codes."),
 ]
 
 PrepareOption = Annotated[
@@ -178,7 +182,20 @@ ItemsOption = Annotated[str | None, typer.Option("--items", help="Training items
 
 GroupsOption = Annotated[str | None, typer.Option("--groups", help="Groups (one person's records): anna,bert.")]
 
-WhereOption = Annotated[list[str] | None, typer.Option("--where", metavar="COLUMN=VALUE", help="By metadata.")]
+IdsOption = Annotated[
+    str | None, typer.Option("--ids", help="Ids as the data calls them (paths): a.jpg,b.jpg or @FILE, one per line.")
+]
+
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where", metavar="COLUMN=VALUE|CONDITION", help="By metadata, e.g. 'subject == \"p17\" and year < 2020'."
+    ),
+]
+
+SkipBadOption = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out images that cannot be read; the record lists them.")
+]
 
 RequestOption = Annotated[Path | None, typer.Option("--request", help="JSON file with the request.")]
 

@@ -67,7 +67,10 @@ def finish(artifact: Artifact, as_json: bool, hint: str) -> None:
         typer.echo(json.dumps({"folder": folder, "record": json.loads(record.model_dump_json())}, indent=2))
     else:
         asked = f" {record.request.describe()}" if record.request else ""
-        typer.echo(f"{record.action} ({record.method}){asked}: {sum(record.seconds.values()):.2f} s")
+        if record.origin is not None:
+            typer.echo(f"imported {record.origin.name} ({record.origin.format})")
+        else:
+            typer.echo(f"{record.action} ({record.method}){asked}: {sum(record.seconds.values()):.2f} s")
         for note in (n for n in record.notes if n not in record.failures):
             typer.echo(f"note: {note}")
         typer.echo("nothing was written" if artifact.path is None else f"written: {artifact.path}")

@@ -6,7 +6,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from efface.cli.loading import Asked, data_of, load_artifact, load_data, pairs, progress_of, recipe_of
+from efface.cli.loading import (
+    Asked,
+    data_of,
+    is_weights,
+    load_artifact,
+    load_data,
+    pairs,
+    progress_of,
+    recipe_of,
+    spec_of,
+    with_skips,
+)
 from efface.cli.options import (
     BackendOption,
     CanariesOption,
@@ -18,6 +29,7 @@ from efface.cli.options import (
     DownloadOption,
     GroupsOption,
     HoldOutOption,
+    IdsOption,
     ItemsOption,
     JsonOption,
     KeepOption,
@@ -35,6 +47,7 @@ from efface.cli.options import (
     RootOption,
     SetOption,
     ShadowsOption,
+    SkipBadOption,
     SourceOption,
     TrainSeedOption,
     TrustOption,
@@ -65,6 +78,7 @@ def train(
     root: RootOption = None,
     download: DownloadOption = False,
     data_set: DataSetOption = None,
+    skip_bad: SkipBadOption = False,
     method: PrepareOption = None,
     settings: SetOption = None,
     keep: KeepOption = None,
@@ -78,6 +92,7 @@ def train(
     shadows: ShadowsOption = 0,
     classes: ClassesOption = None,
     items: ItemsOption = None,
+    ids: IdsOption = None,
     groups: GroupsOption = None,
     where: WhereOption = None,
     with_canaries: WithCanariesOption = False,
@@ -93,7 +108,7 @@ def train(
 ) -> None:
     """Train a classifier, plainly or with what a method needs to forget later; or, once for all audits, references."""
     given = SimpleNamespace(**locals())  # the options by name
-    asked = Asked(classes, items, groups, where, request, canaries=with_canaries)
+    asked = Asked(classes, items, groups, where, request, canaries=with_canaries, ids=ids)
     if references is not None:
         _references(given, asked)
         return
@@ -122,7 +137,8 @@ def _references(given: SimpleNamespace, asked: Asked) -> None:
     if source is None or any(getattr(given, name) for name in ("recipe", "recipe_set", "model", "weights")):
         raise InputError("references are trained as an original was: give --from ORIGINAL, no model and no recipe")
     parent = load_artifact(source, given.trust)
-    data = data_of(parent, given.data, given.root, given.download, given.data_set)
+    options = with_skips(given.data_set, given.skip_bad)
+    data = data_of(parent, given.data, given.root, given.download, options)
 
     def trained(folder: Path) -> None:
         train_references(
@@ -156,23 +172,29 @@ def _original(given: SimpleNamespace) -> None:
     from efface.files import check_vacant, checked
     from efface.models.spec import ModelSpec
     from efface.verbs import train as verb
+    from efface.verbs.importing import import_checkpoint
 
     out, source, model = given.out, given.source, given.model
     check_vacant(out, given.overwrite)
-    if (source is None) == (not model):
+    foreign = source is not None and is_weights(source)
+    if not foreign and (source is None) == (not model):
         raise InputError("give either --model, to train from the start, or --from, to continue from an artifact")
     start: ModelSpec | Artifact
-    if source is not None:
+    options, base = with_skips(given.data_set, given.skip_bad), None
+    if source is not None and not foreign:
         start = parent = load_artifact(source, given.trust)
-        loaded = data_of(parent, given.data, given.root, given.download, given.data_set)
+        loaded = data_of(parent, given.data, given.root, given.download, options)
         base = parent.record.recipe
     else:
         arguments = pairs(given.model_set)
-        start = checked(ModelSpec, {"build": model, "arguments": arguments, "weights": given.weights})
+        if foreign:
+            spec = spec_of(source, model, arguments)
+        else:
+            spec = checked(ModelSpec, {"build": model, "arguments": arguments, "weights": given.weights})
         if given.data is None:
             raise InputError("--data is missing; name a data set, e.g. --data digits")
-        loaded = load_data(given.data, given.root, given.download, pairs(given.data_set))
-        base = None
+        loaded = load_data(given.data, given.root, given.download, pairs(options), spec)
+        start = import_checkpoint(spec, loaded, device=given.device) if foreign else spec
     artifact = verb.train(
         start,
         loaded,

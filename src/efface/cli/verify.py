@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from efface.cli.loading import Asked, checkpoint, data_known, original_of, pairs, progress_of
+from efface.cli.loading import (
+    Asked,
+    checkpoint,
+    data_known,
+    is_weights,
+    original_of,
+    pairs,
+    progress_of,
+    spec_of,
+    with_skips,
+)
 from efface.cli.options import (
     ClassesOption,
     ConfigOption,
@@ -17,6 +27,7 @@ from efface.cli.options import (
     DeviceOption,
     DownloadOption,
     GroupsOption,
+    IdsOption,
     ItemsOption,
     JsonOption,
     ModelOption,
@@ -25,6 +36,7 @@ from efface.cli.options import (
     ReferencesFolderOption,
     RequestOption,
     RootOption,
+    SkipBadOption,
     TrustOption,
     UnseenOption,
     WhereOption,
@@ -56,6 +68,7 @@ def verify(
     model_set: ModelSetOption = None,
     classes: ClassesOption = None,
     items: ItemsOption = None,
+    ids: IdsOption = None,
     groups: GroupsOption = None,
     where: WhereOption = None,
     request: RequestOption = None,
@@ -70,6 +83,7 @@ def verify(
     root: RootOption = None,
     download: DownloadOption = False,
     data_set: DataSetOption = None,
+    skip_bad: SkipBadOption = False,
     validation: UnseenOption = 0.0,
     tolerance: Annotated[float, typer.Option("--tolerance", min=0, help="Allowed difference of scores.")] = 0.005,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the audit's draws.")] = 0,
@@ -95,7 +109,7 @@ def verify(
         from efface.files import check_fillable
 
         check_fillable(out)
-    flags = Asked(classes, items, groups, where, request)
+    flags = Asked(classes, items, groups, where, request, ids=ids)
     found = _checked(SimpleNamespace(**locals()), flags.request() if any(flags) else None)
     finish_verification(found, out, as_json)
     if status := status_of_verification(found):
@@ -110,7 +124,10 @@ def _checked(given: SimpleNamespace, asked: Request | None) -> Verification:
 
     trust = given.trust
     folders = [p for p in (given.artifact, given.candidate, given.original) if p is not None]
-    data = data_known(folders, given.data, given.root, given.download, given.data_set)
+    foreign = [p for p in folders if is_weights(p)]
+    spec = spec_of(foreign[0], given.model, pairs(given.model_set)) if foreign and given.candidate else None
+    options = with_skips(given.data_set, given.skip_bad)
+    data = data_known(folders, given.data, given.root, given.download, options, spec)
 
     def loaded(path: Path) -> Artifact | Module:
         return checkpoint(path, given.model, pairs(given.model_set), data, trust)

@@ -20,6 +20,10 @@ __all__ = ["Split", "held_out_of"]
 _KINDS = frozenset({"forget", "retain", "validation", "test"})
 
 
+NAMED = 8
+"""Ids that a request's words list."""
+
+
 class _Positions(NamedTuple):
     """Sorted positions in the training set, int64: found once, in one pass, however often a part is asked for."""
 
@@ -133,6 +137,25 @@ class Split:
         if planted is None:
             return np.empty(0, np.int64)
         return np.setdiff1d(planted.positions, np.concatenate([self._positions.forget, self.gone]))
+
+    @property
+    def forget_ids(self) -> tuple[str, ...]:
+        """What the data calls the records to forget, as text; empty for whole classes, and for data without ids."""
+        if self.data.ids is None or self.request is None or self.forget_classes:
+            return ()
+        return tuple(self.data.ids[self._positions.forget].tolist())
+
+    @property
+    def request_text(self) -> str:
+        """The request in a few words; items by what the data calls them, too, where it does."""
+        if self.request is None:
+            return ""
+        text, items, ids = self.request.describe(), self.request.items, self.data.ids
+        if not items or ids is None:
+            return text
+        named = list(dict.fromkeys(ids[list(items)].tolist()))
+        more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+        return f"{text} ({', '.join(named[:NAMED])}{more})"
 
     @property
     def forget(self) -> Part:

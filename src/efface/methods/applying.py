@@ -31,6 +31,9 @@ from efface.training.recipe import Recipe
 
 __all__ = ["apply", "check", "forgotten", "prepare", "rebuilt"]
 
+IDS = 10_000
+"""Ids of forgotten records that a record keeps."""
+
 LOOK = 2000
 """Records to forget that a last look reads at most."""
 
@@ -226,6 +229,7 @@ def forgotten(
         notes=tuple(run.notes),
         failures=tuple(run.failures),
         counts=split.counts,
+        forgotten_ids=split.forget_ids[:IDS],
         recognition=recognition,
         history=tuple(run.history.rows),
         versions=versions(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,8 +25,9 @@ def adapted(
     Unwrapped are `torch.compile` (hooks do not fire in it), DataParallel and DistributedDataParallel. float64, bfloat16
     and half weights are cast in a copy. Of outputs that are objects with `.logits`, as those of Hugging Face, the
     logits are taken. Of one output z for two classes, trained with binary cross-entropy, the logits are (0, z): softmax
-    over them is (1 - sigmoid(z), sigmoid(z)), and cross-entropy is binary cross-entropy. Both are forward hooks of a
-    copy, so that the names in its state dict stay the user's.
+    over them is (1 - sigmoid(z), sigmoid(z)), and cross-entropy is binary cross-entropy. A text model of Hugging
+    Face's whose configuration names a padding token gets an attention mask without it. All these are hooks of a copy,
+    so that the names in its state dict stay the user's.
 
     Args:
         model: As it was handed over; it is not changed.
@@ -49,6 +51,11 @@ def adapted(
     if foreign:
         inner, copied = copy.deepcopy(inner).to(torch.float32), True
         notes.append(f"weights of type {', '.join(foreign)} were cast to float32")
+    padding = _padding_of(inner)
+    if padding is not None:
+        inner, copied = (inner if copied else copy.deepcopy(inner)), True
+        inner.register_forward_pre_hook(_Masking(padding), with_kwargs=True)
+        notes.append(f"the attention mask leaves out token {padding}, the padding")
     for hook, applies, note in _ADAPTERS:
         if applies(answer(inner, tuple(input_shape), input_dtype), num_classes):
             inner, copied = (inner if copied else copy.deepcopy(inner)), True
@@ -84,6 +91,28 @@ def _check_kind(model: nn.Module) -> None:
             f"The model {type(model).__name__} has lazy layers that hold no weights yet: {', '.join(empty[:8])}. "
             "Run one batch through it, model(inputs), before handing it over; a model to forget from must be trained."
         )
+
+
+class _Masking:
+    """A forward pre-hook that adds `attention_mask` to token ids: 0 where the token is padding."""
+
+    def __init__(self, padding: int) -> None:
+        self.padding = padding
+
+    def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if len(args) != 1 or "attention_mask" in kwargs or args[0].is_floating_point():
+            return None
+        held = args[0] != self.padding
+        held = held | ~held.any(dim=1, keepdim=True)  # attention over nothing would be NaN
+        return args, {**kwargs, "attention_mask": held.long()}
+
+
+def _padding_of(model: nn.Module) -> int | None:
+    """Return the padding token of a model that takes an attention mask and does not get one yet."""
+    padding = getattr(getattr(model, "config", None), "pad_token_id", None)
+    if not isinstance(padding, int) or any(isinstance(h, _Masking) for h in model._forward_pre_hooks.values()):
+        return None
+    return padding if "attention_mask" in inspect.signature(model.forward).parameters else None
 
 
 def _take_logits(_: nn.Module, __: Any, output: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Where a network comes from: built in, torchvision, timm, or an import path."""
+"""Where a network comes from: built in, torchvision, timm, Hugging Face, or an import path."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from efface.errors import InputError, nearest
+from efface.models.hugging_face import AUTO_CLASSES, from_config
 from efface.models.networks.all_cnn import all_cnn
 from efface.models.networks.lenet5 import lenet5
 from efface.models.networks.mlp import mlp
@@ -46,9 +47,9 @@ def resolve(
     Args:
         name: A built-in's name or an import path.
         given: Keyword arguments for it.
-        input_shape: Shape of one input, for built-ins.
-        num_classes: Number of classes, for built-ins.
-        trust: Allow code outside of Efface, torchvision and timm.
+        input_shape: Shape of one input, for built-ins; its channels for timm.
+        num_classes: Number of classes; what the caller says under that name stays.
+        trust: Allow code outside of Efface, torchvision, timm and transformers.
         weights: Leave arguments that ask for pretrained weights.
 
     Raises:
@@ -64,16 +65,23 @@ def resolve(
         # GoogLeNet and Inception compute something else when they are built with weights: keep the argument there.
         if not weights and not name.endswith(("googlenet", "inception_v3")):
             arguments.pop("weights", None)
+        if arguments.get("weights") is None:  # torchvision's own weights have a width of their own
+            arguments.setdefault("num_classes", num_classes)
         return _torchvision_model(name), arguments
     if name in ("timm.create_model", "timm:create_model"):
         if not weights:
             arguments.pop("pretrained", None)
+        arguments.setdefault("num_classes", num_classes)
+        if len(input_shape) == 3 and input_shape[0] != 3:
+            arguments.setdefault("in_chans", input_shape[0])
         return _timm_model(arguments, trust), arguments
+    if name in AUTO_CLASSES:
+        return from_config(name), arguments
     if not trust:
         raise InputError(
-            f"The model is built by {name!r}, which is code outside Efface, torchvision.models and timm; it was "
-            "not run, because that path was read from a file. If you trust where that file comes from, pass trust=True "
-            "in Python, or --trust on the command line."
+            f"The model is built by {name!r}, which is code outside Efface, torchvision.models, timm and transformers; "
+            "it was not run, because that path was read from a file. If you trust where that file comes from, pass "
+            "trust=True in Python, or --trust on the command line."
         )
     return _import(name), arguments
 

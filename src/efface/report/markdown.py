@@ -142,7 +142,7 @@ def _records(audit: Audit) -> list[str]:
         return [title, "Not assessed: without a retrained model there is nothing to say which record stands out."]
     rows = [
         (
-            str(e.id),
+            f"{_text(e.name)} ({e.id})" if e.name else str(e.id),
             _text(audit.classes[e.label]),
             *(words.number(v, "number") if v is not None else "–" for v in (e.score, e.margin, e.expected)),
             "known better" if e.direction == "left" else "rejected more",

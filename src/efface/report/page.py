@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,7 @@ from efface.artifact.record import Record
 from efface.auditing.catalogue import Measure
 from efface.auditing.result import Audit, Check, Outcome
 from efface.auditing.scores.score import Score
+from efface.data import Counts
 from efface.report import format as words
 from efface.report.contents import breaks, columns, group_measures, key_numbers, not_assessed
 from efface.report.figures.audit import illustrations
@@ -30,6 +32,9 @@ SECTIONS = {
     "limits": "What was not shown",
 }
 """Sections by id, in order; Markdown has the same."""
+
+LISTED = 20
+"""Names of records that the page lists; record.json has all."""
 
 LIMITS_LEDE = {
     "a": "No retrained model was at hand, so nothing here says how a model looks that never saw the data. These are "
@@ -214,6 +219,8 @@ def _step(record: Record) -> Step:
         "Seed": str(record.seed),
         "Device": record.device,
         "Reason": record.request.reason if record.request else "",
+        "Records forgotten": _some(record.forgotten_ids, record.counts),
+        "Samples left out": _some(record.data.skipped),
         "Notes": " ".join(words.sentence(n) for n in record.notes),
     }
     details = {
@@ -222,6 +229,7 @@ def _step(record: Record) -> Step:
         "Model": f"{record.model.build} {_pairs(record.model.arguments)}".strip()
         if record.model
         else "a Python module",
+        "Weights given": f"{record.origin.name} ({record.origin.format})" if record.origin else "",
         "Data": f"{record.data.source} {_pairs(record.data.options)}".strip(),
         "Data (SHA-256)": record.data.fingerprint,
         "Held out": f"{record.data.validation:g} of the training data, split seed {record.data.split_seed}",
@@ -243,6 +251,13 @@ def _spent(record: Record) -> dict[str, str]:
         "Training samples read": by_kind or "none",
         "Peak memory": "" if peak is None else f"{words.memory(peak)} above what was held before",
     }
+
+
+def _some(names: Sequence[str], counts: Counts | None = None) -> str:
+    """Join names, the first few of many; the record has all."""
+    total = max(len(names), counts.forgotten if counts else 0)
+    more = f" and {total - LISTED} more (record.json)" if total > LISTED else ""
+    return f"{', '.join(names[:LISTED])}{more}" if names else ""
 
 
 def _pairs(mapping: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from efface.errors import InputError
 
-__all__ = ["import_optuna", "import_pillow", "import_ray", "import_timm", "import_torchvision"]
+__all__ = ["import_optuna", "import_pillow", "import_ray", "import_timm", "import_torchvision", "import_transformers"]
 
 SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -49,6 +49,21 @@ def import_timm() -> ModuleType:
     _locate("timm")
     import_torchvision()
     return importlib.import_module("timm")
+
+
+def import_transformers() -> ModuleType:
+    """Import Hugging Face's transformers; what it builds on torchvision works without compiled operators, too.
+
+    Returns:
+        The module `transformers`.
+
+    Raises:
+        InputError: transformers is not installed.
+    """
+    _locate("transformers", "hf")
+    if importlib.util.find_spec("torchvision") is not None:
+        import_torchvision()
+    return importlib.import_module("transformers")
 
 
 def import_pillow() -> ModuleType:

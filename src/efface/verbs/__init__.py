@@ -1,1 +1,1 @@
-"""The verbs, one file each: train, forget, audit, verify, compare."""
+"""The verbs, one file each: train, forget, audit, verify, compare, import."""
