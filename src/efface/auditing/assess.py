@@ -10,7 +10,8 @@ from scipy.optimize import linear_sum_assignment
 
 from efface.auditing.answers import AllAnswers, Answers, KeptAnswers
 from efface.auditing.as_long import standing
-from efface.auditing.catalogue import MEASURES, SEALED_MEASURES
+from efface.auditing.canaries import about_the_records, canaries_instead, canary_checks, with_canaries
+from efface.auditing.catalogue import CANARY_MEASURES, MEASURES, SEALED_MEASURES
 from efface.auditing.checks import Standard, checks_against_floor, checks_against_original, not_assessed
 from efface.auditing.exposed import most_exposed
 from efface.auditing.measures.accuracy import confusion
@@ -64,6 +65,8 @@ def assess(
     answers = AllAnswers.of(rows, records, kept)
     _same_class_order(answers.original)
     table = Table.of(rows, answers, records, thirds)
+    if records.with_canaries:
+        table = with_canaries(table, answers, records)
     if records.settings.sealed:
         table = with_deeper(table, rows, answers, records, kept.folder if kept else None)
     found = _audit(rows, records, table, _verdict(rows, answers, table, records))
@@ -99,7 +102,9 @@ def _audit(rows: Rows, records: Records, table: Table, verdict: Verdict) -> Audi
         counts={name: len(getattr(split, name)) for name in PARTS},
         references=rows.references,
         rows=tuple(RowScores(name=name, scores=scores) for name, scores in table.scores.items()),
-        measures=MEASURES | (SEALED_MEASURES if records.settings.sealed else {}),
+        measures=MEASURES
+        | (CANARY_MEASURES if records.with_canaries else {})
+        | (SEALED_MEASURES if records.settings.sealed else {}),
         verdict=verdict,
         settings=records.settings.model_dump(mode="json"),
         seed=records.run.seed,
@@ -112,18 +117,19 @@ def _verdict(rows: Rows, answers: AllAnswers, table: Table, records: Records) ->
     """Ask the questions of the candidate, and as a control of the original."""
     name, by_class = rows.candidate.name, records.by_class
     same = unchanged(answers.candidate, answers.original)
+    hidden = _further(rows.original.name, table, records)
+    further = _further(name, table, records, _further(rows.original.name, table, records, meddled=True))
     if rows.level == "a":
         checks = checks_against_original(table.scores[name], records.settings, by_class=by_class)
-        return conclude(rows.level, name, (*checks, *_sealed(name, table, records)), unchanged=same)
+        return conclude(rows.level, name, (*checks, *further), unchanged=same)
     standard = Standard(rows.level, table.floors, records.settings, records.simultaneous_confidence)
     control = checks_against_floor(table.scores[rows.original.name], standard, by_class=by_class)
     checks = checks_against_floor(table.scores[name], standard, by_class=by_class, control=control)
-    hidden = _sealed(rows.original.name, table, records)
-    power = _sealed(rows.original.name, table, records, meddled=True)
-    control, checks = (*control, *hidden), (*checks, *_sealed(name, table, records, power))
+    control, checks = (*control, *hidden), (*checks, *further)
     if reason := unfit(answers, records):
         return conclude(rows.level, name, not_assessed(checks, reason), unchanged=same, unfit=reason)
-    return conclude(rows.level, name, checks, control, unchanged=same)
+    about, instead = about_the_records(answers, table, records), canaries_instead(records)
+    return conclude(rows.level, name, checks, control, unchanged=same, about=about, instead=instead)
 
 
 def _as_long(rows: Rows, answers: AllAnswers, table: Table, records: Records, verdict: Verdict) -> AsLong | None:
@@ -139,18 +145,24 @@ def _as_long(rows: Rows, answers: AllAnswers, table: Table, records: Records, ve
     before, by_class = rows.original.name, records.by_class
     control = checks_against_floor(table.scores[before], standard, by_class=by_class)
     theirs = checks_against_floor(table.scores[AS_LONG], standard, by_class=by_class, control=control)
-    hidden = _sealed(AS_LONG, table, records, _sealed(before, table, records, meddled=True))
+    hidden = _further(AS_LONG, table, records, _further(before, table, records, meddled=True))
     return standing(rows, answers, verdict.checks, (*theirs, *hidden), records.settings.confidence)
 
 
-def _sealed(
+def _further(
     row: str, table: Table, records: Records, control: Sequence[Check] | None = None, *, meddled: bool = False
 ) -> tuple[Check, ...]:
-    """Ask the sealed questions of a row, or of the original with its head meddled with, where they are open."""
-    if not records.settings.sealed:
-        return ()
-    scores = {**table.scores[row], **(table.meddled if meddled else {})}
-    return sealed_checks(scores, by_class=records.by_class, control=control)
+    """Ask a row about canaries, where the request names them, and the sealed questions, where they are open.
+
+    With `meddled`, the row is the original, and its head is meddled with.
+    """
+    found: tuple[Check, ...] = ()
+    if records.with_canaries:
+        found += canary_checks(table.scores[row], control)
+    if records.settings.sealed:
+        scores = {**table.scores[row], **(table.meddled if meddled else {})}
+        found += sealed_checks(scores, by_class=records.by_class, control=control)
+    return found
 
 
 def _same_class_order(original: Answers) -> None:

@@ -6,6 +6,7 @@ from typing import get_args
 
 from efface.auditing.scores import (
     agreement,
+    canaries,
     cost,
     deeper,
     ensembles,
@@ -17,7 +18,7 @@ from efface.auditing.scores import (
 )
 from efface.auditing.scores.measure import Group, Measure
 
-__all__ = ["MEASURES", "SEALED_MEASURES", "Measure"]
+__all__ = ["ALL", "CANARY_MEASURES", "MEASURES", "SEALED_MEASURES", "Measure"]
 
 SECTIONS = (utility, agreement, membership, exposure, features, relearning, ensembles, cost)
 
@@ -28,3 +29,8 @@ MEASURES: dict[str, Measure] = {
 
 SEALED_MEASURES: dict[str, Measure] = {m.key: m for m in deeper.MEASURES}
 """Those that only a sealed audit adds to its rows."""
+
+CANARY_MEASURES: dict[str, Measure] = {m.key: m for m in canaries.MEASURES}
+"""Those that only the audit of a request which names canaries adds."""
+
+ALL: dict[str, Measure] = MEASURES | SEALED_MEASURES | CANARY_MEASURES

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from efface.auditing.catalogue import MEASURES
+from efface.auditing.catalogue import ALL
 from efface.auditing.floors import Floors
 from efface.auditing.measures.ain import FEW_STEPS
 from efface.auditing.questions import MEANING, OF_METHODS, Direction, Question, asked
@@ -15,7 +15,15 @@ from efface.auditing.rows import Level
 from efface.auditing.scores.score import Score
 from efface.auditing.settings import AuditSettings
 
-__all__ = ["ORIGINAL", "Standard", "checks_against_floor", "checks_against_original", "not_assessed", "weighed"]
+__all__ = [
+    "ORIGINAL",
+    "Standard",
+    "checks_against_floor",
+    "checks_against_original",
+    "not_assessed",
+    "sided",
+    "weighed",
+]
 
 
 ORIGINAL = "the original"
@@ -105,7 +113,7 @@ def _check(q: Question, outcome: Outcome, finding: str, direction: Direction = "
     )
 
 
-def _sided(q: Question, score: Score, text: str, passes: tuple[float, float], show: Callable[[float], str]) -> Check:
+def sided(q: Question, score: Score, text: str, passes: tuple[float, float], show: Callable[[float], str]) -> Check:
     """Return the check of a score by the interval in which it passes; where that holds all it can be, it tells nothing.
 
     Args:
@@ -117,7 +125,7 @@ def _sided(q: Question, score: Score, text: str, passes: tuple[float, float], sh
     """
     assert score.value is not None
     low, high = passes
-    least, most = MEASURES[q.measure].ends
+    least, most = ALL[q.measure].ends
     below, above = bool(q.below) and low > least, bool(q.above) and high < most
     sides = [f"{word} {show(end)}" for word, end, open_ in (("below", low, below), ("above", high, above)) if open_]
     if not sides:
@@ -154,7 +162,7 @@ def _compared(q: Question, scores: Mapping[str, Score], standard: Standard) -> C
     else:
         allowed = q.allowed(standard.settings, score.reference)
         passes = drawn[0] - allowed, drawn[1] + allowed
-    return _sided(q, score, text, passes, show)
+    return sided(q, score, text, passes, show)
 
 
 def _relearning(q: Question, scores: Mapping[str, Score], standard: Standard) -> Check:
@@ -179,7 +187,7 @@ def _relearning(q: Question, scores: Mapping[str, Score], standard: Standard) ->
     # A bound on the wrong side of the band says nothing.
     if (ain.bound == "at least" and not above) or (ain.bound == "at most" and not below):
         return _check(q, "not assessed", f"{text}; {ain.why}")
-    return _sided(q, steps, text, passes, "{:.0f} steps".format)
+    return sided(q, steps, text, passes, "{:.0f} steps".format)
 
 
 def _single(q: Question, scores: Mapping[str, Score], standard: Standard) -> Check:
@@ -192,14 +200,14 @@ def _single(q: Question, scores: Mapping[str, Score], standard: Standard) -> Che
             return _check(q, "not assessed", "its spread over retrained models is not known")
     else:
         high = q.allowed(standard.settings, None)
-    return _sided(q, score, f"{score.value:+.1f} ({score.why})", (-high, high), "{:+.1f}".format)
+    return sided(q, score, f"{score.value:+.1f} ({score.why})", (-high, high), "{:+.1f}".format)
 
 
 def _of_method(q: Question, score: Score) -> Check:
     if score.value is None or score.floor_low is None or score.floor_high is None:
         return _check(q, "not assessed", score.why or "the floor is not known")
     text = f"{score.value:.3f}, retrained against retrained {score.floor_low:.3f} to {score.floor_high:.3f}"
-    return _sided(q, score, text, (score.floor_low, score.floor_high), "{:.3f}".format)
+    return sided(q, score, text, (score.floor_low, score.floor_high), "{:.3f}".format)
 
 
 def checks_against_original(

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from efface.auditing.settings import AuditSettings
 
-__all__ = ["MEANING", "OF_METHODS", "QUESTIONS", "SEALED", "Direction", "Question", "asked"]
+__all__ = ["MEANING", "OF_CANARIES", "OF_METHODS", "QUESTIONS", "SEALED", "Direction", "Question", "asked"]
 
 Direction = Literal["", "left", "over", "worse", "better", "unlike"]
 
@@ -127,6 +127,13 @@ OF_METHODS = (
         "unlike",
     ),
     Question(
+        "lira-low",
+        "lira_tpr_1",
+        "Can it find any while hardly accusing wrongly (U-LiRA at 1 % false positives)?",
+        "",
+        "unlike",
+    ),
+    Question(
         "quality",
         "quality",
         "Does any attack per record tell them apart (forgetting quality F)?",
@@ -147,8 +154,23 @@ OF_METHODS = (
         "",
         "unlike",
     ),
+    Question(
+        "thirds-low",
+        "thirds_tpr_1",
+        "Can it find any of those while hardly accusing wrongly (1 % false positives)?",
+        "",
+        "unlike",
+    ),
 )
 """Of a method that was run several times, where it was; a side without a meaning is not asked about."""
+
+OF_CANARIES = (
+    Question("canaries", "canary_auc", "Are the canaries of training still known?", "over", "left"),
+    Question("canary-1", "canary_tpr_1", "Is any canary known better than 99 % of fresh ones?", "", "left"),
+    Question("canary-01", "canary_tpr_01", "Is any canary known better than 99.9 % of fresh ones?", "", "left"),
+    Question("canary-noise", "canary_noise", "Do its gradients point to the canaries' own noise?", "left", "over"),
+)
+"""Asked where a request names the canaries of training; no search may read them."""
 
 SEALED = (
     Question("kept-data", "kept_data_margin", "Does it come back by training on kept data alone?", "over", "left"),
@@ -179,14 +201,16 @@ SEALED = (
 """Asked only in a sealed audit, of one model: no search may read them."""
 
 
-def asked(*, by_class: bool, sealed: bool = False) -> tuple[Question, ...]:
+def asked(*, by_class: bool, sealed: bool = False, canaries: bool = False) -> tuple[Question, ...]:
     """Return the questions that a verdict asks of one model, in order.
 
     Args:
         by_class: Whether whole classes were forgotten; single items are not asked about classes.
         sealed: Whether the sealed questions are among them.
+        canaries: Whether those about canaries are.
     """
-    return tuple(q for q in (*QUESTIONS, *(SEALED if sealed else ())) if by_class or q.target == "both")
+    more = (*(SEALED if sealed else ()), *(OF_CANARIES if canaries else ()))
+    return tuple(q for q in (*QUESTIONS, *more) if by_class or q.target == "both")
 
 
 MEANING: dict[Direction, str] = {

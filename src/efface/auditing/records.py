@@ -72,6 +72,7 @@ class Records:
             labels = parts["forget"].labels, parts["held_out"].labels
             members, others = match_by_class(*labels, generator, settings.attack_samples)
             notes.append(f"Attacks compare {len(members)} forget records with as many unseen ones, matched by class.")
+        notes += _of_canaries(split)
         drawn = torch.randperm(len(parts["forget"]), generator=run.generator("audit/watched"))
         watched = drawn[: settings.attack_samples].sort().values
         return cls(split, settings, run, parts, members, others, watched, tuple(notes))
@@ -82,9 +83,28 @@ class Records:
         return bool(self.split.forget_classes)
 
     @property
+    def with_canaries(self) -> bool:
+        """Whether the canaries of training are asked about: the request names them, and the settings allow it."""
+        return self.settings.canaries and self.split.request is not None and self.split.request.canaries
+
+    @property
     def simultaneous_confidence(self) -> float:
         """Confidence of one gap, Bonferroni's share of the verdict's: 1 - (1 - confidence) / questions asked."""
-        return 1 - (1 - self.settings.confidence) / len(asked(by_class=self.by_class, sealed=self.settings.sealed))
+        questions = asked(by_class=self.by_class, sealed=self.settings.sealed, canaries=self.with_canaries)
+        return 1 - (1 - self.settings.confidence) / len(questions)
+
+
+def _of_canaries(split: Split) -> list[str]:
+    """Say which training records are canaries, and which of them stay."""
+    planted = split.data.canaries
+    if planted is None:
+        return []
+    asked = int((split.forget.indices >= planted.first).sum())
+    places = f"Training records {planted.first} to {planted.positions[-1]} are canaries"
+    left = len(split.canaries_left)
+    return [
+        f"{places}: {asked} of them to be forgotten, {left} stay" + (", as the request leaves them." if left else ".")
+    ]
 
 
 def _bounded(part: Part, size: int, purpose: str, run: Run, notes: list[str]) -> Part:

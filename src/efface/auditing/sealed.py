@@ -47,7 +47,7 @@ def with_deeper(table: Table, rows: Rows, answers: AllAnswers, records: Records,
     for name, own in records.run.track(answers.table.items(), "audit: sealed questions", len(answers.table)):
         mine = original if own is answers.original else seen.get(id(own)) or Looked.at(own, recipe)
         others = [looked for looked in seen.values() if looked is not mine]
-        deeper = deeper_scores(mine, others, original, records.simultaneous_confidence)
+        deeper = deeper_scores(mine, others, original, records.simultaneous_confidence, items=not records.by_class)
         found[name] = deeper | path_scores(own, answers.original)
     scores = {name: {**table.scores[name], **_beside(name, found, answers)} for name in found}
     return dataclasses.replace(table, scores=scores, meddled=_meddled(original, seen.values(), answers))

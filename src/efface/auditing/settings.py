@@ -39,6 +39,7 @@ class AuditSettings(BaseModel):
         klom_bins: How KLoM's histograms end: `closed` counts every margin; `published` loses each record's largest, as
             public code does, for figures that are to be put beside that code's.
         sealed: Ask the sealed questions too: what a search passed may still fail here. No search may set it.
+        canaries: Ask about the canaries of training where the request names them; a search does not.
         kept_steps: Steps of training on kept data alone, for the sealed questions; 0 leaves that one out.
     """
 
@@ -67,4 +68,5 @@ class AuditSettings(BaseModel):
     exposed: int = Field(default=10, ge=0)
     klom_bins: Literal["closed", "published"] = "closed"
     sealed: bool = False
+    canaries: bool = True
     kept_steps: int = Field(default=50, ge=0)

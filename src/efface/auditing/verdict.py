@@ -34,6 +34,8 @@ def conclude(
     *,
     unchanged: bool = False,
     unfit: str = "",
+    about: str = "",
+    instead: str = "",
 ) -> Verdict:
     """Put the checks together: is it forgotten, and is it still useful?
 
@@ -44,6 +46,8 @@ def conclude(
         control: The same checks made on the original model, which has forgotten nothing.
         unchanged: Whether the candidate's weights are the original's.
         unfit: Why the retrained models are none to compare with.
+        about: What is known of the records asked for themselves, as a sentence of its own.
+        instead: What to try where no question tells the original from a retrained model.
 
     Returns:
         `differs` if a question about forgetting does, or usefulness was lost; `alike` only above level a, if every
@@ -74,8 +78,8 @@ def conclude(
         unfit=unfit,
     )
     said = UNCHANGED.format(candidate=candidate) if unchanged else unfit or _forgetting(verdict, candidate, missing)
-    headline = f"Level ({level}), {LEVELS[level]}. {said[0].upper()}{said[1:]}. {_use(verdict)}"
-    update = {"headline": headline.strip(), "advice": _advice(verdict)}
+    parts = [f"Level ({level}), {LEVELS[level]}.", f"{said[0].upper()}{said[1:]}.", _use(verdict), about]
+    update = {"headline": " ".join(p for p in parts if p), "advice": _advice(verdict, instead)}
     verdict = verdict.model_copy(update=update)
     return verdict.model_copy(update={"sentences": tuple(_sentences(verdict, telling))})
 
@@ -130,7 +134,7 @@ def _use(verdict: Verdict) -> str:
     }[verdict.useful]
 
 
-def _advice(verdict: Verdict) -> str:
+def _advice(verdict: Verdict, instead: str) -> str:
     """Say what to try next."""
     if verdict.outcome == "nothing was done":
         return "stronger settings of this method, or another one (method auto tries several)"
@@ -151,6 +155,8 @@ def _advice(verdict: Verdict) -> str:
             "c": "more records, or more retrained models",
         }
         found.append(by_level[verdict.level])
+        if verdict.control is False and instead:
+            found.append(instead)
     return "; ".join(found)
 
 
@@ -160,6 +166,8 @@ def _sentences(verdict: Verdict, telling: Sequence[str] | None) -> Iterator[str]
     alike = [c.key for c in checks if c.outcome == "alike"]
     if alike and verdict.level != "a":
         yield f"No difference in: {', '.join(alike)}."
+    if telling == [] and (powerless := [c.key for c in checks if c.told is False]):
+        yield f"Without power here: {', '.join(powerless)}."
     if telling:
         yield f"The same questions tell the original from the retrained model by: {', '.join(telling)}."
     yield from (f"Not assessed: {c.question} ({c.finding})" for c in checks if c.outcome == "not assessed")

@@ -16,6 +16,7 @@ from efface.artifact.case import Case
 from efface.auditing.assess import assess
 from efface.auditing.measures.probe import few_record_probe
 from efface.auditing.rows import Row, Rows
+from efface.auditing.settings import AuditSettings
 from efface.data.subset import held_out_as_test
 from efface.errors import InputError
 from efface.models.head import head_of
@@ -121,7 +122,7 @@ class Judge:
         first, *further = (Row(f"retrained {k}", "retrained", m) for k, m in enumerate(self.references))
         original = Row("original", "original", self.case.run.copied(self.case.original.model))
         rows = Rows((original, first, Row("candidate", "candidate", model)), further=tuple(further))
-        audit = assess(rows, self.unseen, self.case.run.child())
+        audit = assess(rows, self.unseen, self.case.run.child(), settings=AuditSettings(canaries=False))
         if audit.verdict.unfit:
             raise InputError(audit.verdict.unfit)
         return tuple(check.key for check in audit.verdict.checks if check.outcome == "differs")

@@ -91,3 +91,24 @@ def test_what_cannot_be_measured_says_why():
     assert "needs 4 of them where this can be measured; there are 3" in few["head_bias"].why
     other = Looked(_seen(100).found, {}, ("b", "d"))
     assert "its blocks (b, d) are not those" in deeper_scores(other, REFERENCES, ORIGINAL, 0.95)["block_probe"].why
+
+
+def test_of_items_the_most_memorised_are_asked_about_after_training_on_kept_data():
+    """The original knew 5 of 50 records, and they come back; the mean over all 50 would hide it."""
+    original = _seen(0)
+    original.found["before"] = torch.full((50,), -15.0, dtype=torch.float64)
+    original.found["before"][:5] += 30
+
+    def seen(seed, back=0.0):
+        looked, g = _seen(seed), torch.Generator().manual_seed(seed)
+        looked.found["before"] = -15.0 + 0.3 * torch.randn(50, generator=g, dtype=torch.float64)
+        looked.found["margins"] = looked.found["before"].clone()
+        looked.found["margins"][:5] += back
+        return looked
+
+    references = [seen(s) for s in range(8)]
+    score = deeper_scores(seen(100, back=5.0), references, original, 0.997, items=True)["kept_data_margin"]
+    assert score.value > score.floor_high
+    assert "the 10 most memorised records" in score.why
+    gone = deeper_scores(seen(100), references, original, 0.997, items=True)["kept_data_margin"]
+    assert gone.floor_low < gone.value < gone.floor_high

@@ -160,3 +160,18 @@ def test_histograms_share_edges_and_count_everyone():
     assert found[0].edges == found[1].edges
     assert found[1].counts[0] == 30
     assert -10 < found[0].edges[0] < 0
+
+
+def test_low_false_positive_rates_are_measured_or_say_what_they_take(records):
+    ours, theirs = [noisy(records, s, shift=2.0) for s in range(8)], [noisy(records, 100 + s) for s in range(16)]
+    scores = ensemble_scores(ours, theirs, records)
+    assert scores["lira_tpr_1"].value > scores["lira_tpr_1"].floor_high
+    few = dataclasses.replace(
+        records,
+        parts={**records.parts, "forget": records.parts["forget"].take(range(9))},
+        settings=records.settings.model_copy(update={"attack_samples": 9}),
+    )
+    scores = ensemble_scores(ours, theirs, few)
+    assert scores["lira_tpr_1"].status == "not assessed"
+    assert "8 models a side and 9 records make 72: it would take 13 records, or 12 models" in scores["lira_tpr_1"].why
+    assert scores["lira_accuracy"].measured

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from efface.auditing.answers import Answers
 from efface.auditing.measures.bands import band
 from efface.auditing.measures.block_probe import deviations_of_shares
+from efface.auditing.measures.exposure import deviations
 from efface.auditing.measures.intervals import Interval
 from efface.auditing.measures.kept_mass import entropy, kept_lean, mass_divergence
 from efface.auditing.measures.neighbourhood import residual_knowledge
@@ -141,11 +142,17 @@ MEASURES = (KEPT_DATA, BLOCKS, BIAS, NORM, MASS, LEAN, ENTROPY, NEAR, DISTANCE, 
 
 BY_KEY = {m.key: m for m in MEASURES}
 
+MEMORISED = 10
+"""Most records of a request of items that are asked about after training on kept data: of the others nothing is known
+that could come back."""
+
 POINTS = 11
 """Of the way back, both ends included."""
 
 
-def deeper_scores(ours: Looked, others: Sequence[Looked], original: Looked, confidence: float) -> Scores:
+def deeper_scores(
+    ours: Looked, others: Sequence[Looked], original: Looked, confidence: float, *, items: bool = False
+) -> Scores:
     """Return the judged scores of one model, each with the band in which one more retrained model would score.
 
     The null is the same score of each retrained model among the others. The band is that of the measure, where a share
@@ -156,9 +163,11 @@ def deeper_scores(ours: Looked, others: Sequence[Looked], original: Looked, conf
         others: Of the retrained models without it, or all of them for a model that is none.
         original: Of the original.
         confidence: Of the bands.
+        items: Whether single records were asked for: then those that the original knows furthest beyond the others are
+            asked about after training on kept data, not all.
     """
     of: dict[str, Callable[[Looked, Sequence[Looked]], tuple[float, str]]] = {
-        KEPT_DATA.key: _kept_data,
+        KEPT_DATA.key: _kept_data(original if items else None),
         BLOCKS.key: _blocks,
         BIAS.key: _row("bias"),
         NORM.key: _row("norm"),
@@ -204,8 +213,24 @@ def _band(key: str, null: Tensor, seen: Tensor, confidence: float) -> Interval:
     return BY_KEY[key].band(null, confidence, least=least)
 
 
-def _kept_data(ours: Looked, others: Sequence[Looked]) -> tuple[float, str]:
-    return float(ours.found["margins"].mean()), f"{float(ours.found['recognised'].mean()):.1%} recognised afterwards"
+def _kept_data(original: Looked | None) -> Callable[[Looked, Sequence[Looked]], tuple[float, str]]:
+    """Return the mean margin after training on kept data, of all records or of the most memorised ones.
+
+    Those are chosen by the others' margins alone, never by the model's own: else the null would be another one.
+    """
+
+    def margin(ours: Looked, others: Sequence[Looked]) -> tuple[float, str]:
+        chosen, of = torch.arange(len(ours.found["margins"])), ""
+        if original is not None:
+            if "before" not in original.found:
+                raise InputError(f"of the original: {original.missing['margins']}")
+            beyond, _, _ = deviations(original.found["before"], torch.stack([r.found["before"] for r in others]))
+            chosen = beyond.topk(min(MEMORISED, len(beyond))).indices
+            of = f"the {len(chosen)} most memorised records; "
+        recognised = float(ours.found["recognised"][chosen].mean())
+        return float(ours.found["margins"][chosen].mean()), f"{of}{recognised:.1%} recognised afterwards"
+
+    return margin
 
 
 def _row(what: str) -> Callable[[Looked, Sequence[Looked]], tuple[float, str]]:

@@ -61,6 +61,40 @@ THIRDS_AUC = Measure(
     reading="The same as a ranking of models, record by record.",
 )
 
+FPRS = {0.01: ("1", "1 %"), 0.001: ("01", "0.1 %")}
+"""False-positive rates at which an attacker is asked who hardly accuses wrongly, and how they are written."""
+
+
+def _low(prefix: str, title: str, source: str, reading: str) -> dict[float, Measure]:
+    return {
+        fpr: Measure(
+            key=f"{prefix}_tpr_{short}",
+            group="ensembles",
+            title=f"{title}, found at {words} false positives",
+            unit="share",
+            best="reference",
+            source=source,
+            reading=reading,
+        )
+        for fpr, (short, words) in FPRS.items()
+    }
+
+
+LIRA_LOW = _low(
+    "lira",
+    "U-LiRA on held-out models",
+    "arXiv 2403.01218",
+    "Share of unlearned models and records that the attacker finds while hardly taking a retrained one for unlearned; "
+    "a few exposed records show here, and not in a mean.",
+)
+
+THIRDS_LOW = _low(
+    "thirds",
+    "U-LiRA with shadow models in thirds",
+    "RULI's design",
+    "The same between records that shadow models unlearned and records that they never saw.",
+)
+
 QUALITY = Measure(
     key="quality",
     group="ensembles",
@@ -149,13 +183,13 @@ KLOM = {
 }
 """By part: the mean over records and their 95th percentile, as printed in its publication."""
 
-OF_RUNS = (LIRA_ACCURACY, LIRA_AUC, QUALITY, FINAL, *(m for both in KLOM.values() for m in both))
+OF_RUNS = (LIRA_ACCURACY, LIRA_AUC, *LIRA_LOW.values(), QUALITY, FINAL, *(m for both in KLOM.values() for m in both))
 """Measured on repeated runs of one request."""
 
-OF_SHADOWS = (THIRDS_ACCURACY, THIRDS_AUC)
+OF_SHADOWS = (THIRDS_ACCURACY, THIRDS_AUC, *THIRDS_LOW.values())
 """Measured on shadow models."""
 
-MEASURES = (*OF_RUNS[:2], *OF_SHADOWS, *OF_RUNS[2:])
+MEASURES = (*OF_RUNS[:4], *OF_SHADOWS, *OF_RUNS[4:])
 
 LEAST = 3
 
@@ -200,11 +234,13 @@ def ensemble_scores(unlearned: Sequence[Answers], retrained: Sequence[Answers], 
             f"{2 * LEAST} are needed, so that the noise floor is known",
         )
     values, floors = _halved(unlearned, retrained, records, n)
+    size = min(len(records.parts["forget"]), records.settings.attack_samples)
+    too_few = {m.key: _too_few(fpr, n, size) for fpr, m in LIRA_LOW.items()}
     why = f"{n} models a side, mean over {SPLITS} random halvings of {len(retrained)} retrained models"
     scores: Scores = {}
     for measure in OF_RUNS:
         if not values[measure.key]:
-            scores[measure.key] = Score.missing("there is no record of this part")
+            scores[measure.key] = Score.missing(too_few.get(measure.key, "there is no record of this part"))
             continue
         ours = torch.tensor(values[measure.key], dtype=torch.float64)
         score = scored(Interval(float(ours.mean()), float(ours.min()), float(ours.max())), why)
@@ -272,16 +308,35 @@ def thirds_scores(thirds: Thirds | None, records: Records) -> Scores:
     tracked = records.run.track(thirds.models, "audit: shadow models", len(thirds.models))
     table = torch.stack([margins(checked_logits(m, part, name="a shadow model"), part.labels) for m in tracked])
     unlearned, out = (by_role(table, thirds.roles, role, n) for role in (Role.UNLEARNED, Role.OUT))
-    found = u_lira(unlearned, out, fprs=())
+    found = u_lira(unlearned, out, fprs=tuple(FPRS))
     generator, both = records.run.generator("audit/thirds"), torch.cat([unlearned, out])
-    null: list[tuple[float, float]] = []
+    null = []
     for _ in range(SPLITS):
         dealt = both.gather(0, torch.rand(both.shape, generator=generator).argsort(0))
-        chance = u_lira(dealt[:n], dealt[n:], fprs=())
-        null.append((chance.accuracy.value, chance.auc.value))
+        null.append(u_lira(dealt[:n], dealt[n:], fprs=tuple(FPRS)))
     why = f"{n} shadow models a side for each of {len(part)} records"
-    pairs = zip(OF_SHADOWS, (found.accuracy, found.auc), zip(*null, strict=True), strict=True)
-    return {m.key: _with_floor(scored(interval, why), m, floor, records) for m, interval, floor in pairs}
+    ours = {THIRDS_ACCURACY: (found.accuracy, [c.accuracy.value for c in null])}
+    ours[THIRDS_AUC] = found.auc, [c.auc.value for c in null]
+    scores = {m.key: _with_floor(scored(interval, why), m, floor, records) for m, (interval, floor) in ours.items()}
+    for fpr, measure in THIRDS_LOW.items():
+        value, floor = found.tpr[fpr], [c.tpr[fpr] for c in null]
+        known = [rate for rate in floor if rate is not None]
+        scores[measure.key] = (
+            Score.missing(_too_few(fpr, n, len(part)))
+            if value is None
+            else _with_floor(Score(value=value, why=why), measure, known, records)
+        )
+    return scores
+
+
+def _too_few(fpr: float, models: int, records: int) -> str:
+    """Say how many records or models a false-positive rate would take."""
+    needed = round(1 / fpr)
+    return (
+        f"a false-positive rate of {FPRS[fpr][1]} needs {needed} pairs of a model held out and a record; {models} "
+        f"models a side and {records} records make {models * records}: it would take {-(-needed // models)} records, "
+        f"or {-(-needed // records)} models a side"
+    )
 
 
 def _with_floor(score: Score, measure: Measure, floor: Sequence[float], records: Records) -> Score:
@@ -295,8 +350,9 @@ def _missing(measures: Sequence[Measure], why: str) -> Scores:
 
 
 def _compare(pairs: dict[str, tuple[Tensor, Tensor]], *, closed: bool) -> dict[str, float]:
-    lira = u_lira(*pairs["forget"], fprs=())
+    lira = u_lira(*pairs["forget"], fprs=tuple(FPRS))
     found = {
+        **{LIRA_LOW[fpr].key: rate for fpr, rate in lira.tpr.items() if rate is not None},
         LIRA_ACCURACY.key: lira.accuracy.value,
         LIRA_AUC.key: lira.auc.value,
         QUALITY.key: forgetting_quality(epsilon(*pairs["forget"])),

@@ -51,7 +51,8 @@ class Looked:
     """What was seen in one model.
 
     Attributes:
-        found: `margins` of the watched forget records after training on kept data, and whether each was `recognised`;
+        found: `margins` of the watched forget records after training on kept data, whether each was `recognised`, and
+            the margins `before`;
             `bias`, `norm`: z-scores of the head's forgotten rows; `mass`: log-probabilities of kept classes;
             `blocks`: recall by probe, shape (probes, blocks), of so many `unseen` records; `near`: how many displaced
             copies of each watched record were recognised.
@@ -130,7 +131,7 @@ def _key(answers: Answers, recipe: Recipe | None) -> str:
         answers.original.layer if answers.original is not None else "",
         None if recipe is None else recipe.model_dump(mode="json"),
         next((p.device.type for p in answers.model.parameters()), "cpu"),
-        [PROBES, DRAWS, RADIUS],
+        [PROBES, DRAWS, RADIUS, "margins before"],
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
@@ -147,7 +148,8 @@ def _after_kept_data(answers: Answers, recipe: Recipe | None) -> dict[str, Tenso
     part = records.parts["forget"].take(records.watched)
     logits = checked_logits(trained, part, name=f"{answers.name!r} after kept data")
     known = margins(logits, part.labels).clamp(-LARGEST_MARGIN, LARGEST_MARGIN)
-    return {"margins": known, "recognised": correct(logits, part.labels).double()}
+    before = answers.margin("forget")[records.watched].clamp(-LARGEST_MARGIN, LARGEST_MARGIN)
+    return {"margins": known, "recognised": correct(logits, part.labels).double(), "before": before}
 
 
 def _row(answers: Answers, what: Literal["bias", "norm"]) -> Tensor:

@@ -1,0 +1,150 @@
+"""Audits of requests that name canaries: they conclude, at every level of evidence, and say what they rest on."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from efface.auditing.assess import assess
+from efface.auditing.questions import OF_CANARIES
+from efface.auditing.result import Audit
+from efface.auditing.rows import Row, Rows
+from efface.auditing.settings import AuditSettings
+from efface.data import ArraySamples, Split, load
+from efface.data.planted import canaries_for, planted
+from efface.request import Request
+from efface.running.run import Run
+from efface.running.seeding import seeded
+from efface.training.loop import fit
+from efface.training.recipe import Recipe
+
+RECIPE = Recipe(optimiser="adam", lr=0.01, epochs=30, batch_size=64, weight_decay=0)
+QUICK = AuditSettings(resamples=100, relearn_cap=40, kept_steps=20, floor_models=3)
+KEYS = {q.key for q in OF_CANARIES}
+
+
+def trained(part, seed):
+    with seeded(seed):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    return fit(network, part, RECIPE.but(seed=seed), Run(seed=seed), stage="train")
+
+
+@dataclasses.dataclass
+class World:
+    split: Split
+    original: nn.Module
+    retrained: list[nn.Module]
+    kept: nn.Module
+    made: dict[Any, Audit] = dataclasses.field(default_factory=dict)
+
+    def audit(self, model, references, split=None, settings=QUICK) -> Audit:
+        key = id(model), references, id(split), settings.model_dump_json()
+        if key not in self.made:
+            self.made[key] = self._audit(model, references, split, settings)
+        return self.made[key]
+
+    def _audit(self, model, references, split, settings) -> Audit:
+        rows = [Row("original", "original", self.original), Row("candidate", "candidate", model)]
+        rows += [Row("retrained", "retrained", m) for m in self.retrained[: min(references, 1)]]
+        further = tuple(Row(f"retrained {i + 2}", "retrained", m) for i, m in enumerate(self.retrained[1:references]))
+        return assess(Rows(tuple(rows), further=further), split or self.split, Run(seed=5), settings=settings)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    data = load("digits")
+    few = ArraySamples(data.train.inputs[:500], data.train.labels[:500])
+    data = dataclasses.replace(data, train=few)
+    data = planted(data, canaries_for(data, 30, 0, 0.0), 0.0, 0)
+    free = [i for i in range(500) if i not in data.canaries.sources][:10]
+    split = Split.of(data, Request(items=tuple(free), canaries=True), 0.0, 0)
+    original = trained(split.train, 0)
+    return World(split, original, [trained(split.retain, 100 + k) for k in range(6)], halved(original))
+
+
+def halved(model):
+    """All logits halved: the same answers, less sure."""
+    made = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in made[-1].parameters():
+            parameter.mul_(0.5)
+    return made
+
+
+def checks_of(audit):
+    return {c.key: c for c in audit.verdict.checks}
+
+
+@pytest.mark.parametrize("references", [1, 5])
+def test_a_retrained_model_is_alike_and_one_that_knows_differs(world, references):
+    gone = world.audit(world.retrained[5], references)
+    assert gone.verdict.outcome == "alike"
+    assert gone.verdict.control is True
+    kept = world.audit(world.kept, references)
+    assert kept.verdict.outcome == "differs"
+    assert checks_of(kept)["canaries"].direction == "left"
+    assert Audit.from_json(kept.to_json()) == kept
+
+
+def test_without_any_reference_canaries_still_tell_what_was_kept(world):
+    kept, gone = world.audit(world.kept, 0), world.audit(world.retrained[0], 0)
+    assert (kept.level, kept.verdict.outcome) == ("a", "differs")
+    assert gone.verdict.outcome == "not assessed"  # level a shows no more than that
+    assert checks_of(gone)["canaries"].outcome == "alike"
+
+
+def test_their_scores_have_the_original_and_the_band_beside_them(world):
+    audit = world.audit(world.retrained[5], 5)
+    score = audit.row("candidate")["canary_auc"]
+    assert score.original == audit.row("original")["canary_auc"].value > score.floor_high
+    assert score.floor_low < score.value < score.floor_high
+    assert "15 mislabelled canaries" in score.why
+    assert audit.row("original")["canary_tpr_1"].value > 0.5
+    assert set(audit.measures) == set(audit.rows[0].scores)
+
+
+def test_the_verdict_says_what_it_rests_on(world):
+    assert "the 30 canaries" in world.audit(world.retrained[5], 5).verdict.headline
+    assert "takes four retrained models" in world.audit(world.retrained[5], 1).verdict.headline
+    assert any("Training records 500 to 529 are canaries" in n for n in world.audit(world.retrained[5], 1).notes)
+
+
+def test_records_that_were_never_memorised_are_told_apart_from_a_pass(world):
+    """The same models, asked about ten plain records alone: nothing can be told, and the report names no pass."""
+    items = Request(items=world.split.request.items)
+    audit = world.audit(world.retrained[5], 5, split=Split.of(world.split.data, items, 0.0, 0))
+    assert audit.verdict.outcome == "not assessed"
+    assert "othing about these records could be told from the original" in audit.verdict.headline
+    assert audit.verdict.headline.endswith("Of the 10 records asked for, none stands out in the original as memorised.")
+    assert any(s.startswith("Without power here: forget, threshold") for s in audit.verdict.sentences)
+    assert "--with-canaries" in audit.verdict.advice
+    assert not KEYS & set(checks_of(audit))
+    assert any("30 stay, as the request leaves them" in note for note in audit.notes)
+
+
+def test_settings_that_do_not_ask_leave_them_out(world):
+    audit = world.audit(world.retrained[5], 1, settings=QUICK.model_copy(update={"canaries": False}))
+    assert not KEYS & set(checks_of(audit))
+    assert "canary_auc" not in audit.measures
+
+
+def test_canaries_that_an_earlier_request_named_cannot_be_asked_about(world):
+    data, first = world.split.data, world.split.request
+    later = next(i for i in range(500) if i not in {*first.items, *data.canaries.sources.tolist()})
+    split = Split.of(data, Request(items=(later,), canaries=True), 0.0, 0, earlier=[first])
+    check = checks_of(world.audit(world.retrained[5], 1, split=split))["canaries"]
+    assert check.outcome == "not assessed"
+    assert "an earlier request named them" in check.finding
+
+
+def test_sealed_questions_about_items_ask_the_most_memorised(world):
+    settings = QUICK.model_copy(update={"sealed": True})
+    kept, gone = (world.audit(m, 5, settings=settings) for m in (world.kept, world.retrained[5]))
+    assert "the 10 most memorised records" in checks_of(kept)["kept-data"].finding
+    assert checks_of(kept)["kept-data"].direction == "left"
+    assert checks_of(gone)["kept-data"].outcome == "alike"
