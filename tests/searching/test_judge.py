@@ -19,6 +19,6 @@ def test_it_does_not_ask_about_canaries(world, monkeypatch):
     case = Case.of(
         world.models["original"], world.split.data, world.split.request, device="cpu", recipe=RECIPE, validation=0.1
     )
-    assert Judge(case, [world.models["retrained"]])._differences(world.models["logit mask"]) == ()
+    assert Judge(case, [world.models["retrained"]])._differences(world.models["logit mask"]) == {}
     assert given["canaries"] is False
     assert given["sealed"] is False

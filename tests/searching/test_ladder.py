@@ -20,6 +20,7 @@ from efface.request import Request
 from efface.running.run import Run
 from efface.searching.judge import Judge, Standards
 from efface.searching.ladder import RUNGS, Search, climb, tuned
+from efface.searching.trials import Trial
 from efface.training.recipe import Recipe
 
 
@@ -59,9 +60,9 @@ def test_rungs_serve_their_target_and_end_with_retraining():
 def test_the_first_to_meet_the_standards_is_taken_and_the_rest_is_not_tried(data, artifact):
     split = Split.of(data, Request.of(classes=[2]))
     made = climbed(artifact, split, Run(seed=1), standards=Standards(kept=1.0, forgotten=1.0))
-    assert made.record.method == "project-distil"
+    assert made.record.method == "class-transport"
     assert "class-means: refused: class-means needs class means kept at training" in told(made)[1]
-    assert told(made)[2].startswith("auto: project-distil: kept")
+    assert told(made)[2].startswith("auto: class-transport: kept")
     assert len(told(made)) == 3
 
 
@@ -367,3 +368,41 @@ def test_what_the_caller_fixed_is_not_varied_and_nothing_to_vary_is_refused(data
         tuned("fine-tune", case, search, {"lr": 0.003, "epochs": 1.0})
     with pytest.raises(InputError, match="no hyper-parameter that a search varies"):
         tuned("logit-mask", case, search)
+
+
+@pytest.mark.parametrize(
+    ("sides", "values"),
+    [
+        (["left", "left", ""], [None, 2.0, 4.0]),
+        (["over", "over", ""], [None, 0.5, 0.25]),
+        (["left", "worse", ""], [None, 2.0, 2.0**0.5]),
+        (["over", "left", "left", ""], [None, 0.5, 0.7071, 0.8409]),
+        (["several"], [None]),
+        ([""], [None]),
+        (["left"] * 9, [None, 2.0, 4.0, 8.0, 16.0]),
+    ],
+)
+def test_a_knob_is_turned_to_the_side_that_references_say(data, artifact, monkeypatch, sides, values):
+    """Doubled or halved until both sides were missed, then to the geometric middle; five trials at the most."""
+    rungs(monkeypatch, "class-transport")
+    split, asked = Split.of(data, Request.of(classes=[2])), []
+    references = [artifact.model] * 4
+
+    def judged(name, settings, case, judge, trials):
+        side = sides[len(asked)]
+        asked.append(settings.get("weight"))
+        trial = Trial(method=name, settings=settings, side=side, excess=float(bool(side)), kept=1, forgotten=0, spent=1)
+        trials.add(trial, dataclasses.replace(artifact))
+        return trial
+
+    monkeypatch.setattr("efface.searching.ladder.tried", judged)
+    climb(Case(artifact, split, Run(seed=1)), Search(references=references))
+    assert asked[0] is None
+    assert asked[1:] == pytest.approx(values[1:], rel=1e-3)
+
+
+def test_without_enough_references_no_knob_is_turned(data, artifact, monkeypatch):
+    rungs(monkeypatch, "class-transport")
+    split = Split.of(data, Request.of(classes=[2]))
+    made = climbed(artifact, split, Run(seed=1), standards=Standards(kept=-1.0))
+    assert len(told(made)) == 2

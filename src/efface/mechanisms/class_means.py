@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from efface.curvature.layer_gradients import conv_patches
 from efface.models.mode import evaluating
 
-__all__ = ["LayerMeans", "Tap", "class_means", "taps"]
+__all__ = ["LayerMeans", "Tap", "class_means", "entering", "taps"]
 
 _MEANS, _CLASSES, _WEIGHTS = "class-means/layer/", "class-means/classes", "class-means/weights"
 
@@ -137,7 +137,7 @@ def class_means(
     size = max(classes) + 1
     wanted = torch.tensor(list(classes))
     seen: set[int] = set()
-    with evaluating(model), torch.no_grad(), _entering(model) as entered:
+    with evaluating(model), torch.no_grad(), entering(model) as entered:
         for x, y in batches:
             chosen = torch.isin(y, wanted.to(y.device))
             if not chosen.any():
@@ -181,7 +181,7 @@ Entered = dict[str, tuple[nn.Module, list[Tensor]]]
 
 
 @contextmanager
-def _entering(model: nn.Module) -> Iterator[Entered]:
+def entering(model: nn.Module) -> Iterator[Entered]:
     """Record what enters every tap, samples first, while the block runs."""
     entered: Entered = {}
     inside = {id(m.out_proj) for m in model.modules() if isinstance(m, nn.MultiheadAttention)}

@@ -29,6 +29,7 @@ __all__ = [
     "known_means",
     "memory_without",
     "of_each_class",
+    "place_rows",
     "project_out",
     "untrained_logit",
 ]
@@ -41,6 +42,7 @@ KEPT = "class-means"
 
 HOW = "train (or continue for 0 epochs) with --keep class-means, or set means=data to compute them in one pass"
 _READ = 512
+_ROWS = 100  # records of each class whose mean feature a row is placed against
 _NEVER_TRAINED = 1.6  # distance below the top, in units of that of trained rows; see untrained_logit
 
 
@@ -279,3 +281,19 @@ def head_rows_anew(
     retain = [c for c in split.retain_classes if c in means.classes]
     mean = means.rows(last, retain).mean((0, 1))
     redraw_rows(model, fresh, split.forget_classes, split.data.input_shape, mean, logit)
+
+
+def place_rows(model: nn.Module, fresh: Mapping[str, Tensor], split: Split, run: Run, logit: float, name: str) -> None:
+    """Draw the forgotten classes' rows anew as `head_rows_anew` does, by features that the model has now.
+
+    Args:
+        model: Changed; already repaired.
+        fresh: Freshly drawn parameters by name.
+        split: Retained data is read, at most 100 records of each class.
+        run: Device, randomness.
+        logit: Of the new rows at the mean feature.
+        name: The method's.
+    """
+    chosen = of_each_class(split.retain, _ROWS, run.generator(f"{name}/rows"))
+    means = class_means(model, chosen.batches(Epoch(_READ, device=run.device)), split.retain_classes)
+    head_rows_anew(model, fresh, means, split, run, logit)

@@ -73,6 +73,7 @@ class ClassMeans(Method):
         "strength": Axis(0.2, 1.0),
         "logit": Axis(-25.0, -3.0),
     }
+    knob: ClassVar[str] = "strength"
 
     def reads(self) -> tuple[str, ...]:
         """No data where means were kept."""

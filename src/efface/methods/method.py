@@ -83,6 +83,8 @@ class Method(ABC):
         apart: Whether it trains the members of an ensemble apart; other methods are refused on an ensemble.
         makes_inputs: Whether it draws inputs or moves them by gradients, so that they must not be token ids.
         space: Which hyper-parameters a search varies, and where; the others stay at what they are.
+        knob: The one of them of which more forgets more and costs more use, if there is one: it is turned where a
+            judge says on which side a model misses.
     """
 
     name: ClassVar[str]
@@ -95,6 +97,7 @@ class Method(ABC):
     apart: ClassVar[bool] = False
     makes_inputs: ClassVar[bool] = False
     space: ClassVar[Mapping[str, Axis]] = {}
+    knob: ClassVar[str] = ""
 
     def settings(self) -> dict[str, object]:
         """Return every hyper-parameter by name, as plain JSON values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -14,18 +15,24 @@ from torch import nn
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case
 from efface.auditing.assess import assess
+from efface.auditing.measures.intervals import prediction_interval
 from efface.auditing.measures.probe import few_record_probe
-from efface.auditing.rows import Row, Rows
+from efface.auditing.measures.separation import class_separation
+from efface.auditing.rows import LEAST_REFERENCES, Row, Rows
 from efface.auditing.settings import AuditSettings
+from efface.data.part import Part
 from efface.data.subset import held_out_as_test
 from efface.errors import InputError
 from efface.models.head import head_of
 from efface.models.predictions import accuracy_of, features_of
+from efface.running.run import Run
 from efface.searching.trials import Trial
 
 __all__ = ["Judge", "Standards"]
 
-PROBE_PER_CLASS = 50
+PROBE_PER_CLASS = 200
+MOST_KEPT = 5_000  # kept training records whose accuracy is compared with the references'
+BEYOND = 0.2  # what a miss by the whole width of a band counts, beside misses in shares
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,11 @@ class Standards:
 class Judge:
     """Measures a candidate on held-out training data against the original and the references; test data is never read.
 
-    Quick questions come first. A candidate that meets the standards is then asked all of the audit's own questions,
-    where references are given, with held-out samples in the place of test data; each that finds a difference adds one.
+    Quick questions come first. With four references or more, the probe from one record a class, the separation of the
+    class in the features and accuracy on kept training data have to lie where 95 % of further retrained models would:
+    closer than an audit asks, as the audit may have other references. A candidate that meets the standards is then
+    asked all of the audit's own questions, where references are given, with held-out samples in the place of test data;
+    each that finds a difference adds one.
 
     Args:
         case: The original under the request.
@@ -68,7 +78,10 @@ class Judge:
         self.kept_before = accuracy_of(run.copied(case.original.model), self.kept)
         first = self.references[0] if self.references else None
         self.gone_expected = None if first is None else accuracy_of(first, self.gone)
-        self.probe_expected = None if first is None or not split.forget_classes else self._probe(first)
+        self.looks = Looks.of(case) if split.forget_classes and self.references else None
+        seen = [self.looks.at(model) for model in self.references] if self.looks else []
+        self.probe_expected = seen[0]["probe"] if seen else None
+        self.bands = bands_of(seen) if len(seen) >= LEAST_REFERENCES else {}
 
     @property
     def basis(self) -> str:
@@ -87,34 +100,47 @@ class Judge:
         started, split, run = time.perf_counter(), self.case.split, self.case.run
         model = run.copied(made.model)
         kept, gone = (accuracy_of(model, part) for part in (self.kept, self.gone))
-        probe = None if self.probe_expected is None else self._probe(model)
         allowed = self.standards
         if split.forget_classes:
             off = gone - (self.gone_expected or 0.0)
         else:
             off = abs(gone - (kept if self.gone_expected is None else self.gone_expected))
-        excess = max(0.0, self.kept_before - kept - allowed.kept) + max(0.0, off - allowed.forgotten)
-        if probe is not None and self.probe_expected is not None:
-            excess += max(0.0, probe - self.probe_expected - allowed.probe)
-        differs: tuple[str, ...] = ()
+        misses = {"worse": self.kept_before - kept - allowed.kept, "left": off - allowed.forgotten}
+        seen = self.looks.at(model) if self.looks else {}
+        if self.bands:
+            for key, (low, high) in self.bands.items():
+                if key not in seen:
+                    continue
+                below, above = SIDES[key]
+                unit = BEYOND / max(high - low, 1e-9)
+                for side, beyond in ((below, low - seen[key]), (above, seen[key] - high)):
+                    if side:
+                        misses[side] = max(0.0, misses.get(side, 0.0)) + max(0.0, unit * beyond)
+        elif seen:
+            assert self.probe_expected is not None
+            misses["left"] = max(0.0, misses["left"]) + max(0.0, seen["probe"] - self.probe_expected - allowed.probe)
+        excess = sum(max(0.0, miss) for miss in misses.values())
+        sides = {side for side, miss in misses.items() if miss > 0}
+        differs: dict[str, str] = {}
         if excess == 0 and self.references:
             differs = self._differences(model)
-            excess = float(len(differs))
+            excess, sides = float(len(differs)), set(differs.values())
         seconds = made.record.seconds["forget"]
         return Trial(
             method=made.record.method,
             settings=settings,
             kept=kept,
             forgotten=gone,
-            probe=probe,
+            probe=seen.get("probe"),
             excess=excess,
-            differs=differs,
+            differs=tuple(differs),
+            side="several" if len(sides) > 1 else next(iter(sides), ""),
             seconds=seconds,
             spent=seconds + time.perf_counter() - started,
         )
 
-    def _differences(self, model: nn.Module) -> tuple[str, ...]:
-        """Return the keys of the audit's questions that tell the candidate from retrained models.
+    def _differences(self, model: nn.Module) -> dict[str, str]:
+        """Return the keys of the audit's questions that tell the candidate from retrained models, and their sides.
 
         Raises:
             InputError: These models are none to compare with.
@@ -125,23 +151,75 @@ class Judge:
         audit = assess(rows, self.unseen, self.case.run.child(), settings=AuditSettings(canaries=False))
         if audit.verdict.unfit:
             raise InputError(audit.verdict.unfit)
-        return tuple(check.key for check in audit.verdict.checks if check.outcome == "differs")
+        return {check.key: check.direction for check in audit.verdict.checks if check.outcome == "differs"}
 
-    def _probe(self, model: nn.Module) -> float:
-        split, run = self.case.split, self.case.run
-        whole = split.forget.joined(split.retain)
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """What is looked at in the features, the same records for every model.
+
+    Attributes:
+        layer: Name of the head.
+        train: Equally many training records of every class.
+        asked: Held-out records of the forgotten classes.
+        kept: Kept training records.
+        classes: The forgotten classes.
+        run: Randomness.
+    """
+
+    layer: str
+    train: Part
+    asked: Part
+    kept: Part
+    classes: tuple[int, ...]
+    run: Run
+
+    @classmethod
+    def of(cls, case: Case) -> Looks:
+        """Draw the records."""
+        split, run = case.split, case.run
         generator = run.generator("auto/probe")
-        kinds = (*split.forget_classes, *split.retain_classes)
-        chosen = [whole.of_class(c).sample(PROBE_PER_CLASS, generator) for c in kinds]
+        parts = (split.forget, split.retain)
+        chosen = [
+            part.of_class(c).sample(PROBE_PER_CLASS, generator)
+            for part, kinds in zip(parts, (split.forget_classes, split.retain_classes), strict=True)
+            for c in kinds
+        ]
         train = chosen[0]
         for part in chosen[1:]:
             train = train.joined(part)
-        layer, _ = head_of(model, split.data.input_shape)
-        shares = few_record_probe(
-            features_of(model, train, layer), train.labels, features_of(model, self.gone, layer), generator
-        )
-        labels = self.gone.labels
-        return float(shares[torch.arange(len(labels)), labels].mean())
+        layer, _ = head_of(case.original.model, split.data.input_shape)
+        kept = split.retain.sample(MOST_KEPT, generator)
+        return cls(layer, train, split.validation_forget, kept, split.forget_classes, run)
+
+    def at(self, model: nn.Module) -> dict[str, float]:
+        """Return one model's few-record recall, accuracy on kept training records, and separation.
+
+        Features that do not vary within classes have no separation, in an audit neither; it is left out then.
+        """
+        seen, asked = (features_of(model, part, self.layer) for part in (self.train, self.asked))
+        labels = self.asked.labels
+        shares = few_record_probe(seen, self.train.labels, asked, self.run.generator("auto/few records"))
+        found = {
+            "probe": float(shares[torch.arange(len(labels)), labels].mean()),
+            "training": accuracy_of(model, self.kept),
+        }
+        with contextlib.suppress(InputError):
+            found["separation"] = float(class_separation(seen, self.train.labels, self.classes)[0])
+        return found
+
+
+SIDES = {"probe": ("over", "left"), "separation": ("over", "left"), "training": ("worse", "")}
+"""What a value below and above the references' band means."""
+
+
+def bands_of(seen: Sequence[dict[str, float]]) -> dict[str, tuple[float, float]]:
+    """Return, by key, where 95 % of further retrained models would lie."""
+    found = {}
+    for key in sorted(set.intersection(*map(set, seen))):
+        band = prediction_interval(torch.tensor([one[key] for one in seen]), 0.95)
+        found[key] = (band.low, band.high)
+    return found
 
 
 def described(made: Artifact, lines: Sequence[str], failures: Sequence[str] = ()) -> Artifact:

@@ -22,10 +22,16 @@ from efface.searching.tuning import tried, tune
 __all__ = ["RUNGS", "Search", "climb", "tuned"]
 
 RUNGS: dict[str, tuple[str, ...]] = {
-    "classes": ("class-means", "project-distil", "undo", "retrain"),
+    "classes": ("class-means", "class-transport", "project-distil", "undo", "retrain"),
     "items": ("undo", "retrain"),
 }
 """Methods by target, cheapest first. Methods that need another preparation than class means are asked for by name."""
+
+TURNS = 4
+"""How often a knob is turned on one rung."""
+
+UP_OR_DOWN = {"left": 1, "over": -1, "worse": -1}
+"""Which way a knob is turned, by the side on which a model misses."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +109,39 @@ def _rung(
 ) -> Trial:
     """Try one rung, tuned where that is asked for; what is left of the budget is shared by the rungs to come."""
     if not search.tune or not methods()[name].space:
-        return tried(name, {}, case, judge, trials)
+        return _turned(name, case, judge, trials, left)
     seconds = _needed(search.retraining or case.original.record.seconds.get("train"), search)
     share = seconds / 10 if left is None else max(0.0, left - trials.spent) / max(behind, 1)
     before = len(trials.done)
     passed = tune(name, case, judge, trials, budget=share)
     return passed or min(trials.done[before:], key=lambda t: float("inf") if t.excess is None else t.excess)
+
+
+def _turned(name: str, case: Case, judge: Judge, trials: Trials, left: float | None) -> Trial:
+    """Try a method as it is; if references say on which side it misses, turn its knob to the other, a few times.
+
+    Up by doubling, down by halving, until it lies between two values that miss on different sides; then to their
+    middle.
+    """
+    trial = tried(name, {}, case, judge, trials)
+    knob = methods()[name].knob
+    if not knob or not judge.bands:
+        return trial
+    axis, value = methods()[name].space[knob], float(make(name).settings()[knob])  # type: ignore[arg-type]
+    low, high = None, None
+    for _ in range(TURNS):
+        if trial.passed or trial.side not in UP_OR_DOWN or (left is not None and trials.spent >= left):
+            break
+        low, high = (value, high) if UP_OR_DOWN[trial.side] > 0 else (low, value)
+        if low is not None and high is not None:
+            wanted = (low * high) ** 0.5 if axis.log else (low + high) / 2
+        else:
+            wanted = min(axis.high, max(axis.low, value * 2.0 ** UP_OR_DOWN[trial.side]))
+        if wanted == value:
+            break
+        value = float(f"{wanted:.4g}")
+        trial = tried(name, {knob: value}, case, judge, trials)
+    return trial
 
 
 def _prepared(case: Case, search: Search, who: str) -> tuple[Judge, Trials, float | None]:

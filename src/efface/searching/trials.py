@@ -32,6 +32,8 @@ class Trial(BaseModel):
         probe: Recall on the features; None where not asked.
         excess: How far beyond the standards, summed; 0 means all are met. None where it was refused.
         differs: Questions of the audit that find a difference from the references; empty where not asked.
+        side: Where it misses: `left` (knowledge), `over` (forgotten too much), `worse` (use), or `several` of them;
+            empty if nowhere, or if it cannot be said.
         seconds: Wall time of forgetting.
         spent: Wall time of forgetting and judging.
         refused: Why the method could not be tried, or failed.
@@ -46,6 +48,7 @@ class Trial(BaseModel):
     probe: float | None = None
     excess: float | None = None
     differs: tuple[str, ...] = ()
+    side: str = ""
     seconds: float = 0.0
     spent: float = 0.0
     refused: str = ""
