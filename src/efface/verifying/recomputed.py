@@ -17,8 +17,11 @@ TOLERANCE = 0.005
 TRAINED_ANEW = (AS_LONG, "fine-tuned", "logit mask")
 """Rows that an audit makes itself."""
 
+TRAINS = {"relearn_steps", "ain", "kept_data_margin", "block_probe"}
+"""Scores of models or probes that are trained for them, so that rounding adds up."""
+
 RELEARNING = 0.1
-"""Relearning trains, so that rounding adds up: a tenth of the steps."""
+"""What those may differ by: a tenth, of the steps for example."""
 
 
 def compare_scores(recorded: Audit, again: Audit, tolerance: float = TOLERANCE) -> list[Finding]:
@@ -82,9 +85,8 @@ def _comparable(
 
 
 def _allowed(measure: Measure, value: float, tolerance: float) -> float:
-    """Return by how much a score may differ: what trains lets rounding add up."""
-    trains = measure.group == "relearning" or (measure.key in SEALED_MEASURES and measure.unit != "share")
-    return (RELEARNING if trains else tolerance) * max(1.0, abs(value))
+    """Return by how much a score may differ."""
+    return (RELEARNING if measure.key in TRAINS else tolerance) * max(1.0, abs(value))
 
 
 def _alone(key: str) -> bool:
