@@ -224,7 +224,7 @@ def test_records_are_called_what_the_data_calls_them() -> None:
     assert asked.request_text == "items 4, 0 (photo 4.jpg, photo 0.jpg)"
     assert asked.forget_ids == ("photo 0.jpg", "photo 4.jpg")
     many = Split.of(data, Request.of(items=range(10)), validation=0)
-    assert many.request_text.endswith("photo 7.jpg and 2 more)")
+    assert many.request_text.endswith("(photo 0.jpg, photo 1.jpg, photo 2.jpg and 7 more)")
     group = Split.of(data, Request.of(groups=["b"]), validation=0.3)
     assert group.request_text == "group b"
     assert group.counts is not None
