@@ -21,9 +21,10 @@ test: $(VENV)/.installed-dev
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Kills, races and what they leave behind: minutes.
+# Kills, races, full disks and what they leave behind: minutes. Writes the table of docs/reliability.md.
 test-faults: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/test_faults.py
+	EFFACE_FAULTS=docs/reliability.json $(BIN)/python -m pytest tests/test_faults.py
+	$(BIN)/python docs/reliability.py
 
 revisions: $(VENV)/.installed-dev
 	$(BIN)/python tests/revisions.py $(OLD) $(NEW)
@@ -53,6 +54,7 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/catalogue.py
 	$(BIN)/python docs/architecture.py
 	$(BIN)/python docs/research.py
+	$(BIN)/python docs/reliability.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Efface needs Python 3.11 to 3.13, this is %s; set PYTHON=python3.12" % sys.version.split()[0])'

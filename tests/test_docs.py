@@ -27,6 +27,10 @@ def test_the_tables_of_the_research_page_are_those_of_the_results():
     subprocess.run([sys.executable, ROOT / "docs" / "research.py", "--check"], check=True)
 
 
+def test_the_table_of_the_reliability_page_is_current():
+    subprocess.run([sys.executable, ROOT / "docs" / "reliability.py", "--check"], check=True)
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
 def test_links_between_files_lead_somewhere(document):
     links = re.findall(r"\]\(([^)#:\s]+)\)", document.read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +147,22 @@ def test_an_old_copy_that_cannot_be_removed_is_said(tmp_path, monkeypatch):
     with pytest.raises(PermissionError):
         made(path, "new")
     assert (path / "file").read_text() == "new"
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.ENOTEMPTY])
+def test_two_processes_may_remove_the_same_draft(tmp_path, monkeypatch, code):
+    draft, removing, met = tmp_path / ".model.abcd1234.part", drafts.shutil.rmtree, []
+    draft.mkdir()
+
+    def another(folder: Path) -> None:
+        if not met:
+            met.append(folder)
+            raise OSError(code, "by another process", str(folder))
+        removing(folder)
+
+    monkeypatch.setattr(drafts.shutil, "rmtree", another)
+    drafts.removed(draft)
+    assert names(tmp_path) == []
 
 
 def test_a_link_to_a_folder_stays_and_nothing_lies_around_where_it_points(tmp_path):

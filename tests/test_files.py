@@ -251,5 +251,8 @@ def test_drafts_of_killed_processes_are_removed_and_nothing_else(tmp_path):
     for name in (".model.abc12345.part", "kept.part", ".hidden"):
         (tmp_path / name).touch()
     (tmp_path / ".reference-001.abc12345.part" / "inner").mkdir(parents=True)
+    (tmp_path / "reference-000").mkdir()
+    (tmp_path / "reference-000" / ".draft").touch()  # killed just after it had taken its place
     remove_drafts(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "kept.part"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "kept.part", "reference-000"]
+    assert not list((tmp_path / "reference-000").iterdir())

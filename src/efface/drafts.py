@@ -19,7 +19,7 @@ from pathlib import Path
 
 import filelock
 
-__all__ = ["MARK", "drafted", "exchanged", "left_over", "longest", "moved", "recover", "removed"]
+__all__ = ["MARK", "drafted", "exchanged", "left_over", "longest", "moved", "recover", "removed", "unmark"]
 
 MARK = ".draft"
 """Name of the file in a draft by which its process holds it."""
@@ -98,6 +98,11 @@ def recover(path: Path) -> None:
                 removed(draft)
         finally:
             lock.release()
+    unmark(path)
+
+
+def unmark(path: Path) -> None:
+    """Remove the mark of a draft that took its place just before its process was killed."""
     if (path / MARK).is_file() and (lock := _taken(path)) is not None:
         (path / MARK).unlink(missing_ok=True)
         lock.release()
@@ -121,8 +126,9 @@ def removed(draft: Path) -> None:
                 shutil.rmtree(draft)
             else:
                 draft.unlink()
-        except FileNotFoundError:
-            continue
+        except OSError as error:  # removed meanwhile, or marked by who is about to
+            if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}:
+                raise
 
 
 def _made(path: Path) -> tuple[Path, filelock.BaseFileLock]:

@@ -13,7 +13,7 @@ import filelock
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from efface.drafts import MARK, drafted, left_over, longest, moved, recover, removed
+from efface.drafts import MARK, drafted, left_over, longest, moved, recover, removed, unmark
 from efface.errors import InputError, explain, nearest
 
 __all__ = [
@@ -66,6 +66,8 @@ def remove_drafts(folder: str | Path) -> None:
     places = [Path(folder), *(p for p in Path(folder).rglob("*") if p.is_dir())]
     for draft in [draft for place in places for draft in left_over(place)]:
         removed(draft)
+    for place in places:
+        unmark(place)
 
 
 def check_vacant(path: str | Path, overwrite: bool) -> Path:

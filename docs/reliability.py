@@ -1,0 +1,41 @@
+"""Copy what `make test-faults` tried, reliability.json, into the table of docs/reliability.md; `--check` compares."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PAGE, TRIED = HERE / "reliability.md", HERE / "reliability.json"
+BEGIN, END = "<!-- tried: docs/reliability.py writes this -->", "<!-- /tried -->"
+
+
+def table() -> str:
+    """Return one line per kind of fault and verb, and how often each was tried in all."""
+    rows = json.loads(TRIED.read_text(encoding="utf-8"))
+    lines = ["| fault | run | tried | what came of it |", "|---|---|---|---|"]
+    totals: dict[str, int] = {}
+    for row in rows:
+        tried = sum(row["outcomes"].values())
+        totals[row["fault"]] = totals.get(row["fault"], 0) + tried
+        outcomes = "; ".join(f"{outcome}: {count}" for outcome, count in row["outcomes"].items())
+        lines.append(f"| {row['fault']} | `{row['verb']}` | {tried} | {outcomes} |")
+    return "\n".join(["In all: " + ", ".join(f"{fault} {n}" for fault, n in totals.items()) + ".", "", *lines])
+
+
+def main() -> None:
+    """Write what is not current, or say that it is not."""
+    text = PAGE.read_text(encoding="utf-8")
+    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    wanted = f"{text[:start]}\n{table()}\n{text[end:]}"
+    if wanted == text:
+        return
+    if "--check" in sys.argv:
+        sys.exit(f"not current: {PAGE.name}; run `make docs`")
+    PAGE.write_text(wanted, encoding="utf-8")
+    print(f"written: docs/{PAGE.name}")
+
+
+if __name__ == "__main__":
+    main()
