@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from efface.auditing import table
 from efface.auditing.catalogue import MEASURES
 from efface.auditing.measures.agreement import agreement
 from efface.auditing.measures.intervals import paired_gap
@@ -197,6 +198,16 @@ def test_level_c_has_floors_and_judges_by_them(world):
     assert row["klom_forget"].value > row["klom_forget"].floor_high
     assert audit.verdict.outcome == "differs"
     assert "standard deviations" in audit.exposed[0].measure
+
+
+def test_of_many_retrained_models_the_first_few_are_paired(world, monkeypatch):
+    monkeypatch.setattr(table, "PAIRED", 3)
+    models = {k: world.models[k] for k in ("original", "retrained")}
+    options = {"candidate": "original", "settings": AuditSettings(relearn_cap=0, few_draws=2, resamples=100)}
+    row = assessed(models, world.split, Run(), references=world.retrained(4), **options).row("original")
+    logits = [logits_of(m, world.split.forget) for m in (world.models["retrained"], *world.retrained(2))]
+    pairs = [float(js_divergence(*p).mean()) for p in itertools.combinations(logits, 2)]
+    assert row["forget_js"].floor == pytest.approx(sum(pairs) / 3)
 
 
 def test_items_are_compared_with_unseen_records_of_all_classes(world):
