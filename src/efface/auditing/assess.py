@@ -64,11 +64,12 @@ def assess(
     records = Records.drawn(split, settings or AuditSettings(), run)
     answers = AllAnswers.of(rows, records, kept)
     _same_class_order(answers.original)
-    table = Table.of(rows, answers, records, thirds)
+    folder = kept.folder if kept else None
+    table = Table.of(rows, answers, records, thirds, folder)
     if records.with_canaries:
         table = with_canaries(table, answers, records)
     if records.settings.sealed:
-        table = with_deeper(table, rows, answers, records, kept.folder if kept else None)
+        table = with_deeper(table, rows, answers, records, folder)
     found = _audit(rows, records, table, _verdict(rows, answers, table, records))
     references = [a for a in answers.everyone if a is not answers.candidate]
     return found.model_copy(

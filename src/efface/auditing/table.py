@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from efface.auditing.answers import AllAnswers, Answers
@@ -49,7 +50,14 @@ class Table:
     meddled: Mapping[str, Score] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: Rows, answers: AllAnswers, records: Records, thirds: Thirds | None = None) -> Table:
+    def of(
+        cls,
+        rows: Rows,
+        answers: AllAnswers,
+        records: Records,
+        thirds: Thirds | None = None,
+        folder: Path | None = None,
+    ) -> Table:
         """Compute all scores of all rows.
 
         Args:
@@ -57,6 +65,7 @@ class Table:
             answers: Theirs.
             records: What they were asked.
             thirds: Shadow models and their roles.
+            folder: Where probes and relearning of further retrained models are kept, and taken from; None asks again.
         """
         random_model = RandomModel.of(answers.original)
         relearned = _relearned(answers, records)
@@ -72,7 +81,7 @@ class Table:
                 **cost_scores(rows[name], rows.retrained),
             }
             scores[name] = {key: found[key] for key in MEASURES}
-        floors = _floors(scores, answers, random_model, relearned, records)
+        floors = _floors(scores, answers, random_model, relearned, records, folder)
         return cls(_beside(scores, answers, floors, records.settings.confidence), floors, relearned)
 
 
@@ -114,6 +123,7 @@ def _floors(
     random_model: RandomModel,
     relearned: Mapping[str, Relearned],
     records: Records,
+    folder: Path | None,
 ) -> Floors:
     """Return what retrained models score: each by itself, and every pair of them where a score compares two."""
     floors = Floors()
@@ -124,8 +134,8 @@ def _floors(
     for i, own in enumerate(records.run.track(answers.further, "audit: noise floors")):
         found = _of_answers(own, answers, random_model, resamples=0)
         if i < records.settings.floor_models:
-            courses.append(Relearned.of(own, answers.original, courses[0]))
-            found |= probe_scores(own, Probed.of(own), None) | relearning_scores(courses[-1], None)
+            courses.append(Relearned.of(own, answers.original, courses[0], folder))
+            found |= probe_scores(own, Probed.of(own, folder), None) | relearning_scores(courses[-1], None)
         floors.add({k: v for k, v in found.items() if not MEASURES[k].compares})
     for first, second in itertools.combinations(answers.everyone[:PAIRED], 2):
         floors.add(_of_pair(first, second))

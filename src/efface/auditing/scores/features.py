@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from efface.auditing.answers import Answers, checked_logits
+from efface.auditing.kept import Found, depends_on, remembered
 from efface.auditing.measures.intervals import bootstrap_mean, paired_gap, percentiles
 from efface.auditing.measures.probe import few_record_probe, kept_outputs, linear_probe
 from efface.auditing.measures.separation import class_separation
@@ -76,8 +78,26 @@ class Probed:
     few: int = 0
 
     @classmethod
-    def of(cls, answers: Answers) -> Probed:
-        """Probe one model's features and its outputs for kept classes."""
+    def of(cls, answers: Answers, folder: Path | None = None) -> Probed:
+        """Probe one model's features and its outputs for kept classes.
+
+        Args:
+            answers: The model's.
+            folder: Where to keep what was found, and to take it from; None probes again.
+
+        Raises:
+            InputError: A kept file is damaged.
+        """
+
+        def find() -> Found:
+            made = cls._now(answers)
+            return made.hits, {"missing": {k: v.why for k, v in made.missing.items()}, "few": made.few}
+
+        hits, about = remembered(folder, "probes", depends_on(answers), find)
+        return cls(hits, {k: Score.missing(why) for k, why in about["missing"].items()}, about["few"])
+
+    @classmethod
+    def _now(cls, answers: Answers) -> Probed:
         records, settings = answers.records, answers.records.settings
         if not records.by_class:
             return cls._nothing("the request names no class: single items have no head of their own")

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from efface.artifact.record import weights_sha256
-from efface.auditing.answers import Answers, checked_logits, keep
+from efface.auditing.answers import Answers, checked_logits
+from efface.auditing.kept import Found, depends_on, remembered
 from efface.auditing.measures.accuracy import correct
 from efface.auditing.measures.block_probe import standardised_probe
 from efface.auditing.measures.head_row import row_z_scores
@@ -76,23 +72,19 @@ class Looked:
         Raises:
             InputError: A kept file is damaged.
         """
-        path = None if folder is None else folder / f"deeper-{_key(answers, recipe)}.safetensors"
-        if path is not None and path.is_file():
-            try:
-                with safetensors.safe_open(path, framework="pt") as file:
-                    found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                    about = json.loads(file.metadata()["about"])
-            except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-                raise InputError(f"{path} is damaged ({error}); delete it, and the model is looked at again") from None
-            return cls(found, about["missing"], tuple(about["blocks"]))
-        seen = cls._now(answers, recipe)
-        if path is not None:
-            about = json.dumps({"missing": seen.missing, "blocks": seen.blocks})
-            keep(path, safetensors.torch.save(seen.found, {"about": about}))
-        return seen
+        content = [
+            *depends_on(answers),
+            None if recipe is None else recipe.model_dump(mode="json"),
+            PROBES,
+            DRAWS,
+            RADIUS,
+            "margins before",
+        ]
+        found, about = remembered(folder, "deeper", content, lambda: cls._now(answers, recipe))
+        return cls(found, about["missing"], tuple(about["blocks"]))
 
     @classmethod
-    def _now(cls, answers: Answers, recipe: Recipe | None) -> Looked:
+    def _now(cls, answers: Answers, recipe: Recipe | None) -> Found:
         found: dict[str, Tensor] = {}
         missing: dict[str, str] = {}
         names: tuple[str, ...] = ()
@@ -115,25 +107,7 @@ class Looked:
                 found |= {k: v.contiguous() for k, v in look().items()}
             except InputError as error:
                 missing[key] = str(error)
-        return cls(found, missing, names)
-
-
-def _key(answers: Answers, recipe: Recipe | None) -> str:
-    """Hash all that the looks depend on."""
-    records = answers.records
-    assert records.split.resolved is not None
-    content = [
-        weights_sha256(answers.model.state_dict()),
-        records.split.data.fingerprint,
-        records.split.resolved.fingerprint,
-        records.settings.model_dump(mode="json"),
-        records.run.seed,
-        answers.original.layer if answers.original is not None else "",
-        None if recipe is None else recipe.model_dump(mode="json"),
-        next((p.device.type for p in answers.model.parameters()), "cpu"),
-        [PROBES, DRAWS, RADIUS, "margins before"],
-    ]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+        return found, {"missing": missing, "blocks": names}
 
 
 def _after_kept_data(answers: Answers, recipe: Recipe | None) -> dict[str, Tensor]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
 from efface.auditing.answers import Answers, checked_logits
+from efface.auditing.kept import Found, depends_on, remembered
 from efface.auditing.measures.accuracy import accuracy
 from efface.auditing.measures.ain import FEW_STEPS, Relearning, anamnesis_index
 from efface.auditing.scores.measure import Measure
@@ -103,7 +105,13 @@ class Relearned:
     missing: str = ""
 
     @classmethod
-    def of(cls, answers: Answers, original: Answers, retrained: Relearned | None = None) -> Relearned:
+    def of(
+        cls,
+        answers: Answers,
+        original: Answers,
+        retrained: Relearned | None = None,
+        folder: Path | None = None,
+    ) -> Relearned:
         """Let one model relearn.
 
         Args:
@@ -111,6 +119,10 @@ class Relearned:
             original: The original model's, whose forget accuracy less alpha is the target.
             retrained: How the retrained model relearns: with it, the cap is where its steps times the factor that
                 passes as noise are exceeded, so that a capped model is known to differ.
+            folder: Where to keep the course, and to take it from; None lets the model relearn again.
+
+        Raises:
+            InputError: A kept file is damaged.
         """
         records, settings = answers.records, answers.records.settings
         if settings.relearn_cap == 0:
@@ -121,10 +133,19 @@ class Relearned:
         forget = records.parts["forget"]
         target = max(0.0, original.accuracy("forget") - settings.relearn_alpha)
         watched = forget.sample(500, records.run.generator("audit/relearning watched"))
-        try:
-            return cls(relearn(answers.model, forget, target, records.run, cap=cap, watched=watched))
-        except InputError as error:
-            return cls(None, str(error))
+
+        def find() -> Found:
+            try:
+                course = relearn(answers.model, forget, target, records.run, cap=cap, watched=watched)
+            except InputError as error:
+                return {}, {"missing": str(error)}
+            return {}, {"reached": course.reached, "accuracies": course.accuracies}
+
+        _, about = remembered(folder, "relearning", [*depends_on(answers), target, cap], find)
+        if "missing" in about:
+            return cls(None, about["missing"])
+        accuracies = tuple(about["accuracies"])
+        return cls(Relearning(len(accuracies) - 1, about["reached"], accuracies))
 
 
 def relearning_scores(ours: Relearned, theirs: Relearned | None) -> Scores:
