@@ -1,16 +1,20 @@
-"""Training through Efface's loop against a bare PyTorch loop over tensors: what the loop costs."""
+"""What Efface's training loop costs beside a bare PyTorch one, and what each of its levers gains."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from measure import Benchmark
-from torch import nn
+from torch import Tensor, nn
 
-from efface.data import ArraySamples, Data, Split
-from efface.models import mlp, resnet18
+from efface.data import ArraySamples, Augment, Data, Part, Split
+from efface.data.epoch import Epoch
+from efface.models import lenet5, mlp, resnet18
 from efface.running.run import Run
+from efface.running.seeding import seeded
 from efface.training.loop import fit
 from efface.training.recipe import Recipe
 
@@ -28,15 +32,113 @@ def benchmarks(device: torch.device) -> Iterator[Benchmark]:
         device,
     )
 
+    if device.type == "cpu":
+        yield from _levers()
+
+
+def _levers() -> Iterator[Benchmark]:
+    """Yield what each option of a recipe gains over the plain loop, for a convolutional network on a CPU."""
+    name, against = "training, ResNet-18 width 16, 512 images of 32 x 32", "float32, channels first"
+    part = _noise((3, 32, 32), 512)
+    network = lambda: resnet18(width=16)  # noqa: E731
+    plain = lambda: _fitted(network(), part)  # noqa: E731
+    fast = {"channels_last": True, "precision": "bf16-mixed"}
+    for said, changes, bar in (
+        ("channels last", {"channels_last": True}, 1.1),
+        ("bfloat16", {"precision": "bf16-mixed"}, None),
+        ("bfloat16, channels last", fast, 1.5),
+        ("bfloat16, channels last, crops, flips, one-cycle, average", fast | _RICH, 1.2),
+    ):
+        yield Benchmark(f"{name}: {said}", against, lambda c=changes: _fitted(network(), part, **c), plain, bar)  # type: ignore[misc]
+    both = lambda: _fitted(network(), part, **fast)  # noqa: E731
+    yield Benchmark(
+        f"{name}: torch.compile, compiled beforehand (not an option)",
+        "bfloat16, channels last",
+        lambda: _fitted(network(), part, compiled=True, **fast),
+        both,
+        None,
+    )
+    rich = lambda: _fitted(network(), part, **fast, augment=_RICH["augment"])  # noqa: E731
+    held = _Held(part, _RICH["augment"])
+    yield Benchmark(
+        f"{name}: batches that cost nothing, the most that preparing them ahead could gain (not an option)",
+        "bfloat16, channels last, crops and flips",
+        lambda: _fitted(network(), held, **fast),
+        rich,
+        None,
+    )
+    damped = _noise((1, 28, 28), 1_280)
+    yield Benchmark(
+        "training, LeNet-5 repaired from weights damped to 1e-20, 1,280 images: subnormal numbers flushed",
+        "as the processor comes",
+        lambda: _repaired(damped, flush=True),
+        lambda: _repaired(damped, flush=False),
+        1.0,
+    )
+
+
+_RICH: dict[str, Any] = {"augment": Augment(crop=4, flip=True), "schedule": "one-cycle", "average": 0.02}
+
+
+class _Held:
+    """Batches made once and given out again."""
+
+    def __init__(self, part: Part, augment: Augment) -> None:
+        draw = torch.Generator().manual_seed(0)
+        epoch = Epoch(RECIPE.batch_size, generator=draw, augment=augment)
+        self.made = [(x.contiguous(memory_format=torch.channels_last), y) for x, y in part.batches(epoch)]
+        self.size = len(part)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def batches(self, epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield them in their order."""
+        yield from self.made
+
+
+def _fitted(model: nn.Module, part: Any, compiled: bool = False, **changes: Any) -> nn.Module:
+    recipe = RECIPE.but(**changes)
+    run = Run(device="cpu", precision=recipe.precision)
+    loss = None
+    if compiled:
+        step = _compiled(type(model))
+        loss = lambda wrapped, x, y: step(wrapped.module, x, y)  # noqa: E731
+    return fit(model, part, recipe, run, loss=loss)
+
+
+@functools.cache
+def _compiled(kind: type[nn.Module]) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
+    """Return forward pass and loss, compiled at the first call and kept for models of the same kind."""
+
+    def step(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return nn.functional.cross_entropy(model(x), y)
+
+    return torch.compile(step)
+
+
+def _repaired(part: Part, flush: bool) -> nn.Module:
+    """Train a network that was damped; the loop flushes, so that the way without takes that back at every step."""
+    with seeded(0):
+        model = lenet5()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(1e-20)
+
+    def loss(wrapped: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        if not flush:
+            torch.set_flush_denormal(False)
+        return nn.functional.cross_entropy(wrapped(x), y)
+
+    return fit(model, part, RECIPE, Run(device="cpu"), loss=loss)
+
 
 def _against_bare(
     name: str, network: Callable[[], nn.Module], shape: tuple[int, ...], samples: int, device: torch.device
 ) -> Benchmark:
-    draw = torch.Generator().manual_seed(0)
-    x = torch.randint(256, (samples, *shape), generator=draw, dtype=torch.uint8)
-    y = torch.randint(10, (samples,), generator=draw)
-    held = ArraySamples(x, y)
-    part = Split.of(Data("noise", held, held, tuple(map(str, range(10)))), validation=0.0).train
+    part = _noise(shape, samples)
+    x, y = part.samples.inputs, part.labels  # type: ignore[attr-defined]
     return Benchmark(
         f"training, {name}",
         "bare loop over tensors",
@@ -45,6 +147,13 @@ def _against_bare(
         bar=0.5,
         repeats=3,
     )
+
+
+def _noise(shape: tuple[int, ...], samples: int) -> Part:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randint(256, (samples, *shape), generator=draw, dtype=torch.uint8)
+    held = ArraySamples(x, torch.randint(10, (samples,), generator=draw))
+    return Split.of(Data("noise", held, held, tuple(map(str, range(10)))), validation=0.0).train
 
 
 def _bare(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> nn.Module:

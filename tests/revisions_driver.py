@@ -80,7 +80,7 @@ PLAN = {
     ],
     "published": {"fine-tune": {"A_R": "12.3 ± 0.4"}},
 }
-TIMES = {"seconds", "of_retrain", "train_seconds", "speedup", "peak_memory"}
+TIMES = {"seconds", "cpu_seconds", "of_retrain", "train_seconds", "speedup", "peak_memory"}
 VOLATILE_LINE = (
     r"Machine: |Retraining for as long|Not measured: |Efface \d|- (Time|When|Done|Requested|Versions|Peak memory): "
 )

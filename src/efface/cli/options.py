@@ -133,6 +133,11 @@ PrepareOption = Annotated[
 
 TrainSeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")]
 
+CheckpointsOption = Annotated[
+    Path | None,
+    typer.Option("--checkpoints", help="Folder for a long training's state, so that the same command goes on."),
+]
+
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of this step.")]
 
 HoldOutOption = Annotated[float, typer.Option("--validation", help="Fraction of training data to hold out.")]

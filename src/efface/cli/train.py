@@ -21,6 +21,7 @@ from efface.cli.loading import (
 from efface.cli.options import (
     BackendOption,
     CanariesOption,
+    CheckpointsOption,
     ClassesOption,
     ConfigOption,
     DataOption,
@@ -100,6 +101,7 @@ def train(
     backend: BackendOption = "auto",
     workers: WorkersOption = None,
     device: DeviceOption = "auto",
+    checkpoints: CheckpointsOption = None,
     overwrite: OverwriteOption = False,
     trust: TrustOption = False,
     as_json: JsonOption = False,
@@ -134,6 +136,8 @@ def _references(given: SimpleNamespace, asked: Asked) -> None:
         )
     if given.keep:
         raise InputError("--keep belongs to training an original; a reference keeps nothing")
+    if given.checkpoints is not None:
+        raise InputError("--checkpoints belongs to training an original; references resume by themselves")
     if source is None or any(getattr(given, name) for name in ("recipe", "recipe_set", "model", "weights")):
         raise InputError("references are trained as an original was: give --from ORIGINAL, no model and no recipe")
     parent = load_artifact(source, given.trust)
@@ -205,6 +209,7 @@ def _original(given: SimpleNamespace) -> None:
         validation=given.validation,
         canaries=given.canaries,
         device=given.device,
+        checkpoints=given.checkpoints,
         progress=progress_of(given.quiet),
     )
     artifact.save(out, overwrite=given.overwrite)

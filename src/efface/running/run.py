@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
@@ -54,6 +55,8 @@ class Run:
         precision: `32-true` or `bf16-mixed`.
         devices: Processes for data-parallel training; more than one needs a launcher such as torchrun.
         progress: Where progress is shown; nowhere by default.
+        checkpoints: Folder in which trainings keep their state now and then, so that a stopped one can go on; none by
+            default.
 
     Raises:
         InputError: The device does not exist here.
@@ -72,8 +75,10 @@ class Run:
         precision: Precision = "32-true",
         devices: int = 1,
         progress: Progress | None = None,
+        checkpoints: Path | None = None,
     ) -> None:
         self.seed = seed
+        self.checkpoints = checkpoints
         self.precision = precision
         self.devices = devices
         self.progress = progress or Progress()

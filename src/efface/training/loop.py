@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
 
 from efface.data.epoch import Epoch
 from efface.errors import InputError
+from efface.models.batch_norm import recompute_statistics
 from efface.running.run import Run
 from efface.running.seeding import seeded
+from efface.running.subnormal import flushed
+from efface.training.averaging import Average
+from efface.training.checkpoint import Checkpoint
+from efface.training.optimiser import optimiser_of, scheduler_of
 from efface.training.recipe import Recipe
 
-__all__ = ["Batched", "Loss", "Trainer", "cross_entropy", "endless", "fit", "warm_up"]
+__all__ = ["Batched", "Loss", "Trainer", "cross_entropy", "endless", "epoch_of", "fit", "warm_up"]
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(model, inputs, labels) -> scalar mean loss; the model may be called as often as the loss needs."""
@@ -90,14 +96,14 @@ class Trainer:
         trained = [p for p in model.parameters() if p.requires_grad] if parameters is None else parameters
         if not trained:
             raise InputError(f"{stage}: no parameter requires a gradient; there is nothing to train")
-        optimiser = _optimiser(trained, recipe)
-        self._scheduler = _scheduler(optimiser, recipe, self.total_steps, self.steps_per_epoch)
+        optimiser = optimiser_of(trained, recipe, axes=1 + getattr(model, "stacked_axes", 0))
+        self._scheduler = scheduler_of(optimiser, recipe, self.total_steps, self.steps_per_epoch)
         self._wrapped, self._optimiser = run.fabric.setup(model, optimiser)
         self._batches: Iterator[tuple[Tensor, Tensor]] = iter(())
         self._left = 0
         self.step = 0
         self._epoch_loss = torch.zeros((), device=run.device, dtype=torch.float64)
-        self._epoch_started = time.perf_counter()
+        self._epoch_started = _clocks()
 
     def advance(self, steps: int) -> None:
         """Run this many optimiser steps.
@@ -110,7 +116,7 @@ class Trainer:
             for module in self.model.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
-        with seeded(self.run.number(f"{self.stage}/dropout from step {self.step}")):
+        with flushed(), seeded(self.run.number(f"{self.stage}/dropout from step {self.step}")):
             for _ in range(steps):
                 try:
                     self._one()
@@ -133,11 +139,50 @@ class Trainer:
         """Step with another trainer's optimiser: one momentum and one learning rate, which that trainer schedules."""
         self._wrapped, self._optimiser, self._scheduler = other._wrapped, other._optimiser, None
 
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what a stopped training needs beside its arguments to go on: tensors, and what JSON can hold."""
+        tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()} | {"epoch_loss": self._epoch_loss}
+        for index, held in self._optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{index}/{k}": v for k, v in held.items() if v is not None}
+        wall, cpu = self._spent()
+        return tensors, {"step": self.step, "wall": wall, "cpu": cpu, "history": self.run.history.of(self.stage)}
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Go to the step at which `state` was taken, on a trainer that has made none."""
+        self.model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
+        parameters = [p for group in self._optimiser.param_groups for p in group["params"]]
+        held: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimiser/"):
+                _, index, key = name.split("/")
+                own = parameters[int(index)]
+                # A fused step walks through memory: what belongs to a weight must lie there as the weight does.
+                alike = tensor if tensor.shape != own.shape else torch.empty_like(own).copy_(tensor)
+                held.setdefault(int(index), {})[key] = alike
+        groups = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": held, "param_groups": groups})
+        self.step = numbers["step"]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler")  # the steps were made elsewhere
+            if self._scheduler is not None:
+                for _ in range(min(self.step, self.total_steps)):
+                    self._scheduler.step()
+        self.run.history.rows.extend(numbers["history"])
+        if read := self.step % self.steps_per_epoch:
+            self._start_epoch()
+            for _ in itertools.islice(self._batches, read):
+                self._left -= 1
+        self._epoch_loss.copy_(tensors["epoch_loss"])
+        wall, cpu = _clocks()
+        self._epoch_started = wall - numbers["wall"], cpu - numbers["cpu"]
+
     def _one(self) -> None:
         if self._left == 0:
             self._start_epoch()
         x, y = next(self._batches)
         self._left -= 1
+        if self.recipe.channels_last and x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
         self._optimiser.zero_grad(set_to_none=True)
         loss = self.loss(self._wrapped, x, y)
         self.run.fabric.backward(loss)
@@ -157,16 +202,23 @@ class Trainer:
 
     def _start_epoch(self) -> None:
         epoch = self.step // self.steps_per_epoch
-        self._batches = self.part.batches(_epoch(self.part, self.recipe, self.run, f"{self.stage}/epoch {epoch}"))
+        self._batches = self.part.batches(epoch_of(self.part, self.recipe, self.run, f"{self.stage}/epoch {epoch}"))
         self._left = self.steps_per_epoch
         self._epoch_loss.zero_()
-        self._epoch_started = time.perf_counter()
+        self._epoch_started = _clocks()
 
     def _end_epoch(self) -> None:
         self._check_finite()
         mean = float(self._epoch_loss) / self.steps_per_epoch
-        seconds = time.perf_counter() - self._epoch_started
-        self.run.history.add(self.stage, epoch=self.step // self.steps_per_epoch, loss=mean, seconds=seconds)
+        wall, cpu = self._spent()
+        self.run.history.add(
+            self.stage, epoch=self.step // self.steps_per_epoch, loss=mean, seconds=wall, cpu_seconds=cpu
+        )
+
+    def _spent(self) -> tuple[float, float]:
+        """Return the seconds of wall clock and of this process's cores since the epoch began."""
+        wall, cpu = (now - then for now, then in zip(_clocks(), self._epoch_started, strict=True))
+        return wall, cpu
 
     def _check_finite(self) -> None:
         if not math.isfinite(float(self._epoch_loss)):
@@ -189,10 +241,10 @@ def endless(part: Batched, recipe: Recipe, run: Run, stage: str) -> Iterator[tup
         stage: Name that the randomness derives from.
     """
     for epoch in itertools.count():
-        yield from part.batches(_epoch(part, recipe, run, f"{stage}/endless {epoch}"))
+        yield from part.batches(epoch_of(part, recipe, run, f"{stage}/endless {epoch}"))
 
 
-def _epoch(part: Batched, recipe: Recipe, run: Run, purpose: str) -> Epoch:
+def epoch_of(part: Batched, recipe: Recipe, run: Run, purpose: str) -> Epoch:
     """Return a shuffled, augmented epoch of training; a last batch of one sample is dropped if there are others."""
     return Epoch(
         recipe.batch_size,
@@ -224,10 +276,19 @@ def fit(
 ) -> nn.Module:
     """Train a model in place for the recipe's epochs, with progress, and return it in eval mode.
 
-    See `Trainer` for the arguments and errors.
+    Where the recipe averages, the average is returned. Where the run keeps checkpoints, a training that was stopped
+    goes on from its last one, and ends with the same bits. See `Trainer` for the arguments and errors.
     """
     if recipe.epochs == 0:
         return model.to(run.device).eval()
+    average: Average | None = None
+
+    def after(stepped: nn.Module) -> None:
+        if on_step is not None:
+            on_step(stepped)
+        if average is not None:
+            average.update(stepped)
+
     trainer = Trainer(
         model,
         part,
@@ -238,13 +299,36 @@ def fit(
         parameters=parameters,
         freeze_batch_norm=freeze_batch_norm,
         on_gradients=on_gradients,
-        on_step=on_step,
+        on_step=after,
     )
+    if recipe.average:
+        average = Average(trainer.model, recipe.average, trainer.total_steps)
+    checkpoint = _checkpoint(trainer, average)
     chunk = min(trainer.steps_per_epoch, 50)
-    starts = range(0, trainer.total_steps, chunk)
+    starts = range(trainer.step, trainer.total_steps, chunk)
     for start in run.track(starts, f"{stage} ({recipe.epochs:g} epochs)", len(starts)):
         trainer.advance(min(chunk, trainer.total_steps - start))
+        if checkpoint is not None:
+            checkpoint.save()
+    if average is not None:
+        average.into(model)
+        if not trainer.freeze_batch_norm:
+            again = epoch_of(part, recipe, run, f"{stage}/statistics of the average")
+            recompute_statistics(model, part.batches(dataclasses.replace(again, rank=0, world=1)))
+    if checkpoint is not None:
+        checkpoint.remove()
     return model.eval()
+
+
+def _checkpoint(trainer: Trainer, average: Average | None) -> Checkpoint | None:
+    """Return where the training is kept now and then, if the run keeps it, after going on from there."""
+    run, part = trainer.run, trainer.part
+    if run.checkpoints is None or run.fabric.world_size > 1:
+        return None
+    first = next(iter(part.batches(epoch_of(part, trainer.recipe, run, f"{trainer.stage}/epoch 0"))))
+    checkpoint = Checkpoint(run.checkpoints, trainer, average, first)
+    checkpoint.restore()
+    return checkpoint
 
 
 def warm_up(run: Run) -> None:
@@ -267,21 +351,6 @@ def _smoothed(label_smoothing: float) -> Loss:
     return lambda model, x, y: F.cross_entropy(model(x), y, label_smoothing=label_smoothing)
 
 
-def _optimiser(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    fused = all(p.device.type in {"cpu", "cuda"} and p.dtype == torch.float32 for p in parameters)
-    shared: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": fused}
-    if recipe.optimiser == "sgd":
-        return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=recipe.nesterov, **shared)
-    if recipe.optimiser == "adam":
-        return torch.optim.Adam(parameters, **shared)
-    return torch.optim.AdamW(parameters, **shared)
-
-
-def _scheduler(
-    optimiser: torch.optim.Optimizer, recipe: Recipe, total_steps: int, steps_per_epoch: int
-) -> LRScheduler | None:
-    if recipe.schedule == "cosine":
-        return CosineAnnealingLR(optimiser, T_max=max(total_steps, 1))
-    if recipe.schedule == "step":
-        return MultiStepLR(optimiser, [round(m * steps_per_epoch) for m in recipe.milestones], recipe.gamma)
-    return None
+def _clocks() -> tuple[float, float]:
+    """Return the wall clock and the time of all cores on this process, in seconds."""
+    return time.perf_counter(), time.process_time()

@@ -16,10 +16,11 @@ from efface.data.augment import Augment
 from efface.data.epoch import Epoch
 from efface.data.part import Part
 from efface.errors import InputError
+from efface.models.batch_norm import recompute_statistics
 from efface.models.functional import call_with
 from efface.running.run import Run
 from efface.running.seeding import seeded
-from efface.training.loop import Loss, fit
+from efface.training.loop import Loss, epoch_of, fit
 from efface.training.recipe import Recipe
 
 __all__ = ["Stack", "fit_together", "stackable"]
@@ -36,6 +37,8 @@ class Stack(nn.Module):
     Raises:
         InputError: The models cannot be stacked or vmapped (e.g. their forward pass branches on values).
     """
+
+    stacked_axes = 1
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -133,13 +136,17 @@ def fit_together(
     fit(
         stack,
         _Lockstep(part, runs, stage),
-        recipe.but(clip_norm=None),
+        recipe.but(clip_norm=None, channels_last=False),  # inputs have five axes here
         shared,
         stage=stage,
         loss=_summed(len(models), recipe.label_smoothing),
         on_gradients=None if clip is None else lambda _: _clip_each(stack, clip),
     )
     stack.into(models)
+    if recipe.average:  # the stack has no BatchNorm layers of its own
+        for model, run in zip(models, runs, strict=True):
+            again = epoch_of(part, recipe, run, f"{stage}/statistics of the average")
+            recompute_statistics(model, part.batches(again))
     for run in runs:
         for row in shared.history.of(stage):
             run.history.rows.append({**row, "loss": row["loss"] / len(models)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -35,6 +36,7 @@ def train(
     validation: float = 0.1,
     canaries: int = 0,
     device: str = "auto",
+    checkpoints: Path | None = None,
     progress: Progress | None = None,
 ) -> Artifact:
     """Train a classifier, plainly or with what a method needs to forget later.
@@ -53,6 +55,8 @@ def train(
             slightly displaced, half of them with a wrong label. A later `Request(..., canaries=True)` has them
             forgotten as well, and its audit then knows what memorised looks like.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        checkpoints: Folder for the state of a long training, written every minute and deleted at the end: the same
+            call goes on from there after a stop.
         progress: Where to show progress.
 
     Returns:
@@ -80,7 +84,7 @@ def train(
             "epochs=0 trains nothing, and makes every model retrained by that recipe random; to forget in a model that "
             "was trained elsewhere, hand it to `forget` (`efface forget WEIGHTS --model ... --data ...`)"
         )
-    run = Run(seed=recipe.seed, device=device, precision=recipe.precision, progress=progress)
+    run = Run(seed=recipe.seed, device=device, precision=recipe.precision, progress=progress, checkpoints=checkpoints)
     spec: ModelSpec | None = None
     if isinstance(model, Artifact):
         if canaries:
