@@ -1,4 +1,4 @@
-"""Copy tables of committed results into research.md and metrics.md of docs, between markers; `--check` says if current.
+"""Copy tables of committed results into pages, between markers; `--check` says if they are current.
 
 A marker `<!-- table: PATH -->`, PATH below experiments/results, is followed by that file up to `<!-- /table -->`.
 """
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = tuple(ROOT / "docs" / name for name in ("research.md", "metrics.md"))
+PAGES = tuple(ROOT / name for name in ("docs/research.md", "docs/metrics.md", "experiments/README.md", "README.md"))
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -32,9 +32,9 @@ def main() -> None:
         if text == wanted:
             continue
         if "--check" in sys.argv:
-            sys.exit(f"not current: {page.name}; run `make docs`")
+            sys.exit(f"not current: {page.relative_to(ROOT)}; run `make docs`")
         page.write_text(wanted, encoding="utf-8")
-        print(f"written: docs/{page.name}")
+        print(f"written: {page.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -557,3 +557,46 @@ def test_references_on_a_disk_without_room_are_used_and_their_answers_not_kept(w
         audited = world.forge.run(*command, folder / "audit")
         assert audited.code == 2, audited.text
         TRIED["read-only folder of references", "train --references", "used; one more refused"] += 1
+
+
+# --- the ladder -----------------------------------------------------------------------------------------------------
+
+
+def test_a_ladder_killed_in_a_rung_resumes_there(world, tmp_path):
+    """Finished trials are kept beside the result and not done again; then the same model comes out, and they go."""
+    judges, out, chance = tmp_path / "judges", tmp_path / "forgotten", random.Random(2)
+    original = tmp_path / "original"
+    world.run("train", *(a.replace("epochs=2", "epochs=30") for a in SMALL), "--out", original)
+    asked = ("--references", 4, "--classes", "0", "--backend", "serial", "--device", "cpu", "-q")
+    world.run("train", "--from", original, *asked, "--out", judges)
+    trials = tmp_path / ".forgotten.trials" / "trials.json"
+
+    def done() -> int:
+        return len(json.loads(trials.read_text())["trials"]) if trials.is_file() else 0
+
+    def command(to: Path) -> tuple[object, ...]:
+        asked = ("--classes", "0", "--references", judges, "--out", to, "--device", "cpu", "-q")
+        return ("forget", original, *asked)
+
+    kept = 0
+    for goal in (0, 1, 2):
+        run = world.forge.start(*command(out))
+        waited(lambda run=run, goal=goal: done() > goal or not run.alive(), 240)
+        time.sleep(chance.random() / 10)
+        if run.alive():
+            run.kill()
+            kept = done()
+        run.end()
+        if out.is_dir():
+            break
+    assert kept >= 1  # it was killed with a rung behind it
+    undisturbed = world.forge.run(*command(tmp_path / "undisturbed"))
+    if not out.is_dir():
+        run = world.forge.run(*command(out))
+        assert run.code == undisturbed.code, run.text
+    found, expected = (Artifact.read_record(p) for p in (out, tmp_path / "undisturbed"))
+    assert any("kept from an earlier start" in note for note in found.notes)
+    assert (found.weights_after, found.method) == (expected.weights_after, expected.method)
+    assert not trials.parent.exists()
+    assert not drafts(tmp_path)
+    TRIED["killed", "forget, the ladder", "resumed at its rung"] += 1

@@ -44,8 +44,8 @@ def summed(frame: pd.DataFrame, plan: dict) -> pd.DataFrame:
             "differs": ", ".join(f"{k} ({n})" for k, n in differs.value_counts().items()) or "-",
             "curve": bool(row.get("curve")),
         }
-        if "sealed forgotten" in part and (part["sealed forgotten"].astype(str) != "").any():
-            asked = part[~part["sealed forgotten"].astype(str).isin(["", "nan"])]
+        if "sealed forgotten" in part:
+            asked = part[part["sealed forgotten"].astype(str).str.lower().isin(["true", "false", "1.0", "0.0"])]
             survived = flags(asked, "forgotten") & flags(asked, "useful")
             both = flags(asked, "sealed forgotten") & flags(asked, "sealed useful")
             line["sealed"] = f"{(both & survived).sum()} of {survived.sum()}" if len(asked) else "-"
@@ -75,6 +75,21 @@ def write_table(frame: pd.DataFrame, path: Path, plan: dict) -> None:
             f"{sealed if isinstance(sealed, str) else '-'} | {r['accuracy']:.2f} | {r['share']:.1f} %{judged} | "
             f"{r['differs']} |"
         )
+    for label, part in frame[frame["trials"].astype(str) != ""].groupby("row"):
+        counts = ", ".join(f"{k} ({n})" for k, n in part["taken"].value_counts().items())
+        lines += ["", f"{label} ended with: {counts}."]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_short(frame: pd.DataFrame, path: Path, plan: dict) -> None:
+    """Write the shares and the time alone, for a first look."""
+    lines = [
+        f"| {plan['title']}: audits passed | forgotten | useful | both | time, of retraining's |",
+        "|---|---|---|---|---|",
+    ]
+    for r in summed(frame, plan).to_dict("records"):
+        shares = " | ".join(f"{r[key]} of {r['audits']}" for key in PANELS)
+        lines.append(f"| {r['row']} | {shares} | {r['share']:.0f} % |")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -116,4 +131,5 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1]).parents[1] / "results" / given["name"]
     results = pd.read_csv(folder / "results.csv", keep_default_na=False)
     write_table(results, folder / "table.md", given)
+    write_short(results, folder / "short.md", given)
     write_figure(results, folder / "pareto.png", given)

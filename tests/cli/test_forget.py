@@ -91,3 +91,33 @@ def test_no_epochs_and_no_network_are_refused(weights: Path, tmp_path: Path) -> 
     assert (none.status, "efface forget WEIGHTS" in none.stderr) == (2, True)
     bare = efface_command("forget", weights, "--data", "digits", "-m", "ssd", "--classes", "1", "--out", tmp_path / "b")
     assert (bare.status, "--model" in bare.stderr) == (2, True)
+
+
+TRAINED = [
+    word
+    for setting in ("optimiser=adam", "lr=0.002", "weight_decay=0", "schedule=cosine", "epochs=40", "batch_size=64")
+    for word in ("--recipe-set", setting)
+]
+
+
+@pytest.mark.slow
+def test_forgetting_without_a_method_passes_a_sealed_audit_against_other_references(tmp_path: Path) -> None:
+    """The whole way of a request: six retrained models to be judged by, six others for the audit that counts."""
+    original, forgotten = tmp_path / "original", tmp_path / "forgotten"
+    built = ("--data", "digits", "--model", "mlp", "--model-set", "hidden=[64,64]", "--model-set", "activation=relu")
+    made = efface_command("train", *built, *TRAINED, "--out", original, "-q")
+    assert made.status == 0, made.stderr
+    for folder, seed in (("judges", "0"), ("others", "1")):
+        asked = ("train", "--from", original, "--references", "6", "--classes", "0", "--backend", "vmap", "-q")
+        made = efface_command(*asked, "--seed", seed, "--device", "cpu", "--out", tmp_path / folder)
+        assert made.status == 0, made.stderr
+    asked = ("--classes", "0", "--references", tmp_path / "judges", "--out", forgotten, "--device", "cpu", "-q")
+    made = efface_command("forget", original, *asked)
+    assert made.status == 0, made.stderr
+    record = Artifact.read_record(forgotten)
+    assert record.method != "retrain"
+    assert any("the first to meet the standards" in note for note in record.notes)
+    others = ("--references", tmp_path / "others", "--sealed", "--check", "--device", "cpu", "-q")
+    audited = efface_command("audit", forgotten, "--original", original, *others)
+    assert audited.status == 0, audited.stdout
+    assert audited.stdout.splitlines()[-1] == "Did it forget? no difference found"

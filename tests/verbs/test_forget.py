@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import efface
+from efface.auditing.settings import AuditSettings
 from efface.data import Split
 from efface.errors import ForgettingWarning, InputError
 from efface.running.seeding import seeded
@@ -107,3 +108,23 @@ def test_codes_stand_in_for_records_of_mnemonic(data):
 def test_a_recipe_of_no_epochs_makes_no_reference(data, original):
     with pytest.raises(InputError, match=r"epochs=0.*give the recipe"):
         efface.forget(original.model, data, CLASS, method="retrain", recipe=RECIPE.but(epochs=0), device="cpu")
+
+
+def test_without_a_method_a_small_network_passes_a_sealed_audit(data, original, tmp_path):
+    """The fast version of the test through the shell: held-out data to be judged by, four retrained models to audit."""
+    held = efface.train(
+        efface.ModelSpec(build="mlp", arguments={"hidden": [32], "activation": "relu"}),
+        data,
+        recipe=RECIPE,
+        device="cpu",
+    )
+    made = efface.forget(held, data, CLASS, device="cpu")
+    assert any("the first to meet the standards" in note for note in made.record.notes)
+    folder = tmp_path / "references"
+    references = efface.train_references(held, data, CLASS, 4, folder, backend="vmap", device="cpu")
+    cheap = {"resamples": 100, "few_draws": 10, "probe_per_class": 30, "relearn_cap": 30, "kept_steps": 10}
+    settings = AuditSettings(sealed=True, **cheap)
+    found = efface.audit(made, data, CLASS, original=held, retrained=references, settings=settings, device="cpu")
+    assert found.level == "c"
+    assert [c.key for c in found.verdict.checks if c.outcome == "differs"] == []
+    assert found.verdict.outcome == "alike"
