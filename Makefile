@@ -6,7 +6,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 # Models this small run faster with one thread per process, and tests use two processes.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all test-faults revisions lint mutate bench docs clean
+.PHONY: demo test test-all test-faults revisions lint mutate bench docs reproduce reproduce-small clean
 
 # What should change no result: `make revisions` compares the working tree with its last commit, and prints nothing.
 OLD ?= HEAD
@@ -55,6 +55,19 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/architecture.py
 	$(BIN)/python docs/research.py
 	$(BIN)/python docs/reliability.py
+	$(BIN)/python docs/results.py
+
+# Both talks' tables beside the published figures (docs/results.md). DATA holds MNIST/raw and CIFAR10. What is finished is kept:
+# started again, both go on where they were stopped.
+reproduce: $(VENV)/.installed-dev
+	$(if $(DATA),,$(error Say where MNIST/raw and CIFAR10 are: make reproduce DATA=FOLDER))
+	$(BIN)/python experiments/reproduce.py --root $(DATA)
+	$(BIN)/python docs/results.py
+
+reproduce-small: $(VENV)/.installed-dev
+	$(if $(DATA),,$(error Say where MNIST/raw and CIFAR10 are: make reproduce-small DATA=FOLDER))
+	$(BIN)/python experiments/reproduce.py --root $(DATA) --small --workers 2
+	$(BIN)/python docs/results.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Efface needs Python 3.11 to 3.13, this is %s; set PYTHON=python3.12" % sys.version.split()[0])'

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from efface.comparing.plan import read_plan
 
@@ -31,13 +32,24 @@ def test_the_table_of_the_reliability_page_is_current():
     subprocess.run([sys.executable, ROOT / "docs" / "reliability.py", "--check"], check=True)
 
 
+def test_the_page_of_published_figures_is_current():
+    subprocess.run([sys.executable, ROOT / "docs" / "results.py", "--check"], check=True)
+
+
+def test_published_figures_of_plans_are_those_of_the_page():
+    known = yaml.safe_load((ROOT / "experiments" / "published.yaml").read_text(encoding="utf-8"))
+    plans = {plan: read_plan(ROOT / "experiments" / f"{plan}.yaml") for plan in {t["plan"] for t in known["tables"]}}
+    for table in known["tables"]:
+        assert plans[table["plan"]].published == table["rows"]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
 def test_links_between_files_lead_somewhere(document):
     links = re.findall(r"\]\(([^)#:\s]+)\)", document.read_text(encoding="utf-8"))
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("plan", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("plan", sorted((ROOT / "experiments").glob("*_*.yaml")), ids=lambda p: p.stem)
 def test_every_committed_plan_is_valid_and_named_after_its_file(plan):
     read = read_plan(plan)
     assert read.name == plan.stem
