@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-__all__ = ["Request", "Resolved"]
+__all__ = ["ABOUT", "Request", "Resolved"]
 
 Kind = Literal["classes", "items", "ids", "groups", "where"]
 
 _KINDS: tuple[Kind, ...] = ("classes", "items", "ids", "groups", "where")
+
+ABOUT = frozenset({"reason", "requested_at", "requested_by", "ticket"})
+"""Fields that are kept in the record and say nothing about what to forget."""
 
 
 class _Planted(Protocol):
@@ -72,7 +75,7 @@ class Resolved(NamedTuple):
 
 
 class Request(BaseModel):
-    """A deletion request: exactly one of classes, items, ids, groups or where, plus why and when.
+    """A deletion request: exactly one of classes, items, ids, groups or where, plus why, when and by whom.
 
     Attributes:
         classes: Class numbers or class names; every training sample of them is forgotten.
@@ -85,7 +88,9 @@ class Request(BaseModel):
         canaries: Forget the canaries of training, too (`train(..., canaries=N)`), so that an audit knows what memorised
             looks like. Without it they stay, but for copies of records that are asked for. Not for classes.
         reason: Free text, kept in the record.
-        requested_at: When the request arrived, kept in the record.
+        requested_at: When the request arrived, kept in the record; a report counts the deadline from it.
+        requested_by: Who asked, or who passed it on; kept in the record, left out of reports to share.
+        ticket: What it is filed under; the same.
 
     Example:
         >>> import efface
@@ -104,6 +109,8 @@ class Request(BaseModel):
     canaries: bool = False
     reason: str = ""
     requested_at: datetime | None = None
+    requested_by: str = ""
+    ticket: str = ""
 
     @model_validator(mode="after")
     def _exactly_one_kind(self) -> Request:

@@ -45,11 +45,14 @@ from efface.cli.options import (
     RecipeOption,
     RecipeSetOption,
     ReferencesFolderOption,
+    RequestedAtOption,
+    RequestedByOption,
     RequestOption,
     RootOption,
     SeedOption,
     SetOption,
     SkipBadOption,
+    TicketOption,
     TrustOption,
     TuneOption,
     UnseenOption,
@@ -83,6 +86,9 @@ def forget(
     with_canaries: WithCanariesOption = False,
     request: RequestOption = None,
     reason: ReasonOption = "",
+    requested_at: RequestedAtOption = "",
+    requested_by: RequestedByOption = "",
+    ticket: TicketOption = "",
     settings: SetOption = None,
     tune: TuneOption = False,
     budget: BudgetOption = None,
@@ -114,7 +120,8 @@ def forget(
     from efface.files import check_vacant
 
     check_vacant(out, overwrite)
-    asked = Asked(classes, items, groups, where, request, reason, with_canaries, ids).request()
+    about = requested_at, requested_by, ticket
+    asked = Asked(classes, items, groups, where, request, reason, with_canaries, ids, *about).request()
     forgotten = _forgotten(SimpleNamespace(**locals()), asked)
     if forgotten.record.weights_after != forgotten.record.weights_before:
         forgotten.save(out, overwrite=overwrite)

@@ -58,14 +58,18 @@ class Asked(NamedTuple):
     reason: str = ""
     canaries: bool = False
     ids: str | None = None
+    requested_at: str = ""
+    requested_by: str = ""
+    ticket: str = ""
 
     def request(self) -> Request:
         """Read them; just one may be given."""
-        from efface.request import Request
+        from efface.request import ABOUT, Request
 
         flags = [f"--{name}" for name in ("classes", "items", "ids", "groups", "where") if getattr(self, name)]
         if self.path is not None:
             flags += ["--with-canaries"] * self.canaries
+            flags += [f"--{name.replace('_', '-')}" for name in sorted(ABOUT) if getattr(self, name)]
             if flags:
                 raise InputError(f"--request already says what to forget; leave out {', '.join(flags)}")
             return Request.read(self.path)
@@ -74,7 +78,8 @@ class Asked(NamedTuple):
                 "say what to forget with one of --classes, --items, --ids, --groups, --where, --request; given: "
                 f"{', '.join(flags) or 'nothing'}"
             )
-        fields: dict[str, Any] = {"reason": self.reason, "canaries": self.canaries}
+        fields: dict[str, Any] = {name: getattr(self, name) for name in ABOUT if getattr(self, name)}
+        fields["canaries"] = self.canaries
         if self.classes:
             fields["classes"] = tuple(int(c) if c.isdecimal() else c for c in _words(self.classes))
         if self.groups:

@@ -215,6 +215,14 @@ WithCanariesOption = Annotated[
 
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the record.")]
 
+RequestedAtOption = Annotated[
+    str, typer.Option("--requested-at", metavar="DATE", help="When the request arrived, e.g. 2026-03-04.")
+]
+
+RequestedByOption = Annotated[str, typer.Option("--requested-by", help="Who asked; kept in the record.")]
+
+TicketOption = Annotated[str, typer.Option("--ticket", help="What the request is filed under; kept in the record.")]
+
 PANEL = "References for audits (with --from and a request)"
 
 ReferencesOption = Annotated[

@@ -16,7 +16,7 @@ from efface.comparing.plan import ORIGINAL, Cell, Plan
 from efface.data import Data
 from efface.methods.catalogue import methods
 from efface.methods.retrain import Retrain
-from efface.request import Request
+from efface.request import ABOUT, Request
 
 __all__ = ["RESULTS", "Keys", "content_of", "method_source"]
 
@@ -123,7 +123,7 @@ def _imports(file: Path) -> Iterator[str]:
 
 
 def _asked(request: Request) -> dict[str, Any]:
-    return request.model_dump(mode="json", exclude={"reason", "requested_at"})
+    return request.model_dump(mode="json", exclude=set(ABOUT))
 
 
 def _file(path: Path) -> str:

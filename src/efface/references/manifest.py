@@ -15,7 +15,7 @@ from efface.errors import InputError
 from efface.files import write_file
 from efface.models.spec import ModelSpec
 from efface.references.jobs import Job
-from efface.request import Request
+from efface.request import ABOUT, Request
 from efface.training.recipe import Recipe
 
 __all__ = ["Manifest"]
@@ -101,7 +101,7 @@ class Series(BaseModel):
 
 def _meant(requests: Sequence[Request]) -> list[dict[str, Any]]:
     """Return what requests ask for, without why and when."""
-    return [r.model_dump(mode="json", exclude={"reason", "requested_at"}, exclude_defaults=True) for r in requests]
+    return [r.model_dump(mode="json", exclude=set(ABOUT), exclude_defaults=True) for r in requests]
 
 
 def grown(manifest: Manifest, jobs: Mapping[str, list[Job]], folder: Path) -> Manifest:

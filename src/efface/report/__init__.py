@@ -9,11 +9,12 @@ from efface.auditing.result import Audit
 from efface.files import write_file
 from efface.report.markdown import markdown
 from efface.report.page import html
+from efface.report.sharing import shareable
 
-__all__ = ["html", "markdown", "write"]
+__all__ = ["html", "markdown", "shareable", "write"]
 
 
-def write(audit: Audit, record: Record | None, folder: Path) -> list[Path]:
+def write(audit: Audit, record: Record | None, folder: Path, *, share: bool = False) -> list[Path]:
     """Write audit.json, report.html and report.md into an existing folder, each whole or not at all.
 
     All three are made before the first is written.
@@ -22,6 +23,7 @@ def write(audit: Audit, record: Record | None, folder: Path) -> list[Path]:
         audit: What was measured.
         record: How the candidate came to be; None if that is not known.
         folder: Usually the artifact's.
+        share: Leave out single records and who asked, for readers outside.
 
     Returns:
         The three paths.
@@ -36,5 +38,10 @@ def write(audit: Audit, record: Record | None, folder: Path) -> list[Path]:
         >>> [file.name for file in files]
         ['audit.json', 'report.html', 'report.md']
     """
-    made = {"audit.json": audit.to_json(), "report.html": html(audit, record), "report.md": markdown(audit, record)}
+    said = shareable(audit, record)[0] if share else audit
+    made = {
+        "audit.json": said.to_json(),
+        "report.html": html(audit, record, share=share),
+        "report.md": markdown(audit, record, share=share),
+    }
     return [write_file(Path(folder) / name, text) for name, text in made.items()]

@@ -11,7 +11,9 @@ from efface.auditing.catalogue import Measure
 from efface.auditing.result import Audit
 from efface.auditing.scores.score import Score
 from efface.report import format as words
+from efface.report.closing import answers
 from efface.report.contents import breaks, columns, group_measures, key_numbers, not_assessed
+from efface.report.officer import for_the_officer
 from efface.report.page import (
     LIMITS_LEDE,
     SECTIONS,
@@ -24,25 +26,29 @@ from efface.report.page import (
     sorted_checks,
     split_headline,
 )
+from efface.report.sharing import shareable
 
 __all__ = ["markdown"]
 
 
-def markdown(audit: Audit, record: Record | None = None) -> str:
+def markdown(audit: Audit, record: Record | None = None, *, share: bool = False) -> str:
     """Return the report as Markdown (GitHub's tables); text from outside is escaped, so that it stays text.
 
     Args:
         audit: What was measured.
         record: How the candidate came to be, with what it was made from; None if that is not known.
+        share: Leave out single records and who asked.
     """
-    parts = [*_first(audit, record), *_checks(audit), *_models(audit)]
+    if share:
+        audit, record = shareable(audit, record)
+    parts = [*_first(audit, record), *_checks(audit), *_officer(audit, record), *_models(audit)]
     for section, groups in (
         ("utility", ("utility", "agreement")),
         ("attacks", ("membership", "ensembles")),
         ("inside", ("features", "relearning")),
     ):
         parts += [f"## {SECTIONS[section]}", _scores(audit, group_measures(audit, *groups))]
-    parts += [*_records(audit), f"## {SECTIONS['cost']}", _scores(audit, group_measures(audit, "cost"))]
+    parts += [*_records(audit, share), f"## {SECTIONS['cost']}", _scores(audit, group_measures(audit, "cost"))]
     parts += [*_how(audit, record), *_limits(audit), f"Efface {_text(__version__)}; figures are in report.html."]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -91,7 +97,7 @@ def _first(audit: Audit, record: Record | None) -> list[str]:
         f"# Asked to forget: {_text(audit.request_text)}",
         _list(asked(audit, record)),
         f"> **{_text(conclusion(audit))}** {_text(level)} {_text(statement)}",
-        f"To try next: {_text(audit.verdict.advice)}." if audit.verdict.advice else "",
+        "\n".join(f"- {_text(a.question)} **{_text(a.short)}.** {_text(a.rest)}" for a in answers(audit, record)),
         _table(("Four numbers", _text(audit.candidate), "Original", "Retrained", "Noise floor"), rows),
     ]
 
@@ -136,8 +142,33 @@ def _scores(audit: Audit, measures: Sequence[Measure]) -> str:
     return _table(("Score", _text(audit.candidate), "Noise floor", *(_text(r.name) for r in others)), rows)
 
 
-def _records(audit: Audit) -> list[str]:
+def _officer(audit: Audit, record: Record | None) -> list[str]:
+    officer = for_the_officer(audit, record)
+    tried = [(_text(t.knowledge), _text(" ".join(t.questions)), _text(t.found)) for t in officer.tried]
+    copies = [
+        f"- {_text(c.what)}: {_text(c.why)}" + (f" SHA-256 {_text(c.mark)}" if c.mark else "") for c in officer.copies
+    ]
+    return [
+        f"## {SECTIONS['officer']}",
+        _list(officer.facts),
+        _table(("Records", "Number"), [(_text(k), words.count(n)) for k, n in officer.counts])
+        if officer.counts
+        else "",
+        "### What was tried against it",
+        _table(("Someone who", "Asked", "Outcome"), tried, "---") if tried else "Nothing was asked about forgetting.",
+        "### What remains",
+        "\n".join(f"- {_text(text)}" for text in officer.risk),
+        "### What may still hold the data",
+        "\n".join(copies),
+        "### Draft of an answer to the person",
+        f"> {_text(officer.letter)}",
+    ]
+
+
+def _records(audit: Audit, share: bool) -> list[str]:
     title = f"## {SECTIONS['records']}"
+    if share:
+        return [title, "Left out of the version to share."]
     if not audit.exposed:
         return [title, "Not assessed: without a retrained model there is nothing to say which record stands out."]
     rows = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from efface import __version__
@@ -15,13 +14,17 @@ from efface.auditing.result import Audit, Check, Outcome
 from efface.auditing.scores.score import Score
 from efface.data import Counts
 from efface.report import format as words
+from efface.report.closing import answers
 from efface.report.contents import breaks, columns, group_measures, key_numbers, not_assessed
 from efface.report.figures.audit import illustrations
+from efface.report.officer import for_the_officer, when
+from efface.report.sharing import shareable
 
 __all__ = ["Step", "asked", "audited", "history_of", "html", "split_headline"]
 
 SECTIONS = {
     "checks": "What the verdict rests on",
+    "officer": "For the privacy officer",
     "models": "All models side by side",
     "utility": "Usefulness, class by class",
     "attacks": "Attacks",
@@ -64,19 +67,23 @@ class Step:
     details: dict[str, str]
 
 
-def html(audit: Audit, record: Record | None = None) -> str:
+def html(audit: Audit, record: Record | None = None, *, share: bool = False) -> str:
     """Return the page: inline style and figures, no script, nothing fetched; every value from outside is escaped.
 
     Args:
         audit: What was measured.
         record: How the candidate came to be, with what it was made from; None if that is not known.
+        share: Leave out single records and who asked; see `efface.report.sharing.shareable`.
     """
+    if share:
+        audit, record = shareable(audit, record)
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("efface", "report"), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
     environment.filters |= {
+        "count": words.count,
         "floor": words.floor,
         "good": words.good,
         "interval": _interval,
@@ -87,6 +94,7 @@ def html(audit: Audit, record: Record | None = None) -> str:
     level, statement = split_headline(audit)
     candidate = audit.row(audit.candidate)
     return environment.get_template("report.html.jinja").render(
+        answers=answers(audit, record),
         audit=audit,
         asked=asked(audit, record),
         audited=audited(audit),
@@ -95,7 +103,6 @@ def html(audit: Audit, record: Record | None = None) -> str:
         checks=sorted_checks(audit),
         checks_lede=checks_lede(audit),
         columns=columns(audit),
-        conclusion=conclusion(audit),
         evidence=level,
         figures=illustrations(audit, record),
         floors=any(words.floor(s, audit.measures[k]) for k, s in candidate.scores.items() if k in audit.measures),
@@ -104,8 +111,10 @@ def html(audit: Audit, record: Record | None = None) -> str:
         limits_lede=LIMITS_LEDE[audit.level],
         missing=not_assessed(audit),
         outcomes=outcomes(audit),
+        officer=for_the_officer(audit, record),
         others=[row for row in audit.rows if row.name != audit.candidate],
         sections=SECTIONS,
+        share=share,
         statement=statement,
         version=__version__,
         warnings=breaks(audit, record) if record else (),
@@ -178,9 +187,9 @@ def asked(audit: Audit, record: Record | None) -> dict[str, str]:
         found["Records"] = f"{words.count(counts['forget'])} to forget{kept}"
     found["Method"] = record.method if record else audit.candidate
     if audit.request.get("requested_at"):
-        found["Requested"] = _when(audit.request["requested_at"])
+        found["Requested"] = when(audit.request["requested_at"])
     if record:
-        found["Done"] = _when(record.created)
+        found["Done"] = when(record.created)
     if audit.request.get("reason"):
         found["Reason"] = str(audit.request["reason"])
     return found
@@ -206,14 +215,14 @@ def history_of(record: Record | None) -> tuple[Step, ...]:
 
 
 def _step(record: Record) -> Step:
-    if record.action == "forget" and record.request:
-        title = f"Forgot {record.request.describe()} with {record.method}"
+    if record.action == "forget":
+        title = f"Forgot {record.request.describe() if record.request else 'records'} with {record.method}"
     elif record.action == "given":
         title = "Model handed over; Efface did not train it"
     else:
         title = "Trained" if record.method in {"none", "retrain"} else f"Trained, prepared for {record.method}"
     facts = {
-        "When": _when(record.created),
+        "When": when(record.created),
         "Time": ", ".join(f"{k} {words.duration(v)}" for k, v in record.seconds.items()),
         **_spent(record),
         "Seed": str(record.seed),
@@ -270,12 +279,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_plain(v) for v in value) + "]"
     return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
-
-
-def _when(given: datetime | str) -> str:
-    try:
-        moment = given if isinstance(given, datetime) else datetime.fromisoformat(given)
-    except ValueError:
-        return str(given)
-    zone = moment.tzname() or ""
-    return f"{moment.day} {moment:%B %Y, %H:%M} {zone}".strip()
