@@ -49,6 +49,10 @@ def audit(
         Path | None,
         typer.Option("--out", "-o", help="Folder for audit.json and the reports; the artifact's by default."),
     ] = None,
+    shareable: Annotated[
+        Path | None,
+        typer.Option("--shareable", help="Folder for a second version, without single records and who asked."),
+    ] = None,
     data: DataOption = None,
     root: RootOption = None,
     download: DownloadOption = False,
@@ -74,11 +78,16 @@ def audit(
     if sum(map(bool, (retrain, retrained, references))) > 1:
         raise InputError("give one of --references FOLDER, --retrained FOLDERS and --retrain")
     folder = check_fillable(out or artifact)
+    if shareable is not None and check_fillable(shareable).resolve() in {folder.resolve(), artifact.resolve()}:
+        raise InputError(f"--shareable {shareable} is where the internal version goes; name another folder")
     candidate = load_artifact(artifact, trust)
     found = _audited(SimpleNamespace(**locals()), candidate)
     folder.mkdir(parents=True, exist_ok=True)
     remove_drafts(folder)
     files = write(found, candidate.record, folder)
+    if shareable is not None:
+        shareable.mkdir(parents=True, exist_ok=True)
+        files += write(found, candidate.record, shareable, share=True)
     if as_json:
         typer.echo(found.to_json())
     else:

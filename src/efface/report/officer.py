@@ -9,7 +9,7 @@ from datetime import date, datetime
 from typing import NamedTuple
 
 from efface.artifact.record import Record
-from efface.auditing.result import USEFULNESS, Audit, Check
+from efface.auditing.result import USEFULNESS, Audit, Check, Outcome
 from efface.report import format as words
 from efface.report.closing import may_be_closed
 
@@ -165,7 +165,11 @@ def _tried(audit: Audit) -> tuple[Tried, ...]:
     for group, knowledge in KNOWLEDGE.items():
         if group in groups:
             counts = Counter(c.outcome for c in groups[group])
-            names = {"differs": "found a difference", "alike": "found none", "not assessed": "could not be made"}
+            names: dict[Outcome, str] = {
+                "differs": "found a difference",
+                "alike": "found none",
+                "not assessed": "could not be made",
+            }
             found = ", ".join(f"{counts[k]} {said}" for k, said in names.items() if counts[k])
             made.append(Tried(knowledge, tuple(c.question for c in groups[group]), found))
     return tuple(made)
@@ -219,7 +223,7 @@ def _copies(audit: Audit, record: Record | None) -> tuple[Copy, ...]:
             "They never saw the records; a folder of references also keeps their answers for these, and its shadow "
             "models, if any, did see them."
         )
-        found.append(Copy(f"{audit.references} retrained models", text))
+        found.append(Copy(f"Retrained models: {audit.references}", text))
     found += [
         Copy("record.json and audit.json", "They name the records asked for; the version to share does not."),
         Copy(

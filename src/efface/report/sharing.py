@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from efface.artifact.record import Record
-from efface.auditing.result import Audit
+from efface.auditing.result import Audit, RowScores, Verdict
 from efface.report import format as words
 from efface.request import Request
 
@@ -41,9 +43,27 @@ def shareable(audit: Audit, record: Record | None = None) -> tuple[Audit, Record
         "request_text": text,
         "request_fingerprint": "",
         "plots": plots,
+        "rows": tuple(_unnamed(row) for row in audit.rows),
+        "verdict": _said_without(audit.verdict),
         "notes": (*audit.notes, LEFT_OUT),
     }
     return audit.model_copy(update=changes), None if record is None else _without(record, few)
+
+
+def _nameless(text: str) -> str:
+    """Take the number out of `record 17`, as scores of the most exposed record name it."""
+    return re.sub(r"\brecord \d+", "one record", text)
+
+
+def _unnamed(row: RowScores) -> RowScores:
+    scores = {key: score.model_copy(update={"why": _nameless(score.why)}) for key, score in row.scores.items()}
+    return row.model_copy(update={"scores": scores})
+
+
+def _said_without(verdict: Verdict) -> Verdict:
+    checks = tuple(c.model_copy(update={"finding": _nameless(c.finding)}) for c in verdict.checks)
+    sentences = tuple(map(_nameless, verdict.sentences))
+    return verdict.model_copy(update={"checks": checks, "sentences": sentences})
 
 
 def _without(record: Record, few: bool) -> Record:
