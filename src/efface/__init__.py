@@ -26,6 +26,7 @@ _PUBLIC = {
     "load_data": "efface.data:load",
     "load_references": "efface.references",
     "preprocessing": "efface.models.preprocessing",
+    "register": "efface.methods.catalogue",
     "train": "efface.verbs.train",
     "train_references": "efface.references",
     "verify": "efface.verbs.verify",
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from efface.data import Data as Data
     from efface.data import load as load_data  # noqa: F401
     from efface.errors import InputError as InputError
+    from efface.methods.catalogue import register as register
     from efface.models.preprocessing import preprocessing as preprocessing
     from efface.models.spec import ModelSpec as ModelSpec
     from efface.references import load_references as load_references

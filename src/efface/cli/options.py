@@ -149,7 +149,11 @@ UnseenOption = Annotated[
 
 MethodOption = Annotated[
     str,
-    typer.Option("--method", "-m", help="See `efface methods`; auto tries them from cheap to dear until one passes."),
+    typer.Option(
+        "--method",
+        "-m",
+        help="See `efface methods`, or my_package:MyMethod; auto tries them from cheap to dear until one passes.",
+    ),
 ]
 
 TuneOption = Annotated[

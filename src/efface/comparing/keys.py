@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import inspect
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from typing import Any
 
 from efface.comparing.plan import ORIGINAL, Cell, Plan
 from efface.data import Data
-from efface.methods.catalogue import methods
+from efface.errors import InputError
+from efface.methods.catalogue import methods, named
 from efface.methods.retrain import Retrain
 from efface.request import ABOUT, Request
 
@@ -62,6 +64,8 @@ class Keys:
         content = self.plan.model_dump(mode="json", include={"measures", "sampled", "references", "audit"})
         content |= cell.model_dump(mode="json", include={"method", "settings"})
         content |= {"original": self.original(cell), "request": _asked(cell.request)}
+        if own := {name: _module(name) for name in self.plan.measures if ":" in name}:
+            content["own measures"] = own
         if cell.method != ORIGINAL:
             content["source"] = method_source(cell.method)
         if self.plan.references or cell.method != ORIGINAL:  # for references, and for retraining for as long
@@ -94,22 +98,37 @@ def method_source(name: str) -> str:
     """Return the SHA-256 of a method's file and of the files that it imports from the rooms that serve methods.
 
     Args:
-        name: Of the method; a plug-in's counts with its own file only.
+        name: Of the method, or its import path; one from another package counts with the files of that package that it
+            imports.
+
+    Raises:
+        InputError: A method was typed in, so that there is no file.
     """
     digest = hashlib.sha256()
-    for file in sorted(_with_imports(methods()[name].__module__, {})):
+    kind = methods()[named(name)]
+    if kind.__module__ == "__main__":  # a script or a notebook: there is nothing to follow imports by
+        try:
+            return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()
+        except (OSError, TypeError):
+            raise InputError(
+                f"the source of {kind.__name__} is not to be found, so that its finished cells could not be told from "
+                "those of a changed one; define it in a file"
+            ) from None
+    for file in sorted(_with_imports(kind.__module__, {})):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
 def _with_imports(module: str, seen: dict[str, Path]) -> list[Path]:
-    """Return a module's file and those of the modules of `FOLLOWED` that it imports, directly or not."""
+    """Return a module's file and those that it imports, directly or not, of `FOLLOWED` or of its own package."""
     spec = importlib.util.find_spec(module)
     if module in seen or spec is None or spec.origin is None:
         return []
     seen[module] = Path(spec.origin)
+    package = module.partition(".")[0]
     for imported in _imports(seen[module]):
-        if imported.split(".")[:1] == ["efface"] and imported.split(".")[1:2] and imported.split(".")[1] in FOLLOWED:
+        first, second = (*imported.split("."), "")[:2]
+        if (first == "efface" and second in FOLLOWED) or first == package != "efface":
             _with_imports(imported, seen)
     return list(seen.values())
 

@@ -6,19 +6,21 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from efface.auditing.settings import AuditSettings
-from efface.errors import InputError, explain
+from efface.errors import InputError, explain, nearest
 from efface.files import read
-from efface.methods.catalogue import make
+from efface.methods.catalogue import method_of, name_of
+from efface.methods.method import Method
 from efface.models.spec import ModelSpec
 from efface.request import Request
+from efface.running.imported import path_of
 from efface.training.recipe import Recipe
 
-__all__ = ["Cell", "Entry", "Plan", "Preparation", "Source", "check_folder", "read_plan"]
+__all__ = ["Cell", "Entry", "Measure", "Plan", "Preparation", "Source", "check_folder", "read_plan"]
 
 ORIGINAL = "original"
 """The entry that measures the model before forgetting."""
@@ -46,19 +48,32 @@ class Source(_Strict):
     validation: float = Field(default=0.1, ge=0, lt=1)
 
 
+def _by_name(given: Any) -> Any:
+    """Write a method's instance as its name (or import path) and settings."""
+    if not isinstance(given, dict) or not isinstance(given.get("method"), Method):
+        return given
+    method: Method = given["method"]
+    if given.get("settings"):
+        raise ValueError("settings go with a method's name; an instance already has its own")
+    return {**given, "method": name_of(method), "settings": method.settings()}
+
+
 class Preparation(_Strict):
     """How the original is trained: plainly, or under a method that prepares at training time."""
 
     method: str | None = None
     settings: dict[str, Any] = {}
 
+    _instance = model_validator(mode="before")(_by_name)
+
 
 class Entry(_Strict):
     """One row (or one grid of rows) of the comparison.
 
     Attributes:
-        method: Name of the method, or `original` for the model before forgetting.
-        label: What the tables call it; the method's name by default.
+        method: Name of the method, the import path of one of your own (`my_package:MyMethod`), an instance, or
+            `original` for the model before forgetting.
+        label: What the tables call it; the method's name (or path) by default.
         settings: Hyper-parameters.
         grid: Hyper-parameter -> values; every combination becomes a row of its own.
         train: How this entry's original is trained; the plan's own `train` by default.
@@ -69,6 +84,8 @@ class Entry(_Strict):
     settings: dict[str, Any] = {}
     grid: dict[str, list[Any]] = {}
     train: Preparation | None = None
+
+    _instance = model_validator(mode="before")(_by_name)
 
     @property
     def name(self) -> str:
@@ -106,7 +123,8 @@ class Plan(_Strict):
         methods: Rows.
         seeds: Seeds of originals; methods and retraining get seeds derived from them.
         measures: What to measure beside the time: accuracies, linear probe, relearning; or `audit`, which is all of
-            these and every other score of an audit, with floors.
+            these and every other score of an audit, with floors. Functions of your own by import path
+            (`my_package:my_metric`), see `efface.comparing.own`.
         references: Retrained models of each original and request that audits compare with; from 4 on, level (c).
         audit: What each audit may spend.
         sampled: Most training samples that RA and FA look at, each drawn at random.
@@ -122,11 +140,26 @@ class Plan(_Strict):
     requests: tuple[Request, ...] = Field(min_length=1)
     methods: tuple[Entry, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-    measures: tuple[Measure, ...] = ("accuracy", "probe")
+    measures: tuple[str, ...] = ("accuracy", "probe")
     references: int = Field(default=0, ge=0)
     audit: AuditSettings = AuditSettings()
     sampled: int = Field(default=10_000, ge=1)
     published: dict[str, dict[str, str]] = {}
+
+    @field_validator("measures", mode="before")
+    @classmethod
+    def _by_path(cls, given: Any) -> Any:
+        """Write functions as their import paths, and refuse unknown names."""
+        if not isinstance(given, list | tuple):
+            return given
+        found = [path_of(m) if callable(m) else m for m in given]
+        if None in found:
+            raise ValueError("a function cannot be imported by other processes: define it at a module's top level")
+        for name in found:
+            if isinstance(name, str) and ":" not in name and name not in get_args(Measure):
+                allowed = nearest(name, get_args(Measure))
+                raise ValueError(f"unknown measure {name!r}. {allowed} A function of your own: my_package:my_metric.")
+        return tuple(dict.fromkeys(found))
 
     @model_validator(mode="after")
     def _named_once(self) -> Plan:
@@ -149,10 +182,10 @@ class Plan(_Strict):
         for entry in self.methods:
             train = entry.train or self.train
             if train.method is not None:
-                make(train.method, train.settings)
+                method_of(train.method, train.settings)
             for settings in entry.expanded():
                 if entry.method != ORIGINAL:
-                    make(entry.method, settings)
+                    method_of(entry.method, settings)
                 elif settings:
                     raise InputError("the entry `original` forgets nothing and takes no settings")
                 for request, seed in itertools.product(self.requests, self.seeds):

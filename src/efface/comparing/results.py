@@ -16,6 +16,7 @@ from scipy.stats import t as student
 from efface.comparing.as_long import as_long_columns, as_long_table
 from efface.comparing.columns import COLUMNS
 from efface.comparing.figures import draw
+from efface.comparing.own import own_measures
 from efface.comparing.plan import Plan
 from efface.files import write_file
 from efface.report.console import print_table
@@ -70,6 +71,7 @@ class Comparison:
     def of(cls, plan: Plan, rows: list[dict[str, Any]]) -> Comparison:
         """Collect the cells' results in a frame."""
         flat = []
+        shown = [*COLUMN_NAMES, *(m.name for m in own_measures(plan.measures))]
         for row in rows:
             varied = {
                 k: v for e in plan.methods if e.name == row["entry"] for k, v in row["settings"].items() if k in e.grid
@@ -77,7 +79,7 @@ class Comparison:
             flat.append(
                 {k: row[k] for k in ("entry", "method", "request", "seed")}
                 | varied
-                | {name: row["scores"][name].get("value") for name in COLUMN_NAMES if name in row["scores"]}
+                | {name: row["scores"][name].get("value") for name in shown if name in row["scores"]}
                 | {k: row[k] for k in ("seconds", "train_seconds")}
                 | {k: _scaled(row.get(k), by) for k, by in SCALES.items()}
                 | as_long_columns(row.get("as_long"))
@@ -94,7 +96,12 @@ class Comparison:
     @property
     def columns(self) -> list[str]:
         """The measured columns, in order."""
-        return [c for c in MEANING if c in self.frame]
+        return [c for c in self.meaning if c in self.frame]
+
+    @property
+    def meaning(self) -> dict[str, str]:
+        """What each column is, in order."""
+        return MEANING | {m.name: m.meaning for m in own_measures(self.plan.measures)}
 
     def summary(self, *, by_request: bool) -> pd.DataFrame:
         """Return mean and standard deviation (n - 1) over seeds, and over requests unless kept apart.
@@ -123,7 +130,7 @@ class Comparison:
             f"{len(plan.requests)} request(s).",
             f"Machine: {self.machine}.",
             "",
-            *(f"- **{c}**: {MEANING[c]}" for c in self.columns),
+            *(f"- **{c}**: {self.meaning[c]}" for c in self.columns),
             "",
         ]
         many_requests = len(plan.requests) > 1

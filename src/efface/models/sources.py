@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import re
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
-from efface.errors import InputError, nearest
+from efface.errors import InputError
 from efface.models.hugging_face import AUTO_CLASSES, from_config
 from efface.models.networks.all_cnn import all_cnn
 from efface.models.networks.lenet5 import lenet5
 from efface.models.networks.mlp import mlp
 from efface.models.networks.resnet18 import resnet18
 from efface.running.extras import import_timm, import_torchvision
+from efface.running.imported import imported, nearest_few
 
 __all__ = ["BUILT_IN", "resolve"]
 
@@ -91,7 +88,7 @@ def _torchvision_model(path: str) -> Callable[..., Any]:
     models = import_torchvision().models
     name = path.removeprefix("torchvision.models.")
     if name not in models.list_models():
-        raise InputError(f"torchvision has no model {name!r}. {_nearest_few(name, models.list_models())}")
+        raise InputError(f"torchvision has no model {name!r}. {nearest_few(name, models.list_models())}")
     builder: Callable[..., Any] = models.get_model_builder(name)
     return builder
 
@@ -109,39 +106,15 @@ def _timm_model(arguments: dict[str, Any], trust: bool) -> Callable[..., Any]:
             "that was read from a file. If you trust where that file comes from, pass trust=True (--trust)."
         )
     if "/" not in name and ":" not in name and not timm.is_model(name):
-        raise InputError(f"timm has no model {name!r}. {_nearest_few(name, timm.list_models())}")
+        raise InputError(f"timm has no model {name!r}. {nearest_few(name, timm.list_models())}")
     create: Callable[..., Any] = timm.create_model
     return create
 
 
 def _import(path: str) -> Callable[..., Any]:
-    """Import `package.module:function` or `package.module.function`; the current folder counts as importable."""
-    module_name, _, attribute = path.partition(":") if ":" in path else path.rpartition(".")
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.append(here)  # at the end: it finds the user's own module and never hides an installed package
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name == error.name or module_name.startswith(error.name + ".")):
-            raise  # the user's module exists, and something that it imports does not
-        raise InputError(
-            f"{path!r}: there is no module {error.name!r} to import; looked on the Python path and in {here}. "
-            "Write my_package:build for the function `build` in my_package.py."
-        ) from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            names = [name for name in vars(found) if not name.startswith("_")]
-            raise InputError(f"{module_name} has no attribute {attribute!r}. {_nearest_few(part, names)}")
-        found = getattr(found, part)
+    """Import a user's function that builds a model."""
+    found = imported(path, example="Write my_package:build for the function `build` in my_package.py.")
     if not callable(found):
         raise InputError(f"{path!r} is a {type(found).__name__}, not a function that builds a model.")
     function: Callable[..., Any] = found
     return function
-
-
-def _nearest_few(name: str, allowed: Sequence[str]) -> str:
-    """As `nearest`, for hundreds of names: those that resemble, or the first few."""
-    start = re.match(r"[A-Za-z]*", name)
-    alike = [other for other in allowed if start and other.lower().startswith(start[0].lower())]
-    return nearest(name, (alike or list(allowed))[:12])

@@ -19,7 +19,7 @@ from efface.data import Data, Split
 from efface.drafts import MARK
 from efface.errors import InputError
 from efface.files import LOCK, check_vacant, held, remove_drafts
-from efface.methods.catalogue import make
+from efface.methods.catalogue import method_of
 from efface.methods.method import Method
 from efface.references.backends import Backend, Made, chosen, one_by_one, over_ray, processes, side_by_side
 from efface.references.jobs import Job, Repeat, Retraining, Shadow
@@ -104,7 +104,7 @@ def train_references(
     )
     if n < 1 or repeats < 0 or (workers is not None and workers < 1):
         raise InputError(f"{n} references, {repeats} repeats and {workers} workers; needed: at least 1, 0 and 1")
-    jobs = _jobs(case, n, repeats, shadows, None if method is None else make(method, settings))
+    jobs = _jobs(case, n, repeats, shadows, None if method is None else method_of(method, settings))
     # What training left behind for forgetting is of no use to references; no need to save it with each.
     bare = Case(dataclasses.replace(case.original, memory={}, parent=None), case.split, case.run)
     workers = workers or cores()

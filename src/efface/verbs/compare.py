@@ -18,6 +18,7 @@ from efface.auditing.scores.score import Scores
 from efface.comparing.columns import columns_of, measure
 from efface.comparing.jobs import Job, Model, Original, Reference, Work, run_jobs
 from efface.comparing.keys import Keys, content_of
+from efface.comparing.own import measured, own_measures
 from efface.comparing.plan import ORIGINAL, Cell, Plan, check_folder, read_plan
 from efface.comparing.results import Comparison
 from efface.comparing.rows import raise_if_nothing, row_of, unmeasured
@@ -25,6 +26,7 @@ from efface.comparing.store import Store
 from efface.data import load
 from efface.errors import ForgettingWarning, InputError, nearest
 from efface.files import check_fillable, held, remove_drafts
+from efface.methods.catalogue import named
 from efface.references.as_long import retrained_as_long
 from efface.references.jobs import Retraining
 from efface.running.engines import Engine
@@ -106,6 +108,7 @@ def compare(
     folder, progress = check_fillable(out), progress or Progress()
     check_folder(folder, plan)
     grid = plan.cells()
+    own_measures(plan.measures)  # refused before any work
     data = load(plan.data.source, None if root is None else Path(root) / plan.data.path, download, **plan.data.options)
     keys, store = Keys(plan, content_of(data)), Store(check_fillable(folder / FINISHED if cells is None else cells))
     with ExitStack() as stack:
@@ -127,6 +130,9 @@ def compare(
 
 def _do(work: Work, job: Job, values: Sequence[Model]) -> Any:
     """Do one job; models are artifacts, or folders of the store where jobs see it."""
+    preparation = (job if isinstance(job, Cell) else job.cell).train.method
+    if preparation is not None:  # one of the user's own may change the network, and rebuilds it when it is loaded
+        named(preparation)
     if isinstance(job, Cell):
         original, *references = (work.loaded(v) for v in values)
         return _one(work, job, original, references)
@@ -215,6 +221,7 @@ def _one(
     else:
         model, before = (case.run.copied(m) for m in ((made or original).model, original.model))
         scores = measure(model, before, case.split, case.run, plan.measures, plan.sampled)
+    scores = scores | measured(own_measures(plan.measures), made or original, case)
     if made is not None:
         result["as_long"] = _as_long(case, made, known, plan)
     return result | {"scores": {k: s.model_dump(mode="json", exclude_defaults=True) for k, s in scores.items()}}, report
