@@ -28,6 +28,7 @@ NO_MODULE = {
     "verbs/test_ensembles.py": "one kind of model on its way through all verbs",
     "test_faults.py": "real kills of real runs",
     "test_fuzz.py": "malformed input of every kind",
+    "test_reproduce.py": "the script that reproduces both talks",
     "test_guide.py": "the guide's examples",
     "test_house.py": "this file",
     "test_public.py": "the names of the package",
