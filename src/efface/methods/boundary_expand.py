@@ -92,7 +92,7 @@ class BoundaryExpand(Method):
         freeze_batch_norm: Keep BatchNorm's running statistics.
     """
 
-    lr: Annotated[float, Field(ge=0)] = 1e-4
+    lr: Annotated[float, Field(ge=0)] = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     epochs: Annotated[float, Field(ge=0)] = 10.0
     batch_size: Annotated[int, Field(ge=2)] = 64
