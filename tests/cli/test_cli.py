@@ -300,7 +300,7 @@ def test_forget_without_a_method_climbs_the_ladder_and_leaves_no_trial_behind(tr
     answer = efface_command("forget", trained_folder, "--classes", "3", "--out", tmp_path / "forgotten", "-q")
     assert answer.status == 0, answer.stderr
     record = Artifact.read_record(tmp_path / "forgotten")
-    assert record.method in {"project-distil", "undo", "retrain"}
+    assert record.method in {"class-transport", "project-distil", "undo", "retrain"}
     assert any(note.startswith("auto: took ") for note in record.notes)
     assert [p.name for p in tmp_path.iterdir()] == ["forgotten"]
 

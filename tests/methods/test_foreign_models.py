@@ -31,7 +31,7 @@ RECIPE = Recipe(lr=0.05, epochs=1, batch_size=16)
 N = 48
 
 
-TIMES = {"seconds", "speedup"}
+TIMES = {"seconds", "speedup", "peak_memory"}
 OWN: dict[str, dict[str, Any]] = {
     "amnesiac": {"classes": [0], "items": [1, 4]},
     "certified-removal": {"noise": "run"},  # by default it is secret, and no two results are equal

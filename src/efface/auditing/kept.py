@@ -60,6 +60,14 @@ def depends_on(answers: Answers) -> list[Any]:
         records.split.resolved.fingerprint,
         records.settings.model_dump(mode="json"),
         records.run.seed,
-        answers.original.layer if answers.original is not None else "",
+        _head(answers.original),
         next((p.device.type for p in answers.model.parameters()), "cpu"),
     ]
+
+
+def _head(original: Answers | None) -> str:
+    """Return the name of the original's head; empty where it has none, which whoever looks at features then says."""
+    try:
+        return "" if original is None else original.layer
+    except InputError:
+        return ""

@@ -141,11 +141,11 @@ def transport(model: nn.Module, split: Split, run: Run, move: Move, samples: int
     shares = torch.stack([answers[parts[0].labels == c].mean(0) for c in split.forget_classes])
     last, _ = head_of(model, split.data.input_shape)
     changed = []
-    for tap in taps(model):
+    for place, tap in enumerate(taps(model)):
         weight, bias = model.get_parameter(tap.parameter), _bias(model, tap)
         if tap.name == last or not weight.requires_grad or move.weight == 0:
             continue
-        moments = _moments(model, original, tap, parts, split, run, bias is not None)
+        moments = _moments(model, original, tap, parts, split, run, bias is not None, place)
         if moments is None:
             continue
         _multiply(weight, bias, tap, refit(moments, split.forget_classes, split.retain_classes, shares, move))
@@ -180,9 +180,10 @@ def _moments(
     split: Split,
     run: Run,
     constant: bool,
+    place: int,
 ) -> Moments | None:
     """Return one layer's sums over both parts; None where it is not called once for every sample."""
-    draw = run.generator(f"transport/{tap.name}")
+    draw = run.generator(f"transport/{place}")  # not by name: a wrapper around the model changes those
     found: Moments | None = None
     size = max(*split.forget_classes, *split.retain_classes) + 1
     for ours, theirs, y in _inputs(model, original, tap, parts, run, lambda n, k: _chosen(n, k, draw)):

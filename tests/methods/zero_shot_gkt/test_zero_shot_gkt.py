@@ -124,8 +124,8 @@ def test_one_student_step_by_hand(trained: dict[str, Artifact], class_split: Spl
 
 @pytest.fixture(scope="module")
 def outcome(trained: dict[str, Artifact], class_split: Split) -> Artifact:
-    """80 rounds on the perceptron, with no data at hand."""
-    method = ZeroShotGKT(pseudo_batches=80, **SMALL)
+    """120 rounds on the perceptron, with no data at hand."""
+    method = ZeroShotGKT(pseudo_batches=120, **SMALL)
     return apply(method, Case(trained["mlp"], class_split.only((), "nobody"), run()))
 
 
