@@ -80,6 +80,8 @@ def main():
     fabric.launch()
     assert fabric.world_size == 2
     torch.save(results(fabric), sys.argv[1])
+    fabric.barrier()
+    torch.distributed.destroy_process_group()  # else gloo's threads may outlive the interpreter, which aborts it
 
 
 if __name__ == "__main__":
