@@ -14,7 +14,7 @@ class Audited:
 
     def __init__(self, answer: str, outcome: str = "alike") -> None:
         self.verdict = self
-        self.answer, self.outcome = answer, outcome
+        self.answer, self.outcome, self.sequence = answer, outcome, ()
 
 
 @pytest.mark.parametrize(

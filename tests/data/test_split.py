@@ -185,6 +185,34 @@ def test_a_chain_of_classes_keeps_earlier_ones_out_of_both_sides() -> None:
         Split.of(DATA, Request.of(classes=list("bcd")), earlier=[Request.of(classes=["a"]), Request.of(classes=["e"])])
 
 
+@given(items, items, items)
+@settings(max_examples=40, deadline=None)
+def test_each_request_of_a_sequence_can_be_looked_at_again(first: set[int], second: set[int], third: set[int]) -> None:
+    """What each forgot is what it forgot then, and all retain what no request names."""
+    assume(second - first)
+    assume(third - first - second)
+    requests = [Request.of(items=sorted(i)) for i in (first, second, third)]
+    joint = split_of({"items": sorted(first | second | third)}, 0.1, 0)
+    for k, request in enumerate(requests):
+        try:
+            then = Split.of(DATA, request, 0.1, 0, requests[:k])
+        except InputError:  # all of its records are held out
+            assume(False)
+        again = Split.of(DATA, request, 0.1, 0, requests[:k], requests[k + 1 :])
+        assert again.forget.indices.tolist() == then.forget.indices.tolist()
+        assert again.retain.indices.tolist() == joint.retain.indices.tolist()
+        assert again.validation.indices.tolist() == joint.validation.indices.tolist()
+        assert again.counts == then.counts
+
+
+def test_items_can_be_looked_at_again_after_their_class_went() -> None:
+    request, later = Request.of(items=[0, 1, 2]), [Request.of(classes=["a", "b"])]
+    split = Split.of(DATA, request, 0.0, later=later)
+    assert split.forget.indices.tolist() == [0, 1, 2]
+    assert split.retain_classes == (2, 3, 4)
+    assert not {0, 1} & set(split.retain.labels.tolist())
+
+
 def test_without_a_request_everything_is_retained() -> None:
     split = Split.of(DATA)
     assert len(split.forget) == 0

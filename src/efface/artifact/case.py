@@ -74,8 +74,8 @@ class Case:
             validation: Fraction of the training data that a module has not seen, drawn as `train` draws it from the
                 recipe's seed; an artifact knows.
             progress: Where to show progress.
-            known: Record of a model made from the original by this request, if there is one: it says how the original
-                was trained.
+            known: Record of a model made from the original by this request, and perhaps by others before and since, if
+                there is one: it says how the original was trained.
 
         Warns:
             InputWarning: A model that is no artifact gets hardly any of its own training data right.
@@ -88,8 +88,10 @@ class Case:
         if record is not None:
             data = as_trained(record, data)
             recipe = record.recipe
-            earlier = tuple(r for r in record.earlier_requests if known is None or r != request)
-            split = Split.of(data, request, record.data.validation, record.data.split_seed, earlier)
+            served = record.earlier_requests
+            step = None if known is None or request is None else known.step_of(request)
+            before, since = (served, ()) if step is None else (served[:step], served[step + 1 :])
+            split = Split.of(data, request, record.data.validation, record.data.split_seed, before, since)
         else:
             recipe = recipe or Recipe()
             split = Split.of(data, request, validation, recipe.seed)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 from torch import nn
 
 from efface.artifact.record import DataRecord, Record
@@ -11,9 +13,10 @@ from efface.data import Data, Split
 from efface.data.planted import planted
 from efface.errors import InputError
 from efface.models.spec import ModelSpec
+from efface.request import Request
 from efface.training.recipe import Recipe
 
-__all__ = ["as_trained", "check_architecture", "check_reference", "differences", "in_words"]
+__all__ = ["as_trained", "check_architecture", "check_reference", "differences", "in_words", "unlike_requests"]
 
 
 def as_trained(record: Record, data: Data) -> Data:
@@ -75,13 +78,37 @@ def differences(reference: Described, needed: Described, request: str | None) ->
     return {name: (a, b) for name, (a, b) in pairs.items() if a != b}
 
 
+def unlike_requests(requests: Sequence[Request], split: Split) -> dict[str, tuple[object, object]]:
+    """Say what keeps a model trained without some requests' records from lacking just those that a split leaves out.
+
+    In which requests they were asked for makes no difference to it: one reference serves every request of a sequence.
+
+    Args:
+        requests: What the model was trained without.
+        split: Its own request's records, and those that other requests named.
+
+    Returns:
+        Empty, or the requests in words and what is needed.
+    """
+    needed = np.concatenate([split.gone, *([] if split.resolved is None else [split.resolved.indices])])
+    theirs = [r.resolve(split.data).indices for r in requests]
+    lacked = np.concatenate([*theirs, needed[:0]])
+    if np.array_equal(np.setdiff1d(lacked, split.held_out), np.setdiff1d(needed, split.held_out)):
+        return {}
+    asked = "nothing" if split.request is None else split.request_text
+    others = f" and {len(split.gone)} records of other requests" if len(split.gone) else ""
+    return {"request": (" and ".join(r.describe() for r in requests) or "nothing", f"{asked}{others}")}
+
+
 def check_reference(reference: Record, original: Record, split: Split) -> None:
     """Refuse a reference trained on other data, for another request, by another recipe, or not by retraining.
 
     Raises:
         InputError: It names every difference.
     """
-    found = differences(reference, original, None if split.resolved is None else split.resolved.fingerprint)
+    found = differences(reference, original, reference.request_fingerprint)
+    if "data" not in found:
+        found = unlike_requests(reference.earlier_requests, split) | found
     if reference.method != "retrain":
         found = {"method": (reference.method, "retrain")} | {k: v for k, v in found.items() if k != "request"}
     if found:

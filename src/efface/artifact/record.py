@@ -17,7 +17,7 @@ from efface.data import Counts, Split
 from efface.data.canaries import Canaries
 from efface.models.checkpoints import Origin
 from efface.models.spec import ModelSpec
-from efface.request import Request
+from efface.request import ABOUT, Request
 from efface.training.recipe import Recipe
 
 __all__ = ["DataRecord", "Record", "Spent", "describe_data", "weights_sha256"]
@@ -176,6 +176,22 @@ class Record(BaseModel):
     def earlier_requests(self) -> tuple[Request, ...]:
         """Every request that this artifact has already served."""
         return tuple(r.request for r in self.chain if r.request is not None)
+
+    def step_of(self, request: Request) -> int | None:
+        """Return the place among `earlier_requests` of the one that asked for the same; None if none did."""
+        wanted = request.model_dump(exclude=ABOUT)
+        asked = [r.model_dump(exclude=ABOUT) for r in self.earlier_requests]
+        return asked.index(wanted) if wanted in asked else None
+
+    def unserved(self, request: Request) -> frozenset[str]:
+        """Return the SHA-256 of the weights of every model in this chain that had not yet served a request.
+
+        Of a request that no step served: what the last step started from.
+        """
+        steps = [r for r in self.chain if r.request is not None]
+        step = self.step_of(request)
+        before = [self] if step is None else steps[: step + 1]
+        return frozenset(r.weights_before for r in before if r.weights_before is not None)
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:

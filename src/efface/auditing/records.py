@@ -28,7 +28,7 @@ class Records:
         settings: Bounds.
         run: Device and randomness.
         parts: `forget`, `retain`, `test_retain`, `test_forget`, `held_out` (unseen records like the forget data:
-            test data of the forgotten classes, or all test data for items), `probe_train`, `probe_test`.
+            test data of the forgotten classes, or of the kept ones for items), `probe_train`, `probe_test`.
         members: Positions in `forget` used by attacks.
         others: Positions in `held_out` used by attacks, as many of each class as members.
         watched: Positions in `forget` used where margins of two models are compared.
@@ -59,7 +59,7 @@ class Records:
             "retain": _bounded(split.retain, settings.retain_samples, "accuracy on kept training data", run, notes),
             "test_retain": split.test_retain,
             "test_forget": split.test_forget,
-            "held_out": split.test_forget if split.forget_classes else split.test,
+            "held_out": split.test_forget if split.forget_classes else split.test_retain,
         }
         if split.forget_classes:
             parts["probe_train"] = _equally_by_class(split, settings, run, notes)

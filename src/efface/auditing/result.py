@@ -20,6 +20,7 @@ __all__ = [
     "Level",
     "Plots",
     "RowScores",
+    "Served",
     "Standing",
     "Usefulness",
     "Verdict",
@@ -197,6 +198,38 @@ class Histogram(Frozen):
     counts: tuple[int, ...]
 
 
+class Served(Frozen):
+    """One of the requests that a model has served, asked about again after the last: knowledge may come back.
+
+    Attributes:
+        step: 1 for the first request.
+        text: The request in a few words.
+        method: What forgot it.
+        fingerprint: SHA-256 of the request on this data.
+        records: Training records that it was the first to name.
+        outcome: Of the verdict about them.
+        answer: Its answer to "Did it forget?".
+        differs: The questions that found a difference.
+        original: Share of these records that the model before all requests gets right.
+        then: The same of the model just after this request; None if it was not given.
+        now: Of the model after the last request.
+        retrained: Of a model retrained without what any request names; None at level a.
+    """
+
+    step: int
+    text: str
+    method: str
+    fingerprint: str
+    records: int
+    outcome: VerdictOutcome
+    answer: Answer
+    differs: tuple[str, ...] = ()
+    original: Number = None
+    then: Number = None
+    now: Number = None
+    retrained: Number = None
+
+
 class Plots(Frozen):
     """Arrays for figures.
 
@@ -242,6 +275,7 @@ class Audit(Frozen):
         measures: How to present each score.
         verdict: What follows.
         as_long: Where the candidate stands to retraining for as long as its forgetting took; None without such a row.
+        sequence: Every request that the model has served, this one last, where all were asked about.
         exposed: The forget records that stand out most.
         plots: Arrays for figures.
         settings: What was asked of the audit: sub-sample sizes, resamples, rates.
@@ -281,6 +315,7 @@ class Audit(Frozen):
     measures: dict[str, Measure] = Field(default_factory=lambda: dict(MEASURES))
     verdict: Verdict
     as_long: AsLong | None = None
+    sequence: tuple[Served, ...] = ()
     exposed: tuple[Exposed, ...] = ()
     plots: Plots = Plots()
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -297,6 +332,12 @@ class Audit(Frozen):
         if missing or len(set(names)) < len(names):
             raise ValueError(f"rows are named {names}; each name once, and {needed} among them")
         return self
+
+    @property
+    def answer(self) -> Answer:
+        """The verdict's answer; where every request was asked about, the worst of theirs."""
+        answers: list[Answer] = [self.verdict.answer, *(s.answer for s in self.sequence)]
+        return "no" if "no" in answers else "could not tell" if "could not tell" in answers else answers[0]
 
     def row(self, name: str) -> RowScores:
         """Return the scores of one model.

@@ -45,6 +45,14 @@ def audit(
     other: Annotated[
         list[Path] | None, typer.Option("--other", help="More artifacts as rows, named after their folders; repeat.")
     ] = None,
+    all_requests: Annotated[
+        bool,
+        typer.Option("--all-requests", help="Ask about every request so far; --original is the model before them all."),
+    ] = False,
+    step: Annotated[
+        list[Path] | None,
+        typer.Option("--step", help="For --all-requests: artifact after an earlier request; repeat."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for audit.json and the reports; the artifact's by default."),
@@ -119,6 +127,8 @@ def _audited(given: SimpleNamespace, candidate: Artifact) -> Audit:
         original=before,
         retrained=retrained,
         others={p.resolve().name: load_artifact(p, trust) for p in given.other or ()},
+        all_requests=given.all_requests,
+        steps=[load_artifact(p, trust) for p in given.step or ()],
         settings=AuditSettings(sealed=given.sealed),
         seed=given.seed + SEED if given.sealed else given.seed,
         device=given.device,

@@ -36,9 +36,10 @@ STATUS = """Exit status: 0 done, and no difference found where that was asked (v
 
 def status_of(audit: Audit) -> Exit:
     """Return the status that answers "did it forget?": no difference found, differs, or could not tell."""
-    if audit.verdict.answer == "no" or audit.verdict.outcome in {"differs", "nothing was done"}:
+    outcomes = {audit.verdict.outcome, *(s.outcome for s in audit.sequence)}
+    if audit.answer == "no" or outcomes & {"differs", "nothing was done"}:
         return Exit.DIFFERS
-    return Exit.OK if audit.verdict.answer == "no difference found" else Exit.COULD_NOT_TELL
+    return Exit.OK if audit.answer == "no difference found" else Exit.COULD_NOT_TELL
 
 
 def status_of_verification(found: Verification) -> Exit:
@@ -53,8 +54,10 @@ def status_of_verification(found: Verification) -> Exit:
 
 def close(audit: Audit | None, as_json: bool) -> None:
     """Print the last line, which answers the question that everything was for."""
-    answer: str = "not asked; that needs --original and the data" if audit is None else audit.verdict.answer
-    if audit is not None and audit.verdict.outcome == "differs" and audit.verdict.answer != "no":
+    answer: str = "not asked; that needs --original and the data" if audit is None else audit.answer
+    if audit is not None and audit.sequence:
+        answer += f" (all {len(audit.sequence)} requests)"
+    if audit is not None and audit.verdict.outcome == "differs" and audit.answer != "no":
         answer += ", but it is less useful than a retrained model"
     typer.echo(f"Did it forget? {answer}", err=as_json)
 

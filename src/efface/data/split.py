@@ -49,8 +49,8 @@ class Split:
         seed: Seed of that choice.
         resolved: The request's indices, classes and fingerprint.
         held_out: Positions of the validation part in the training set.
-        gone: Positions that earlier requests named; they are in no part.
-        gone_classes: Classes that earlier requests named; neither forgotten now nor retained.
+        gone: Positions that other requests named, and this one did not first; they are in no part.
+        gone_classes: Classes that other requests named; neither forgotten now nor retained.
         counts: What became of the records asked for; None without a request.
         allowed: Kinds of parts that may be touched; see `only`.
         user: Who may touch them; for the error.
@@ -77,6 +77,7 @@ class Split:
         validation: float = 0.1,
         seed: int = 0,
         earlier: Sequence[Request] = (),
+        later: Sequence[Request] = (),
     ) -> Split:
         """Split a data set under a request.
 
@@ -86,6 +87,7 @@ class Split:
             validation: Fraction of each class's training samples to hold out, in [0, 1).
             seed: Seed of the held-out choice.
             earlier: Requests already served; what they name is neither forgotten again nor retained.
+            later: Requests served since this one was, to look at it again: what they name is not retained either.
 
         Raises:
             InputError: The request does not fit the data (see `Request.resolve`), the fraction is out of range, or
@@ -95,11 +97,14 @@ class Split:
             raise InputError(f"validation fraction {validation}; allowed: from 0 up to, not including, 1")
         held_out = held_out_of(data, validation, seed)
         resolved = None if request is None else request.resolve(data)
-        served = [r.resolve(data) for r in earlier]
-        gone = np.flatnonzero(_mask(len(data.train), *(r.indices for r in served)))
-        gone_classes = tuple(sorted({c for r in served for c in r.classes}))
+        before, since = ([r.resolve(data) for r in requests] for requests in (earlier, later))
         if resolved is not None:
-            _check_new(resolved, gone, gone_classes, data)
+            _check_new(resolved, before, data)
+        own = np.empty(0, np.int64) if resolved is None else resolved.indices
+        gone = np.flatnonzero(
+            _mask(len(data.train), *(r.indices for r in before), *(np.setdiff1d(r.indices, own) for r in since))
+        )
+        gone_classes = tuple(sorted({c for r in (*before, *since) for c in r.classes}))
         positions, counts = _positions_of(data, request, resolved, held_out, gone)
         if resolved is not None and len(positions.forget) == 0:
             raise InputError(
@@ -126,7 +131,7 @@ class Split:
 
     @property
     def retain_classes(self) -> tuple[int, ...]:
-        """All other class numbers, less those that earlier requests named."""
+        """All other class numbers, less those that other requests named."""
         dropped = {*self.forget_classes, *self.gone_classes}
         return tuple(c for c in range(len(self.data.classes)) if c not in dropped)
 
@@ -219,12 +224,16 @@ class Split:
             raise DataAccessError(f"{self.user} touched {' and '.join(undeclared)} data; it declared {declared}")
 
 
-def _check_new(resolved: Resolved, gone: np.ndarray, gone_classes: tuple[int, ...], data: Data) -> None:
-    again = [data.classes[c] for c in resolved.classes if c in gone_classes]
+def _check_new(resolved: Resolved, before: Sequence[Resolved], data: Data) -> None:
+    way_out = "; leave it out. Whether it is still forgotten is asked by: efface audit --all-requests"
+    again = [data.classes[c] for c in resolved.classes if any(c in r.classes for r in before)]
     if again:
-        raise InputError(f"class {', '.join(again)} was already forgotten by an earlier request of this artifact")
-    if len(np.setdiff1d(resolved.indices, gone)) == 0:
-        raise InputError("everything asked for was already forgotten by earlier requests of this artifact")
+        raise InputError(
+            f"class {', '.join(again)} was already forgotten by an earlier request of this artifact{way_out}"
+        )
+    gone = _mask(len(data.train), *(r.indices for r in before))
+    if gone[resolved.indices].all():
+        raise InputError(f"everything asked for was already forgotten by earlier requests of this artifact{way_out}")
 
 
 def held_out_of(data: Data, validation: float, seed: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from efface.artifact.compatible import differences, in_words
+from efface.artifact.compatible import differences, in_words, unlike_requests
 from efface.artifact.record import DataRecord, Record, describe_data
 from efface.data import Split
 from efface.errors import InputError
@@ -65,17 +65,26 @@ class Manifest(BaseModel):
             seed=seed,
         )
 
-    def check(self, original: Record, split: Split, where: str) -> None:
+    def check(self, original: Record, split: Split, where: str, *, growing: bool = False) -> None:
         """Refuse an original or a request that these references were not trained for.
+
+        Args:
+            original: What they shall be compared with.
+            split: Its data under the request.
+            where: Their folder, for the message.
+            growing: More are to be added: the original's earlier requests and this one have to be the same, where
+                otherwise the records left out have to be.
 
         Raises:
             InputError: It names every difference.
         """
         assert split.resolved is not None
-        found = differences(self, original, split.resolved.fingerprint)
+        found = differences(self, original, split.resolved.fingerprint if growing else self.request_fingerprint)
         mine, theirs = (_meant(requests) for requests in (self.earlier, original.earlier_requests))
-        if mine != theirs:
+        if growing and mine != theirs:
             found["earlier requests"] = (mine, theirs)
+        if not growing and "data" not in found:
+            found = unlike_requests((*self.earlier, self.request), split) | found
         if found:
             raise InputError(
                 f"the references in {where} were trained for something else; different: {in_words(found)}. "

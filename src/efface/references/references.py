@@ -95,6 +95,10 @@ class References:
             return []
         return list(self.load(f"unlearned-{method}"))
 
+    def serves(self, split: Split) -> bool:
+        """Say whether a split's request is the one that repeats and shadow models have unlearned here."""
+        return split.resolved is not None and split.resolved.fingerprint == self.manifest.request_fingerprint
+
     def check(self, original: Record, split: Split) -> None:
         """Refuse an audit that these references do not belong to.
 

@@ -32,6 +32,7 @@ def rows_of(
     *,
     retrained: Retrained = False,
     others: Mapping[str, Model] | None = None,
+    baselines: bool = True,
 ) -> Rows:
     """Gather the models of an audit, and make those that every audit has.
 
@@ -40,6 +41,7 @@ def rows_of(
         case: The model before forgetting, its data under the request, device and seed of what is trained.
         retrained: Models trained without the data. Of a folder, repeated runs of the model's own method are used, too.
         others: More models by name.
+        baselines: Make the rows that every audit of its own has.
 
     Raises:
         InputError: A reference does not belong to the original or saw the data, or two rows have one name.
@@ -52,26 +54,29 @@ def rows_of(
         for i, r in enumerate(references_of(retrained, case))
     ]
     before = original.record.weights_after
-    if record and record.weights_before not in {None, before}:
+    assert case.split.request is not None
+    if record and before not in (unserved := record.unserved(case.split.request)) and unserved:
         raise InputError(
-            "this original is not the model that forgetting started from "
+            "this original is not the model that forgetting started from, nor one before it "
             f"(SHA-256 {before[:12]}..., recorded {str(record.weights_before)[:12]}...)"
         )
     repeats: Iterable[Artifact] = ()
-    if record and isinstance(retrained, References):
+    if record and isinstance(retrained, References) and retrained.serves(case.split):
         repeats = retrained.unlearned(record.method, record.settings)
-    baselines, notes = _baselines(case, name)
-    if references:
+    made_here, notes = _baselines(case, name) if baselines else ([], [])
+    if record and record.weights_before not in {None, before}:
+        notes.append("the original is a model before several requests of this artifact, not only before this one")
+    if references and baselines:
         folder = retrained if isinstance(retrained, References) and retrained.keep_answers else None
         made = retrained_as_long(case, record if name != "candidate" else None, folder)
         if isinstance(made, str):
             notes.append(f"the row {AS_LONG!r} is not measured: {made}")
         else:
-            baselines.insert(0, _row(AS_LONG, "baseline", made, case))
+            made_here.insert(0, _row(AS_LONG, "baseline", made, case))
     table = [
         Row("original", "original", run.copied(original.model), record=original.record),
         *references[:1],
-        *baselines,
+        *made_here,
         *(_row(label, "other", other, case) for label, other in (others or {}).items()),
         _row(name, "candidate", model, case),
     ]

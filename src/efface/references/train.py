@@ -215,7 +215,7 @@ def _manifest(folder: Path, case: Case) -> Manifest:
             check_vacant(folder, overwrite=False)
         return Manifest.of(case.original.record, case.split, case.run.seed)
     manifest = load_references(folder).manifest
-    manifest.check(case.original.record, case.split, str(folder))
+    manifest.check(case.original.record, case.split, str(folder), growing=True)
     if manifest.seed != case.run.seed:
         raise InputError(
             f"the references in {folder} derive from seed {manifest.seed}, not {case.run.seed}; choose another folder"

@@ -54,6 +54,9 @@ def _forgotten(audit: Audit) -> Answer:
         }
         said = [text for side, text in meant.items() if any(c.direction == side for c in differing)]
         return Answer(question, "No", " ".join([_of(len(differing), asked, "found a difference"), *said]), "differs")
+    if back := [str(one.step) for one in audit.sequence if one.answer == "no"]:
+        which = f"request{'s' * (len(back) != 1)} {', '.join(back)}"
+        return Answer(question, "Not all of it", f"Of earlier ones something is known again: {which}.", "differs")
     if verdict.answer == "no difference found":
         tell = _of(sum(c.outcome == "alike" for c in about), asked, "could have found something and did not")
         return Answer(question, "No difference from retraining found", tell, "alike")
@@ -103,9 +106,9 @@ def may_be_closed(audit: Audit, record: Record | None = None) -> Answer:
         return Answer(question, "No", f"The record and this audit do not belong together. {' '.join(wrong)}", "differs")
     if record is not None and record.failures:
         return Answer(question, "No", f"The method failed: {words.sentence(record.failures[0], False)}", "differs")
-    if verdict.answer == "no":
+    if audit.answer == "no":
         return Answer(question, "Not with this model", "An audit found what forgetting should have removed.", "differs")
-    if verdict.answer == "could not tell":
+    if audit.answer == "could not tell":
         return Answer(
             question, "Not on this evidence", "Nothing wrong was found, and nothing was shown.", "not assessed"
         )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from efface.auditing.result import Audit
 from efface.auditing.scores.score import Score
+from efface.report.contents import sequence
 
 __all__ = ["print_table", "rows_table", "show"]
 
@@ -53,6 +55,19 @@ def show(audit: Audit) -> None:
         console.print(f"- {sentence}", markup=False, highlight=False)
     if audit.as_long is not None:
         console.print(f"- {audit.as_long.text}", markup=False, highlight=False)
+    if audit.sequence:
+        print_table(sequence_table(audit))
+
+
+def sequence_table(audit: Audit) -> Table:
+    """Return every request so far as a rich table; which questions differ is in the report."""
+    head, rows = sequence(audit)
+    table = Table(header_style="bold", title="every request so far; of its records, right in per cent")
+    for name in head[:-1]:
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row[:-1]))
+    return table
 
 
 def _text(score: Score, unit: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,8 +10,20 @@ from efface.artifact.record import Record
 from efface.auditing.catalogue import Measure
 from efface.auditing.result import Audit, Check, RowScores
 from efface.auditing.scores.score import Score
+from efface.report import format as words
 
-__all__ = ["KeyNumber", "Strip", "breaks", "columns", "group_measures", "key_numbers", "not_assessed", "steps"]
+__all__ = [
+    "KeyNumber",
+    "Strip",
+    "breaks",
+    "columns",
+    "group_measures",
+    "key_numbers",
+    "not_assessed",
+    "sequence",
+    "sequence_lede",
+    "steps",
+]
 
 
 @dataclass(frozen=True)
@@ -156,6 +169,34 @@ def group_measures(audit: Audit, *groups: str) -> tuple[Measure, ...]:
 
 def _measured(rows: Sequence[RowScores], key: str) -> bool:
     return any(key in row.scores and row[key].measured for row in rows)
+
+
+def sequence(audit: Audit) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the table of every request so far, as text: its head, and a line for each."""
+    head = ("Request", "Records", "Method", "Before all", "Just after", "Now", "Retrained", "Did it forget?", "Differs")
+    rows = []
+    for one in audit.sequence:
+        shares = (one.original, one.then, one.now, one.retrained)
+        rows.append(
+            (
+                f"{one.step}. {one.text}",
+                words.count(one.records),
+                one.method,
+                *("–" if share is None else words.number(share, "share") for share in shares),
+                one.answer,
+                "; ".join(one.differs) or "–",
+            )
+        )
+    return head, rows
+
+
+def sequence_lede(audit: Audit) -> str:
+    """Return one sentence on all requests; empty where only one was asked about."""
+    if not audit.sequence:
+        return ""
+    counts = Counter(one.answer for one in audit.sequence)
+    said = "; ".join(f"{answer}: {n}" for answer, n in counts.items())
+    return f"All {len(audit.sequence)} requests, asked about again on this model ({said})."
 
 
 def not_assessed(audit: Audit) -> dict[str, tuple[str, ...]]:

@@ -12,7 +12,15 @@ from efface.auditing.result import Audit
 from efface.auditing.scores.score import Score
 from efface.report import format as words
 from efface.report.closing import answers
-from efface.report.contents import breaks, columns, group_measures, key_numbers, not_assessed
+from efface.report.contents import (
+    breaks,
+    columns,
+    group_measures,
+    key_numbers,
+    not_assessed,
+    sequence,
+    sequence_lede,
+)
 from efface.report.officer import for_the_officer
 from efface.report.page import (
     LIMITS_LEDE,
@@ -41,7 +49,7 @@ def markdown(audit: Audit, record: Record | None = None, *, share: bool = False)
     """
     if share:
         audit, record = shareable(audit, record)
-    parts = [*_first(audit, record), *_checks(audit), *_officer(audit, record), *_models(audit)]
+    parts = [*_first(audit, record), *_sequence(audit), *_checks(audit), *_officer(audit, record), *_models(audit)]
     for section, groups in (
         ("utility", ("utility", "agreement")),
         ("attacks", ("membership", "ensembles")),
@@ -100,6 +108,14 @@ def _first(audit: Audit, record: Record | None) -> list[str]:
         "\n".join(f"- {_text(a.question)} **{_text(a.short)}.** {_text(a.rest)}" for a in answers(audit, record)),
         _table(("Four numbers", _text(audit.candidate), "Original", "Retrained", "Noise floor"), rows),
     ]
+
+
+def _sequence(audit: Audit) -> list[str]:
+    if not audit.sequence:
+        return []
+    head, rows = sequence(audit)
+    table = _table(head, [[_text(cell) for cell in row] for row in rows], "---")
+    return [f"## {SECTIONS['sequence']}", sequence_lede(audit), table]
 
 
 def _checks(audit: Audit) -> list[str]:

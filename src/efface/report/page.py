@@ -15,7 +15,15 @@ from efface.auditing.scores.score import Score
 from efface.data import Counts
 from efface.report import format as words
 from efface.report.closing import answers
-from efface.report.contents import breaks, columns, group_measures, key_numbers, not_assessed
+from efface.report.contents import (
+    breaks,
+    columns,
+    group_measures,
+    key_numbers,
+    not_assessed,
+    sequence,
+    sequence_lede,
+)
 from efface.report.figures.audit import illustrations
 from efface.report.officer import for_the_officer, when
 from efface.report.sharing import shareable
@@ -23,6 +31,7 @@ from efface.report.sharing import shareable
 __all__ = ["Step", "asked", "audited", "history_of", "html", "split_headline"]
 
 SECTIONS = {
+    "sequence": "Every request so far",
     "checks": "What the verdict rests on",
     "officer": "For the privacy officer",
     "models": "All models side by side",
@@ -34,7 +43,7 @@ SECTIONS = {
     "how": "How it was done",
     "limits": "What was not shown",
 }
-"""Sections by id, in order; Markdown has the same."""
+"""Sections by id, in order; Markdown has the same. The first only where every request was asked about."""
 
 LISTED = 20
 """Names of records that the page lists; record.json has all."""
@@ -113,7 +122,9 @@ def html(audit: Audit, record: Record | None = None, *, share: bool = False) -> 
         outcomes=outcomes(audit),
         officer=for_the_officer(audit, record),
         others=[row for row in audit.rows if row.name != audit.candidate],
-        sections=SECTIONS,
+        sections={k: v for k, v in SECTIONS.items() if k != "sequence" or audit.sequence},
+        sequence=sequence(audit),
+        sequence_lede=sequence_lede(audit),
         share=share,
         statement=statement,
         version=__version__,

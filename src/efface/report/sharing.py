@@ -33,7 +33,7 @@ def shareable(audit: Audit, record: Record | None = None) -> tuple[Audit, Record
     """
     classes = audit.request.get("classes") or ()
     size = audit.counts.get("forget", 0)
-    text = audit.request_text if audit.forget_classes else f"{words.count(size)} record{'s' * (size != 1)}"
+    text = audit.request_text if audit.forget_classes else _records(size)
     plots, few = audit.plots, size < FEW
     if few:
         plots = plots.model_copy(update={"margins": (), "forget_answers": {}, "relearning": {}, "history": ()})
@@ -42,12 +42,19 @@ def shareable(audit: Audit, record: Record | None = None) -> tuple[Audit, Record
         "request": {"classes": classes} if classes else {},
         "request_text": text,
         "request_fingerprint": "",
+        "sequence": tuple(
+            one.model_copy(update={"text": _records(one.records), "fingerprint": ""}) for one in audit.sequence
+        ),
         "plots": plots,
         "rows": tuple(_unnamed(row) for row in audit.rows),
         "verdict": _said_without(audit.verdict),
         "notes": (*audit.notes, LEFT_OUT),
     }
     return audit.model_copy(update=changes), None if record is None else _without(record, few)
+
+
+def _records(size: int) -> str:
+    return f"{words.count(size)} record{'s' * (size != 1)}"
 
 
 def _nameless(text: str) -> str:

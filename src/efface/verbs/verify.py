@@ -102,6 +102,7 @@ def verify(
         data,
         request,
         original=original,
+        all_requests=bool(recorded and recorded.sequence),
         retrained=retrained if isinstance(retrained, References | nn.Module | Artifact) else list(retrained),
         recipe=recipe,
         validation=validation,

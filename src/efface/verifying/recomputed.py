@@ -54,6 +54,7 @@ def compare_scores(recorded: Audit, again: Audit, tolerance: float = TOLERANCE) 
             if pairs:
                 text = f"{len(pairs)} {subject} come out as recorded"
                 findings.append(Finding.of(f"{subject} of {row.name!r}", "; ".join(wrong), text))
+    findings += _sequence(recorded, again, tolerance)
     if skipped:
         few = ", ".join(skipped[:4]) + (f" and {len(skipped) - 4} more" if len(skipped) > 4 else "")
         why = "" if same_references else f" ({again.references} retrained models given, {recorded.references} recorded)"
@@ -66,6 +67,26 @@ def compare_scores(recorded: Audit, again: Audit, tolerance: float = TOLERANCE) 
         text = f"{again.verdict.outcome!r}, recorded {recorded.verdict.outcome!r}" if differs else ""
         findings.append(Finding.of("verdict", text, f"comes out as recorded: {recorded.verdict.outcome}"))
     return findings
+
+
+def _sequence(recorded: Audit, again: Audit, tolerance: float) -> list[Finding]:
+    """Compare what both say of every request of a sequence; nothing where only one was asked about."""
+    findings = []
+    for one, other in zip(recorded.sequence, again.sequence, strict=False):
+        wrong = []
+        if one.fingerprint != other.fingerprint:
+            wrong.append("it means other records than were recorded")
+        for name, old, new in (("before", one.original, other.original), ("now", one.now, other.now)):
+            if (old is None) != (new is None) or abs((old or 0) - (new or 0)) > tolerance:
+                wrong.append(f"{name} {_share(new)}, recorded {_share(old)}")
+        if recorded.level == again.level and recorded.references == again.references and one.answer != other.answer:
+            wrong.append(f"answer {other.answer!r}, recorded {one.answer!r}")
+        findings.append(Finding.of(f"request {one.step}", "; ".join(wrong), f"{one.text}: comes out as recorded"))
+    return findings
+
+
+def _share(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.4g}"
 
 
 def _comparable(
