@@ -75,3 +75,17 @@ def test_a_child_differs_in_history_and_seed_only(data, original):
     child.run.note("mine")
     assert (child.run.seed, child.split, child.original) == (77, case.split, case.original)
     assert case.run.notes == []
+
+
+def test_an_earlier_request_is_looked_at_again_whoever_asked_for_it(data, original):
+    once = efface.forget(original, data, FIRST, method="gradient-ascent", device="cpu")
+    twice = efface.forget(once, data, SECOND, method="gradient-ascent", device="cpu")
+    again = FIRST.model_copy(update={"reason": "asked again", "ticket": "8", "requested_by": "a person"})
+    case = Case.of(original, data, again, known=twice.record, device="cpu")
+    then = Case.of(original, data, FIRST, known=once.record, device="cpu")
+    assert case.split.forget.indices.tolist() == then.split.forget.indices.tolist()
+    assert case.split.gone.tolist() == list(SECOND.items)
+    assert [twice.record.step_of(r) for r in (again, SECOND, efface.Request(items=(4,)))] == [0, 1, None]
+    known = [a.record.weights_after for a in (original, once, twice)]
+    assert twice.record.unserved(again) == {known[0]}
+    assert twice.record.unserved(SECOND) == set(known[:2])

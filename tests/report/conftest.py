@@ -7,7 +7,7 @@ import pytest
 
 from efface.artifact.record import DataRecord, Record
 from efface.auditing.catalogue import MEASURES
-from efface.auditing.result import Audit, Check, Exposed, Histogram, Plots, RowScores, Verdict
+from efface.auditing.result import Audit, Check, Exposed, Histogram, Plots, RowScores, Served, Verdict
 from efface.auditing.scores.score import Score
 from efface.request import Request
 from efface.training.recipe import Recipe
@@ -128,3 +128,20 @@ def record() -> Record:
         request=Request(classes=(1,), reason="a person asked"), request_fingerprint="e" * 64, weights_before="b" * 64,
         weights_after="c" * 64, notes=("searched without data",), parent=first, **shared,
     )  # fmt: skip
+
+
+def served() -> tuple[Served, ...]:
+    """Three requests; what the second forgot came back."""
+    shared = {"method": "decay", "fingerprint": "f" * 64, "outcome": "alike", "answer": "no difference found"}
+    first = {"text": "group secret-group", "records": 12, "original": 0.98, "then": 0.31, "now": 0.32}
+    again = {"outcome": "differs", "answer": "no", "differs": ("Is it gone?",), "now": 0.87}
+    return (
+        Served(step=1, **shared, **first, retrained=0.33),
+        Served(step=2, **{**shared, **again}, text="class <b>7</b>", records=345),
+        Served(step=3, **shared, text="class 1", records=1234),
+    )
+
+
+@pytest.fixture
+def sequence() -> tuple[Served, ...]:
+    return served()

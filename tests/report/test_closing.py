@@ -39,3 +39,16 @@ def test_the_answer_counts_the_questions(make_audit):
     said = answers(with_outcomes(make_audit, "c", "alike", "differs", "not assessed"))[0]
     assert said.short == "No"
     assert "1 of 3 questions" in said.rest
+
+
+def test_what_came_back_of_an_earlier_request_closes_nothing(make_audit, sequence):
+    audit = with_outcomes(make_audit, "c", "alike")
+    told = audit.model_copy(update={"sequence": sequence})
+    assert answers(told)[0].short == "Not all of it"
+    assert "request 2" in answers(told)[0].rest
+    assert may_be_closed(told).short == "Not with this model"
+    fine = audit.model_copy(update={"sequence": sequence[:1]})
+    assert answers(fine)[0] == answers(audit)[0]
+    assert may_be_closed(fine) == may_be_closed(audit)
+    unknown = sequence[0].model_copy(update={"answer": "could not tell"})
+    assert may_be_closed(audit.model_copy(update={"sequence": (unknown,)})).short == "Not on this evidence"

@@ -51,3 +51,15 @@ def test_rows_floors_and_records_are_there(audit):
 
 def test_without_a_record_it_says_so(audit):
     assert "No record was given" in markdown(audit)
+
+
+def test_every_request_so_far_has_a_line(make_audit, sequence):
+    assert "Every request so far" not in markdown(make_audit())
+    text = markdown(make_audit(sequence=sequence))
+    (table,) = (t for t in tables(text) if t[0][0] == "Request")
+    assert table[2] == [
+        "1. group secret-group", "12", "decay", "98.0 %", "31.0 %", "32.0 %", "33.0 %", "no difference found", "–",
+    ]  # fmt: skip
+    assert table[3][3:] == ["–", "–", "87.0 %", "–", "no", "Is it gone?"]
+    assert "<b>" not in text
+    assert "All 3 requests" in text

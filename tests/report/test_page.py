@@ -236,3 +236,14 @@ def test_the_first_screen_counts_what_was_asked_for_and_the_counts_add_up(audit,
         "40 records asked for: 36 to forget, 2 never trained on (held out), 1 in the test set, never trained on, "
         "1 named more than once"
     ) in text
+
+
+def test_every_request_so_far_has_a_line(make_audit, sequence):
+    assert not Page(html(make_audit())).of("section", id="sequence")
+    page = Page(html(make_audit(sequence=sequence)))
+    (_, text), *_ = page.of("section", id="sequence")
+    for shown in ("1. group secret-group", "98.0 %", "2. class <b>7</b>", "87.0 %", "3. class 1", "Is it gone?"):
+        assert shown in text
+    (_, verdict), *_ = page.of("section", id="verdict")
+    assert "no difference found: 2; no: 1" in verdict
+    assert page.of("a", href="#sequence")

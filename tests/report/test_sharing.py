@@ -5,7 +5,7 @@ from efface.request import Request
 SECRETS = ("4711", "secret/0017.jpg", "secret-group", "A. Person", "ticket-812", "e" * 64)
 
 
-def test_the_version_to_share_names_no_record_and_no_person(make_audit, record, tmp_path):
+def test_the_version_to_share_names_no_record_and_no_person(make_audit, record, sequence, tmp_path):
     base = make_audit("c")
     rows = [
         r.model_copy(update={"scores": r.scores | {"exposure": r.scores["exposure"].model_copy(update={"why": why})}})
@@ -19,6 +19,7 @@ def test_the_version_to_share_names_no_record_and_no_person(make_audit, record, 
         update={
             "rows": tuple(rows), "verdict": verdict, "exposed": exposed, "request": asked.model_dump(mode="json"),
             "request_text": asked.describe(), "forget_classes": (), "counts": {"forget": 3, "retain": 9},
+            "sequence": sequence,
         }
     )  # fmt: skip
     counts = Counts(asked=3, found=3, forgotten=3)

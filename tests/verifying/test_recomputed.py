@@ -6,7 +6,7 @@ from efface.auditing.catalogue import MEASURES
 from efface.auditing.result import Audit
 from efface.auditing.scores.score import Score
 from efface.verifying.recomputed import TOLERANCE, compare_scores
-from tests.report.conftest import UNMEASURED, build
+from tests.report.conftest import UNMEASURED, build, served
 
 
 def changed(audit: Audit, row: str, **values: float | None) -> Audit:
@@ -165,3 +165,19 @@ def test_a_score_that_this_version_does_not_know_is_left_out():
     rows = [r.model_copy(update={"scores": {**r.scores, "new_score": Score(value=1.0)}}) for r in build().rows]
     strange = build().model_copy(update={"rows": tuple(rows)})
     assert texts(strange, build())["scores of 'original'"] == ("holds", f"{COMPARED} scores come out as recorded")
+
+
+def test_every_request_of_a_sequence_is_compared():
+    sequence = served()
+    recorded = build(sequence=sequence)
+    assert texts(recorded, recorded)["request 2"] == ("holds", f"{sequence[1].text}: comes out as recorded")
+    for change, named in (
+        ({"now": 0.5}, "now 0.5, recorded 0.32"),
+        ({"original": None}, "before not measured, recorded 0.98"),
+        ({"answer": "no"}, "answer 'no', recorded 'no difference found'"),
+        ({"fingerprint": "0" * 64}, "it means other records than were recorded"),
+    ):
+        again = build(sequence=(sequence[0].model_copy(update=change), *sequence[1:]))
+        found = texts(recorded, again)
+        assert found["request 1"] == ("fails", named)
+        assert found["request 2"][0] == found["request 3"][0] == "holds"

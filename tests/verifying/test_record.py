@@ -173,6 +173,8 @@ def test_the_original_is_known_by_its_weights():
         "fails",
         f"the record starts from weights {'b' * 12}..., this original has {'c' * 12}...",
     )
+    later = record(weights_before=record().weights_after, parent=record())
+    assert origin(later, "b" * 64)[0] == "holds"  # an audit of all requests starts from before the first
     for changes in ({"weights_before": None}, {"parent": None}):
         assert origin(record(**changes), "b" * 64) == ("fails", "the record does not say what it was made from")
 

@@ -179,8 +179,8 @@ class Record(BaseModel):
 
     def step_of(self, request: Request) -> int | None:
         """Return the place among `earlier_requests` of the one that asked for the same; None if none did."""
-        wanted = request.model_dump(exclude=ABOUT)
-        asked = [r.model_dump(exclude=ABOUT) for r in self.earlier_requests]
+        wanted = request.model_dump(exclude=set(ABOUT))
+        asked = [r.model_dump(exclude=set(ABOUT)) for r in self.earlier_requests]
         return asked.index(wanted) if wanted in asked else None
 
     def unserved(self, request: Request) -> frozenset[str]:

@@ -56,7 +56,7 @@ def _forgotten(audit: Audit) -> Answer:
         return Answer(question, "No", " ".join([_of(len(differing), asked, "found a difference"), *said]), "differs")
     if back := [str(one.step) for one in audit.sequence if one.answer == "no"]:
         which = f"request{'s' * (len(back) != 1)} {', '.join(back)}"
-        return Answer(question, "Not all of it", f"Of earlier ones something is known again: {which}.", "differs")
+        return Answer(question, "Not all of it", f"Asked about again, a difference was found for {which}.", "differs")
     if verdict.answer == "no difference found":
         tell = _of(sum(c.outcome == "alike" for c in about), asked, "could have found something and did not")
         return Answer(question, "No difference from retraining found", tell, "alike")

@@ -184,7 +184,7 @@ def sequence(audit: Audit) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
                 one.method,
                 *("–" if share is None else words.number(share, "share") for share in shares),
                 one.answer,
-                "; ".join(one.differs) or "–",
+                " ".join(one.differs) or "–",
             )
         )
     return head, rows

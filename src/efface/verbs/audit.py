@@ -100,7 +100,9 @@ def audit(
     case = case_of(request)
     if not all_requests:
         if steps:
-            raise InputError("models after earlier requests are for an audit of all requests; say all_requests=True")
+            raise InputError(
+                "models after earlier requests are for an audit of all of them; say all_requests=True (--all-requests)"
+            )
         return _assessed(model, case, retrained, settings, others)
     return _all_assessed(model, case, case_of, retrained, settings, others, steps)
 

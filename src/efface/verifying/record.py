@@ -54,7 +54,7 @@ def check_origin(record: Record, original: Artifact) -> Finding:
     wrong = ""
     if record.weights_before is None or record.parent is None:
         wrong = "the record does not say what it was made from"
-    elif original.record.weights_after not in {r.weights_before for r in record.chain if r.request is not None}:
+    elif original.record.weights_after not in {r.weights_before for r in record.chain if r.request or r is record}:
         wrong = (
             f"the record starts from weights {record.weights_before[:12]}..., this original has "
             f"{original.record.weights_after[:12]}..."
