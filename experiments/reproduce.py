@@ -62,7 +62,9 @@ def chosen(small: bool) -> list[tuple[Plan, Path]]:
     wanted = {w["plan"]: w for w in (*known["tables"], *known["figures"]) if w["small_epochs"] or not small}
     plans = {name: read_plan(HERE / f"{name}.yaml") for name in wanted}
     if small:
-        plans = {n: small_version(p, wanted[n].get("rows", {}), wanted[n]["small_epochs"]) for n, p in plans.items()}
+        for name, one in wanted.items():
+            rows = {} if one.get("small_rows") == "all" else one.get("rows", {})
+            plans[name] = small_version(plans[name], rows, one["small_epochs"])
     return [(p, RESULTS / p.name) for p in sorted(plans.values(), key=lambda p: p.data.source != "mnist")]
 
 
