@@ -99,6 +99,28 @@ def test_overwrites_only_when_asked_and_wholly(tmp_path: Path) -> None:
     assert names(tmp_path) == ["made"]
 
 
+def test_what_is_foreign_is_not_overwritten(tmp_path: Path) -> None:
+    def foreign(folder: Path) -> list[str]:
+        return [p.name for p in folder.iterdir() if p.name != "file"]
+
+    fill(tmp_path / "made", "old")
+    check_vacant(tmp_path / "made", True, foreign)
+    check_vacant(tmp_path / "nothing", True, foreign)
+    for nobodys in (".lock", ".DS_Store", ".file.abcd1234.part"):
+        (tmp_path / "made" / nobodys).touch()
+    check_vacant(tmp_path / "made", True, foreign)
+    for theirs in ("b.txt", "a.txt", "c.txt", "d.txt"):
+        (tmp_path / "made" / theirs).touch()
+    with pytest.raises(InputError, match=r"did not write there: a.txt, b.txt, c.txt and 1 more"):
+        check_vacant(tmp_path / "made", True, foreign)
+    with pytest.raises(InputError, match="Move these away"), new_folder(tmp_path / "made", True, foreign):
+        pytest.fail("the block must not run")
+    (tmp_path / "link").symlink_to("made")
+    with pytest.raises(InputError, match="Move these away"):
+        check_vacant(tmp_path / "link", True, foreign)
+    assert (tmp_path / "made" / "file").read_text() == "old"
+
+
 def test_vacant_means_free_or_an_empty_folder(tmp_path: Path) -> None:
     assert check_vacant(tmp_path / "a" / "b", overwrite=False) == tmp_path / "a" / "b"
     assert names(tmp_path) == []

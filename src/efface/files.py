@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,11 +13,12 @@ import filelock
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from efface.drafts import MARK, drafted, left_over, longest, moved, recover, removed, unmark
+from efface.drafts import MARK, NAME, drafted, left_over, longest, moved, recover, removed, unmark
 from efface.errors import InputError, explain, nearest
 
 __all__ = [
     "LOCK",
+    "Foreign",
     "check_fillable",
     "check_vacant",
     "checked",
@@ -32,6 +33,12 @@ __all__ = [
 
 LOCK = ".lock"
 """Name of the file in a folder by which one process holds it."""
+
+DESKTOP = frozenset({".DS_Store", ".directory", "Thumbs.db", "desktop.ini"})
+"""Files that a desktop leaves in every folder it shows."""
+
+Foreign = Callable[[Path], Sequence[str]]
+"""Names what in a folder is not of the kind that is to be written there, so that it is not replaced unasked."""
 
 BELOW = 100
 """Bytes that paths of what is written into a folder may add to its own."""
@@ -70,13 +77,19 @@ def remove_drafts(folder: str | Path) -> None:
         unmark(place)
 
 
-def check_vacant(path: str | Path, overwrite: bool) -> Path:
+def check_vacant(path: str | Path, overwrite: bool, foreign: Foreign | None = None) -> Path:
     """Return the path if a folder may be made there; called before long work, so that nothing is computed in vain.
 
     What killed processes left of that folder is put right first, see `efface.drafts.recover`.
 
+    Args:
+        path: Of the folder.
+        overwrite: Whether a folder that is there may be replaced.
+        foreign: Says what in it may not, even so; None replaces anything.
+
     Raises:
-        InputError: Something is there already and `overwrite` is off, or it is a file, or no folder can be made there.
+        InputError: Something is there already and `overwrite` is off, or it holds what is foreign, or it is a file, or
+            no folder can be made there.
     """
     path = Path(path)
     if path.name in {"", ".."}:
@@ -89,11 +102,24 @@ def check_vacant(path: str | Path, overwrite: bool) -> Path:
     if os.path.ismount(place):
         raise InputError(f"{path} is where a file system begins, and cannot be replaced; give a folder in it")
     recover(place)
+    if foreign is not None and place.is_dir():
+        _check_own(path, foreign(place))
     if place.is_dir() and not overwrite and any(p.name not in {LOCK, MARK} for p in place.iterdir()):
         raise InputError(
             f"the folder {path} exists and is not empty; choose another, or allow overwriting (--overwrite)"
         )
     return path
+
+
+def _check_own(path: Path, names: Sequence[str]) -> None:
+    """Refuse to replace what somebody else put into a folder; locks and drafts are nobody's."""
+    names = [n for n in names if n not in {LOCK, MARK, *DESKTOP} and not NAME.fullmatch(n)]
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise InputError(
+            f"the folder {path} holds what Efface did not write there: {', '.join(sorted(names)[:3])}{more}; it is not "
+            "replaced, not even by --overwrite. Move these away, or choose another folder"
+        )
 
 
 def check_fillable(folder: str | Path) -> Path:
@@ -140,18 +166,19 @@ def _nearest(path: Path, *names: str) -> Path:
 
 
 @contextmanager
-def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+def new_folder(path: str | Path, overwrite: bool = False, foreign: Foreign | None = None) -> Iterator[Path]:
     """Give a temporary folder to fill; it takes the place of `path` when the block ends well, and vanishes otherwise.
 
     Args:
         path: The folder to make; a link to a folder stays, and the folder is made where it points.
         overwrite: Replace an existing folder; the old one stays until the new one is complete, and they are exchanged
             in one step where the system can.
+        foreign: Says what in it may not be replaced, even so.
 
     Raises:
         InputError: See `check_vacant`; or another process made the folder meanwhile.
     """
-    path = Path(os.path.realpath(check_vacant(path, overwrite)))
+    path = Path(os.path.realpath(check_vacant(path, overwrite, foreign)))
     path.parent.mkdir(parents=True, exist_ok=True)
     with drafted(path) as draft:
         yield draft

@@ -106,6 +106,37 @@ def folder(artifact: Artifact, tmp_path: Path) -> Path:
     return artifact.save(tmp_path / "model")
 
 
+@pytest.mark.parametrize(
+    ("added", "removed", "named"),
+    [
+        ("notes.txt", "", "notes.txt"),
+        ("other/model.safetensors", "", "other"),
+        ("record.json/file", RECORD, "record.json"),
+        ("", RECORD, MODEL),
+        ("report.html", "", "report.html"),
+    ],
+)
+def test_what_efface_did_not_write_is_not_overwritten(artifact: Artifact, folder: Path, added, removed, named) -> None:
+    """Weights without a record are somebody's own; so are pages without an audit, and whatever else."""
+    if removed:
+        (folder / removed).unlink()
+    if added:
+        (folder / added).parent.mkdir(exist_ok=True)
+        (folder / added).write_text("mine")
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with pytest.raises(InputError, match=f"did not write there: .*{named}"):
+        artifact.save(folder, overwrite=True)
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+    assert [p.name for p in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_damaged_or_half_written_artifact_is_overwritten(artifact: Artifact, folder: Path) -> None:
+    (folder / RECORD).write_text("{")
+    (folder / MODEL).unlink()
+    artifact.save(folder, overwrite=True)
+    assert Artifact.load(folder).record == artifact.record
+
+
 def test_altered_weights_are_noticed(folder: Path) -> None:
     state = safetensors.torch.load_file(folder / MODEL)
     state["fc1.bias"][0] += 1e-6

@@ -168,10 +168,17 @@ def test_an_existing_folder_needs_overwrite(trained_folder, tmp_path):
     arguments = ("forget", trained_folder, "-m", "logit-mask", "--classes", "1", "--out", out)
     refused = efface_command(*arguments)
     assert refused.status == 2
-    assert "--overwrite" in refused.stderr
+    assert "precious.txt" in refused.stderr
+    assert efface_command(*arguments, "--overwrite").status == 2
     assert (out / "precious.txt").read_text() == "keep"
+    (out / "precious.txt").unlink()
+    assert efface_command(*arguments).status == 0
+    refused = efface_command(*arguments)
+    assert refused.status == 2
+    assert "--overwrite" in refused.stderr
+    made = (out / "record.json").stat().st_ino
     assert efface_command(*arguments, "--overwrite").status == 0
-    assert not (out / "precious.txt").exists()
+    assert (out / "record.json").stat().st_ino != made
 
 
 def test_weights_that_do_not_fit_name_the_keys(tmp_path):

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from efface.errors import InputError
-from efface.models.hugging_face import described, from_config, is_folder
+from efface.models.hugging_face import described, from_config, is_folder, write_folder
 from efface.models.spec import ModelSpec
 
 
@@ -46,3 +47,11 @@ def test_code_that_comes_with_a_configuration_is_not_run() -> None:
     build = from_config("transformers.AutoModelForImageClassification")
     with pytest.raises(InputError, match="auto_map"):
         build({"model_type": "vit", "auto_map": {"AutoModel": "evil.Model"}})
+
+
+def test_a_download_with_more_in_it_than_is_written_is_not_replaced(tmp_path: Path) -> None:
+    download = folder(tmp_path / "vit", model_type="vit")
+    (download / "README.md").write_text("theirs")
+    with pytest.raises(InputError, match=r"did not write there: README\.md"):
+        write_folder(nn.Linear(1, 1), nn.Linear(1, 1).state_dict(), download, None, overwrite=True)
+    assert (download / "README.md").read_text() == "theirs"

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import efface
-from efface.artifact.artifact import Artifact
+from efface.artifact.artifact import Artifact, foreign_to_artifact
 from efface.artifact.case import Case, given, split_under
 from efface.artifact.record import weights_sha256
 from efface.auditing.measures.u_lira import Role, by_role
@@ -25,6 +25,7 @@ from efface.models.spec import ModelSpec
 from efface.references import References, load_references, train_references
 from efface.references.backends import chosen, side_by_side
 from efface.references.jobs import Repeat, Retraining, Shadow
+from efface.references.references import foreign_to_references
 from efface.request import Request
 from efface.running.engines import cores
 from efface.running.run import Run
@@ -464,6 +465,23 @@ def test_the_command_line_trains_references_and_audits_with_them(trained_folder,
     answer = efface_command("audit", out, "--original", trained_folder, "--references", folder, "--json", "-q")
     assert answer.status == 0, answer.stderr
     assert json.loads(answer.stdout)["level"] == "c"
+    assert foreign_to_references(folder) == [".lock"]  # which `check_vacant` lets pass in any folder
+    assert foreign_to_artifact(out) == []
+    assert set(foreign_to_references(out)) == {p.name for p in out.iterdir()}
+    assert set(foreign_to_artifact(folder)) == {p.name for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize("named", ["notes.txt", "reference-000/notes.txt", "reference-00", "answers"])
+def test_what_efface_did_not_write_among_references_is_not_overwritten(references, tmp_path, trained_folder, named):
+    folder = tmp_path / "references"
+    shutil.copytree(references.folder, folder, ignore=shutil.ignore_patterns("answers"))
+    (folder / named).write_text("mine")
+    before = contents(folder)
+    command = ("train", "--from", trained_folder, "--references", "2", "--classes", "0", "--overwrite", "-q")
+    answer = efface_command(*command, "--out", folder)
+    assert answer.status == 2
+    assert named in answer.stderr
+    assert contents(folder) == before
 
 
 def contents(folder):

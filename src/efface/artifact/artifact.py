@@ -21,9 +21,17 @@ from efface.models.checkpoints import load_weights, write_back
 from efface.models.hugging_face import AUTO_CLASSES, write_folder
 from efface.models.spec import build
 
-__all__ = ["Artifact"]
+__all__ = ["Artifact", "foreign_to_artifact"]
 
 MODEL, MEMORY, RECORD = "model.safetensors", "memory.safetensors", "record.json"
+
+BESIDE = {
+    **dict.fromkeys((RECORD, MODEL, MEMORY), RECORD),
+    **dict.fromkeys(("audit.json", "report.html", "report.md"), "audit.json"),
+    "verification.json": "verification.json",
+}
+"""What stands in an artifact's folder, and in one of an audit or a verification, by the file that is never missing
+beside it: weights without a record are somebody's own."""
 
 
 @dataclass(eq=False)
@@ -76,12 +84,13 @@ class Artifact:
             extra: Called with the temporary folder before it is moved into place, to add files.
 
         Raises:
-            InputError: The folder exists and may not be replaced, or no folder can be made there.
+            InputError: The folder exists and may not be replaced, holds what Efface did not write, or no folder can be
+                made there.
             OSError: The disk is full, or another limit is reached; what was there before stays.
         """
         kept = weights_sha256(self.memory) if self.memory else None
         self.record = self.record.model_copy(update={"memory_after": kept})
-        with new_folder(path, overwrite) as folder:
+        with new_folder(path, overwrite, foreign_to_artifact) as folder:
             _write(self.model.state_dict(), folder / MODEL)
             if self.memory:
                 _write(self.memory, folder / MEMORY)
@@ -201,6 +210,16 @@ class Artifact:
             return Record.model_validate_json(file.read_bytes())
         except ValidationError as error:
             raise InputError(f"{file} is damaged: {explain(error)}") from None
+
+
+def foreign_to_artifact(folder: Path) -> list[str]:
+    """Return the names in a folder that are neither an artifact's nor those of an audit or a verification of it.
+
+    Args:
+        folder: One that is there.
+    """
+    files = {p.name for p in folder.iterdir() if p.is_file()}
+    return [p.name for p in folder.iterdir() if p.name not in files or BESIDE.get(p.name) not in files]
 
 
 def _write(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from efface.artifact.artifact import foreign_to_artifact
 from efface.auditing.result import Audit
 from efface.data import load
 from efface.files import new_folder
@@ -24,6 +25,9 @@ from efface.verbs.train import train
 __all__ = ["Demo", "run_demo"]
 
 FORGOTTEN = 3
+
+MODELS = ("original", "retrained", "mnemonic", "decay")
+"""Names of the folders that the demo's folder holds."""
 
 RECIPE = Recipe(lr=0.05, epochs=60, batch_size=64)
 
@@ -81,7 +85,7 @@ def run_demo(
     shared: dict[str, Any] = {"device": device, "progress": progress}
     data = load("digits")
     request = Request(classes=(FORGOTTEN,), reason="demonstration")
-    with new_folder(out, overwrite) as folder:
+    with new_folder(out, overwrite, _foreign) as folder:
         original = train(MODEL, data, method="mnemonic", recipe=RECIPE, **shared)
         original.save(folder / "original")
         retrained = forget(original, data, request, method="retrain", **shared)
@@ -98,3 +102,10 @@ def run_demo(
             write(audits[name], artifact.record, folder / name)
     reports = {name: Path(out) / name / "report.html" for name in forgotten}
     return Demo(audits, reports, time.perf_counter() - started)
+
+
+def _foreign(folder: Path) -> list[str]:
+    """Return the paths in a folder that a demo does not write."""
+    models = [folder / name for name in MODELS if (folder / name).is_dir()]
+    others = [p.name for p in folder.iterdir() if p not in models]
+    return others + [f"{model.name}/{name}" for model in models for name in foreign_to_artifact(model)]

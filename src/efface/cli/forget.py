@@ -117,9 +117,10 @@ def forget(
     Weights need --data, and --recipe as they were trained; a file --model, too. Exit status 1 if the method ended but
     the model has not forgotten; a model that did not change at all is not written.
     """
+    from efface.artifact.artifact import foreign_to_artifact
     from efface.files import check_vacant
 
-    check_vacant(out, overwrite)
+    check_vacant(out, overwrite, foreign_to_artifact)
     about = requested_at, requested_by, ticket
     asked = Asked(classes, items, groups, where, request, reason, with_canaries, ids, *about).request()
     forgotten = _forgotten(SimpleNamespace(**locals()), asked)

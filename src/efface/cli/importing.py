@@ -53,10 +53,11 @@ def import_checkpoint(
     config: ConfigOption = None,
 ) -> None:
     """Make an artifact of a model that Efface did not train, without training it."""
+    from efface.artifact.artifact import foreign_to_artifact
     from efface.files import check_vacant
     from efface.verbs.importing import import_checkpoint as verb
 
-    check_vacant(out, overwrite)
+    check_vacant(out, overwrite, foreign_to_artifact)
     if not is_weights(checkpoint):
         raise InputError(f"{checkpoint} holds no weights; needed: a file, or a folder with config.json and weights")
     if data is None:

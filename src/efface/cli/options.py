@@ -171,7 +171,7 @@ JudgesOption = Annotated[
 
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder to make.")]
 
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the folder, if all in it is Efface's.")]
 
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 

@@ -124,8 +124,8 @@ def train(
 
 def _references(given: SimpleNamespace, asked: Asked) -> None:
     """Train references with the options as they were given."""
-    from efface.files import held, new_folder
-    from efface.references.references import load_references
+    from efface.files import check_vacant, held, new_folder
+    from efface.references.references import foreign_to_references, load_references
     from efface.references.train import train_references
 
     source, out = given.source, given.out
@@ -163,8 +163,9 @@ def _references(given: SimpleNamespace, asked: Asked) -> None:
         )
 
     if given.overwrite and out.is_dir():
+        check_vacant(out, True, foreign_to_references)
         # The old ones stay until all new ones are there, and nobody works in them meanwhile.
-        with held(out, progress_of(given.quiet).say), new_folder(out, overwrite=True) as draft:
+        with held(out, progress_of(given.quiet).say), new_folder(out, True, foreign_to_references) as draft:
             trained(draft)
     else:
         trained(out)
@@ -173,13 +174,14 @@ def _references(given: SimpleNamespace, asked: Asked) -> None:
 
 def _original(given: SimpleNamespace) -> None:
     """Train an original, or continue from one, with the options as they were given."""
+    from efface.artifact.artifact import foreign_to_artifact
     from efface.files import check_vacant, checked
     from efface.models.spec import ModelSpec
     from efface.verbs import train as verb
     from efface.verbs.importing import import_checkpoint
 
     out, source, model = given.out, given.source, given.model
-    check_vacant(out, given.overwrite)
+    check_vacant(out, given.overwrite, foreign_to_artifact)
     foreign = source is not None and is_weights(source)
     if not foreign and (source is None) == (not model):
         raise InputError("give either --model, to train from the start, or --from, to continue from an artifact")

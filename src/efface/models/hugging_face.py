@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ AUTO_CLASSES = {
     "transformers.AutoModelForSequenceClassification": "ForSequenceClassification",
 }
 """What builds a network from a configuration -> how the names of its architectures end."""
+
+WRITTEN = re.compile(r"((generation_|preprocessor_)?config|model\.safetensors\.index)\.json|model.*\.safetensors")
+"""Names of the files in a folder that is written here; `from_pretrained` needs no others."""
 
 
 def is_folder(path: str | Path) -> bool:
@@ -99,12 +103,17 @@ def write_folder(
         overwrite: Replace what is there.
     """
     model.load_state_dict(state)
-    with new_folder(path, overwrite) as draft, _quiet():
+    with new_folder(path, overwrite, _foreign) as draft, _quiet():
         model.save_pretrained(draft)  # type: ignore[operator]
         said = origin.beside.get(PREPROCESSOR) if origin else None
         if said is not None:
             (draft / PREPROCESSOR).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
     return Path(path)
+
+
+def _foreign(folder: Path) -> list[str]:
+    """Return the names in a folder that `write_folder` does not write."""
+    return [p.name for p in folder.iterdir() if not p.is_file() or not WRITTEN.fullmatch(p.name)]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from efface.errors import InputError
 from efface.methods.applying import apply
 from efface.methods.retrain import Retrain
 from efface.models.ensemble import Ensemble
-from efface.references.references import References
+from efface.references.references import AS_LONG, References
 from efface.training.loop import Trainer, warm_up
 
 __all__ = ["retrained_as_long", "shortened"]
@@ -41,7 +41,7 @@ def retrained_as_long(case: Case, forgotten: Record | None, folder: References |
     assert forgotten is not None
     seconds = forgotten.seconds["forget"]
     case = case.child(case.run.number("retrained for as long"))
-    path = None if folder is None else folder.folder / "as-long" / _key(case, seconds)
+    path = None if folder is None else folder.folder / AS_LONG / _key(case, seconds)
     if folder is not None and path is not None and (path / RECORD).is_file():
         return folder.opened(path)
     try:

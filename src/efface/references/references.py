@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from torch import nn
 
-from efface.artifact.artifact import RECORD, Artifact
+from efface.artifact.artifact import RECORD, Artifact, foreign_to_artifact
 from efface.artifact.compatible import differences, in_words
 from efface.artifact.record import Record
 from efface.data import Split
@@ -20,7 +21,13 @@ from efface.methods.applying import rebuilt
 from efface.references.jobs import Retraining
 from efface.references.manifest import MANIFEST, Manifest
 
-__all__ = ["References", "load_references"]
+__all__ = ["References", "foreign_to_references", "load_references"]
+
+ANSWERS, AS_LONG = "answers", "as-long"
+"""Folders in which audits keep what they may ask again."""
+
+SERIES = re.compile(r"(reference|(unlearned|shadow)-.+)-\d{3,}")
+"""Names of the models' folders."""
 
 Manifest.model_rebuild()
 
@@ -46,7 +53,7 @@ class References:
     @property
     def answers(self) -> Path | None:
         """Where the models' answers are kept; None if they are not."""
-        return self.folder / "answers" if self.keep_answers else None
+        return self.folder / ANSWERS if self.keep_answers else None
 
     def __len__(self) -> int:
         """Return the number of finished retrained models."""
@@ -158,3 +165,18 @@ def load_references(path: str | Path, like: nn.Module | None = None, *, trust: b
     except ValidationError as error:
         raise InputError(f"{file} is damaged: {explain(error)}") from None
     return References(Path(path), manifest, like, trust)
+
+
+def foreign_to_references(folder: Path) -> list[str]:
+    """Return the paths in a folder that are not those of references and of what audits keep beside them.
+
+    Args:
+        folder: One that is there.
+    """
+    found = []
+    for path in folder.iterdir():
+        if path.is_dir() and SERIES.fullmatch(path.name):
+            found += [f"{path.name}/{name}" for name in foreign_to_artifact(path)]
+        elif not (path.is_dir() and path.name in {ANSWERS, AS_LONG}) and path.name != MANIFEST:
+            found.append(path.name)
+    return found
