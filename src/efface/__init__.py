@@ -20,6 +20,7 @@ _PUBLIC = {
     "Request": "efface.request",
     "Run": "efface.running.run",
     "audit": "efface.verbs.audit",
+    "audit_predictions": "efface.verbs.predictions",
     "compare": "efface.verbs.compare",
     "forget": "efface.verbs.forget",
     "import_checkpoint": "efface.verbs.importing",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from efface.verbs.compare import compare as compare
     from efface.verbs.forget import forget as forget
     from efface.verbs.importing import import_checkpoint as import_checkpoint
+    from efface.verbs.predictions import audit_predictions as audit_predictions
     from efface.verbs.train import train as train
     from efface.verbs.verify import verify as verify
 

@@ -15,7 +15,7 @@ from efface.data import Data, Split
 from efface.errors import InputWarning
 from efface.models.adapt import adapted
 from efface.models.checkpoints import Origin
-from efface.models.predictions import accuracy_of
+from efface.models.predictions import accuracy_of, as_naming_the_commonest
 from efface.models.spec import ModelSpec, opened
 from efface.request import Request
 from efface.running.progress import Progress
@@ -122,9 +122,8 @@ def _looked_at(artifact: Artifact, split: Split, run: Run) -> Record:
     """
     part = split.train.sample(LOOK, run.generator("given/look"))
     accuracy = accuracy_of(artifact.model, part)
-    commonest = int(part.labels.bincount().max()) / len(part)
     said = f"the model as given gets {accuracy:.1%} of {len(part)} of its training records right"
-    if accuracy <= commonest + 3 * (commonest * (1 - commonest) / len(part)) ** 0.5:
+    if (commonest := as_naming_the_commonest(accuracy, part.labels)) is not None:
         said += (
             f", and the commonest class alone would give {commonest:.1%}: its inputs are probably not what it was "
             "trained on. Check size, mean and standard deviation of the images (--data-set), the order of the classes, "

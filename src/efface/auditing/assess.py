@@ -27,6 +27,7 @@ from efface.auditing.verdict import LEVELS, LIMITS, conclude
 from efface.auditing.yardstick import unchanged, unfit
 from efface.data.split import Split
 from efface.errors import InputError
+from efface.models.recorded import Recorded
 from efface.running.run import Run
 
 __all__ = ["assess"]
@@ -118,19 +119,37 @@ def _verdict(rows: Rows, answers: AllAnswers, table: Table, records: Records) ->
     """Ask the questions of the candidate, and as a control of the original."""
     name, by_class = rows.candidate.name, records.by_class
     same = unchanged(answers.candidate, answers.original)
+    recorded = isinstance(answers.candidate.model, Recorded)
     hidden = _further(rows.original.name, table, records)
     further = _further(name, table, records, _further(rows.original.name, table, records, meddled=True))
     if rows.level == "a":
         checks = checks_against_original(table.scores[name], records.settings, by_class=by_class)
-        return conclude(rows.level, name, (*checks, *further), unchanged=same)
+        return conclude(rows.level, name, (*checks, *further), unchanged=same, recorded=recorded)
     standard = Standard(rows.level, table.floors, records.settings, records.simultaneous_confidence)
     control = checks_against_floor(table.scores[rows.original.name], standard, by_class=by_class)
     checks = checks_against_floor(table.scores[name], standard, by_class=by_class, control=control)
     control, checks = (*control, *hidden), (*checks, *further)
+    if recorded:
+        checks = _open(checks, control)
     if reason := unfit(answers, records):
         return conclude(rows.level, name, not_assessed(checks, reason), unchanged=same, unfit=reason)
     about, instead = about_the_records(answers, table, records), canaries_instead(records)
-    return conclude(rows.level, name, checks, control, unchanged=same, about=about, instead=instead)
+    return conclude(
+        rows.level,
+        name,
+        checks,
+        control,
+        unchanged=same,
+        about=about,
+        instead="" if recorded else instead,
+        recorded=recorded,
+    )
+
+
+def _open(checks: Sequence[Check], control: Sequence[Check]) -> tuple[Check, ...]:
+    """Let what recorded answers cannot be asked stay open, so that it never passes: the models could tell."""
+    never = {c.key for c in control if c.outcome == "not assessed" and c.told is None}
+    return tuple(c.model_copy(update={"told": None}) if c.key in never else c for c in checks)
 
 
 def _as_long(rows: Rows, answers: AllAnswers, table: Table, records: Records, verdict: Verdict) -> AsLong | None:

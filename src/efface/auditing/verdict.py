@@ -36,6 +36,7 @@ def conclude(
     unfit: str = "",
     about: str = "",
     instead: str = "",
+    recorded: bool = False,
 ) -> Verdict:
     """Put the checks together: is it forgotten, and is it still useful?
 
@@ -48,6 +49,7 @@ def conclude(
         unfit: Why the retrained models are none to compare with.
         about: What is known of the records asked for themselves, as a sentence of its own.
         instead: What to try where no question tells the original from a retrained model.
+        recorded: Whether only answers are known, so that questions about weights and features stay open.
 
     Returns:
         `differs` if a question about forgetting does, or usefulness was lost; `alike` only above level a, if every
@@ -79,7 +81,7 @@ def conclude(
     )
     said = UNCHANGED.format(candidate=candidate) if unchanged else unfit or _forgetting(verdict, candidate, missing)
     parts = [f"Level ({level}), {LEVELS[level]}.", f"{said[0].upper()}{said[1:]}.", _use(verdict), about]
-    update = {"headline": " ".join(p for p in parts if p), "advice": _advice(verdict, instead)}
+    update = {"headline": " ".join(p for p in parts if p), "advice": _advice(verdict, instead, recorded)}
     verdict = verdict.model_copy(update=update)
     return verdict.model_copy(update={"sentences": tuple(_sentences(verdict, telling))})
 
@@ -134,7 +136,7 @@ def _use(verdict: Verdict) -> str:
     }[verdict.useful]
 
 
-def _advice(verdict: Verdict, instead: str) -> str:
+def _advice(verdict: Verdict, instead: str, recorded: bool) -> str:
     """Say what to try next."""
     if verdict.outcome == "nothing was done":
         return "stronger settings of this method, or another one (method auto tries several)"
@@ -154,6 +156,12 @@ def _advice(verdict: Verdict, instead: str) -> str:
             "b": "four or more retrained models (efface train --references)",
             "c": "more records, or more retrained models",
         }
+        if recorded:
+            by_level = {
+                "a": "predictions of a model retrained without the data",
+                "b": "those of four or more retrained models",
+                "c": "the models themselves (efface verify): what features hold cannot be seen in answers",
+            }
         found.append(by_level[verdict.level])
         if verdict.control is False and instead:
             found.append(instead)

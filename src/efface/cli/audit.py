@@ -23,27 +23,49 @@ from efface.cli.options import (
     guarded,
 )
 from efface.cli.outcome import close, status_of
+from efface.cli.predictions import (
+    PredictedClasses,
+    PredictedGroups,
+    PredictedIds,
+    PredictedRepeat,
+    PredictedRequest,
+    PredictedWhere,
+    audit_tables,
+    refuse_requests,
+)
 from efface.errors import InputError
 
 if TYPE_CHECKING:
     from efface.artifact.artifact import Artifact
+    from efface.artifact.record import Record
     from efface.auditing.result import Audit
 
 
 @guarded
 def audit(
-    artifact: Annotated[Path, typer.Argument(help="Artifact folder made by `efface forget`.")],
-    original: Annotated[
-        Path,
-        typer.Option("--original", help="Model before forgetting: artifact folder, or the weights given."),
+    artifact: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="ARTIFACT | BEFORE AFTER [RETRAINED]...",
+            help="Artifact folder made by `efface forget`; with --predictions, tables of predictions.",
+        ),
     ],
+    original: Annotated[
+        Path | None,
+        typer.Option("--original", help="Model before forgetting: artifact folder, or the weights given."),
+    ] = None,
+    predictions: Annotated[
+        bool,
+        typer.Option("--predictions", help="Audit tables (.csv, .parquet) of what models answered; no model needed."),
+    ] = False,
     retrained: Annotated[
         list[Path] | None, typer.Option("--retrained", help="Artifact folder made by method retrain; repeat.")
     ] = None,
     retrain: Annotated[bool, typer.Option("--retrain", help="Retrain one reference now (takes a training).")] = False,
     references: ReferencesFolderOption = None,
     other: Annotated[
-        list[Path] | None, typer.Option("--other", help="More artifacts as rows, named after their folders; repeat.")
+        list[Path] | None,
+        typer.Option("--other", help="More artifacts (or predictions) as rows, named after them; repeat."),
     ] = None,
     all_requests: Annotated[
         bool,
@@ -65,6 +87,12 @@ def audit(
     root: RootOption = None,
     download: DownloadOption = False,
     data_set: DataSetOption = None,
+    classes: PredictedClasses = None,
+    ids: PredictedIds = None,
+    groups: PredictedGroups = None,
+    where: PredictedWhere = None,
+    request: PredictedRequest = None,
+    repeat: PredictedRepeat = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="Exit status 3 if it differs from a retrained model, 4: could not tell."),
@@ -80,32 +108,59 @@ def audit(
     config: ConfigOption = None,
 ) -> None:
     """Measure how far a model has forgotten, and write audit.json, report.html and report.md."""
-    from efface.files import check_fillable, remove_drafts
-    from efface.report import write
-
+    given = SimpleNamespace(**locals())
+    if predictions:
+        _to(out, shareable, None)
+        _deliver(audit_tables(given), None, given, out)
+        return
+    refuse_requests(given)
+    if len(artifact) != 1 or original is None:
+        raise InputError(
+            "give one artifact folder and --original; of models that are only known by their predictions: "
+            "efface audit --predictions BEFORE.csv AFTER.csv [RETRAINED.csv ...]"
+        )
     if sum(map(bool, (retrain, retrained, references))) > 1:
         raise InputError("give one of --references FOLDER, --retrained FOLDERS and --retrain")
-    folder = check_fillable(out or artifact)
-    if shareable is not None and check_fillable(shareable).resolve() in {folder.resolve(), artifact.resolve()}:
+    folder = _to(out or artifact[0], shareable, artifact[0])
+    candidate = load_artifact(artifact[0], trust)
+    _deliver(_audited(given, candidate), candidate.record, given, folder)
+
+
+def _to(out: Path | None, shareable: Path | None, artifact: Path | None) -> Path | None:
+    """Return the folder for the internal version, checked before any work, as is that of the one to share."""
+    from efface.files import check_fillable
+
+    if out is not None:
+        check_fillable(out)
+    taken = {p.resolve() for p in (out, artifact) if p is not None}
+    if shareable is not None and check_fillable(shareable).resolve() in taken:
         raise InputError(f"--shareable {shareable} is where the internal version goes; name another folder")
-    candidate = load_artifact(artifact, trust)
-    found = _audited(SimpleNamespace(**locals()), candidate)
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_drafts(folder)
-    files = write(found, candidate.record, folder)
-    if shareable is not None:
-        shareable.mkdir(parents=True, exist_ok=True)
-        files += write(found, candidate.record, shareable, share=True)
-    if as_json:
+    return out
+
+
+def _deliver(found: Audit, record: Record | None, given: SimpleNamespace, folder: Path | None) -> None:
+    """Write the reports, print the audit, and end with its status where that was asked for."""
+    from efface.files import remove_drafts
+    from efface.report import write
+
+    files = []
+    for place, share in ((folder, False), (given.shareable, True)):
+        if place is not None:
+            place.mkdir(parents=True, exist_ok=True)
+            remove_drafts(place)
+            files += write(found, record, place, share=share)
+    if given.as_json:
         typer.echo(found.to_json())
     else:
         from efface.report.console import show
 
         show(found)
     for file in files:
-        typer.echo(f"written: {file}", err=as_json)
-    close(found, as_json)
-    if check and (status := status_of(found)):
+        typer.echo(f"written: {file}", err=given.as_json)
+    if not files:
+        typer.echo("no report was written; --out FOLDER writes one", err=given.as_json)
+    close(found, given.as_json)
+    if given.check and (status := status_of(found)):
         raise typer.Exit(status)
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from efface.errors import InputError, nearest
 from efface.models.ensemble import Ensemble
 from efface.models.mode import evaluating
+from efface.models.recorded import need_weights
 from efface.running.seeding import seeded
 
 __all__ = ["Penultimate", "features", "head", "head_of", "penultimate", "zero_inputs"]
@@ -44,6 +45,7 @@ def head(model: nn.Module, example_input: torch.Tensor) -> tuple[str, nn.Linear]
     Raises:
         InputError: The model returns something other than one tensor, or its logits do not come from a linear layer.
     """
+    need_weights(model, "looking at its features")
     with evaluating(model), torch.no_grad(), seeded(0), _linear_calls(model) as calls:
         output = _logits(model, example_input)
     name = _producer(calls, output, model)

@@ -13,7 +13,7 @@ from efface.errors import InputError
 from efface.models.mode import evaluating
 from efface.running.seeding import seeded
 
-__all__ = ["accuracy_of", "features_of", "logits_of", "pass_size"]
+__all__ = ["accuracy_of", "as_naming_the_commonest", "features_of", "logits_of", "pass_size"]
 
 
 def logits_of(model: nn.Module, part: Part, *, name: str = "the model", batch_size: int | None = None) -> Tensor:
@@ -49,6 +49,17 @@ def accuracy_of(model: nn.Module, part: Part, *, name: str = "the model", batch_
         raise InputError(f"the {part.name} part is empty; it has no accuracy")
     right = [(z.argmax(1) == y).sum() for z, y in _passes(model, part, name, batch_size)]
     return int(torch.stack(right).sum()) / len(part)
+
+
+def as_naming_the_commonest(accuracy: float, labels: Tensor) -> float | None:
+    """Return the share of the commonest class if an accuracy is hardly above it (by less than three deviations).
+
+    Args:
+        accuracy: Of a model on some records.
+        labels: Theirs, int64.
+    """
+    commonest = int(labels.bincount().max()) / len(labels)
+    return commonest if accuracy <= commonest + 3 * (commonest * (1 - commonest) / len(labels)) ** 0.5 else None
 
 
 def _passes(model: nn.Module, part: Part, name: str, batch_size: int | None) -> Iterator[tuple[Tensor, Tensor]]:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from efface.errors import InputError
+from efface.models.recorded import need_weights
 from efface.models.spec import BUILT_FROM, build
 from efface.running.seeding import seeded
 
@@ -30,8 +31,10 @@ def reset(model: nn.Module, seed: int | torch.Generator) -> nn.Module:
         seed: The seed of the new weights; the caller's random state is not touched.
 
     Raises:
-        InputError: Some modules own parameters but have no `reset_parameters`; they are named.
+        InputError: Some modules own parameters but have no `reset_parameters`; they are named. Or the model is recorded
+            answers.
     """
+    need_weights(model, "a network like it with random weights")
     stuck = [
         f"{name or 'the model itself'} ({type(module).__name__})"
         for name, module in model.named_modules()

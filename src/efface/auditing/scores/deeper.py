@@ -21,6 +21,7 @@ from efface.auditing.scores.looked import DRAWS, PROBES, Looked
 from efface.auditing.scores.measure import Measure
 from efface.auditing.scores.score import Score, Scores
 from efface.errors import InputError
+from efface.models.recorded import need_weights
 
 __all__ = ["LEAST", "MEASURES", "deeper_scores", "path_scores"]
 
@@ -287,6 +288,10 @@ def path_scores(answers: Answers, original: Answers) -> Scores:
         answers: The model's.
         original: The original's.
     """
+    try:
+        need_weights(answers.model, "the way from its weights to the original's")
+    except InputError as error:
+        return {m.key: Score.missing(str(error)) for m in (DISTANCE, BARRIER)}
     ours, theirs = answers.model.state_dict(), original.model.state_dict()
     if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in theirs.items()}:
         why = "its weights have other names or shapes than the original's"

@@ -24,6 +24,7 @@ from efface.auditing.scores.relearning import RELEARNING
 from efface.errors import InputError
 from efface.models.mode import evaluating
 from efface.models.predictions import pass_size
+from efface.models.recorded import need_weights
 from efface.running.seeding import seeded
 from efface.training.loop import Trainer
 from efface.training.recipe import Recipe
@@ -115,6 +116,7 @@ def _after_kept_data(answers: Answers, recipe: Recipe | None) -> dict[str, Tenso
     records, steps = answers.records, answers.records.settings.kept_steps
     if steps == 0:
         raise InputError("left out by the settings")
+    need_weights(answers.model, "training it further")
     trained = copy.deepcopy(answers.model)
     by = RELEARNING if recipe is None else recipe.bare()
     run = records.run.child()
@@ -190,6 +192,7 @@ def _block_recalls(answers: Answers) -> tuple[tuple[str, ...], Tensor]:
     train, test = records.parts["probe_train"], records.parts["probe_test"]
     if not len(test):
         raise InputError("the test data holds no record of the forgotten classes")
+    need_weights(answers.model, "looking at its features")
     seen, unseen = (block_features(answers.model, part) for part in (train, test))
     y, z = train.labels, test.labels
     recalls = torch.zeros(len(PROBES), len(seen), dtype=torch.float64)
@@ -210,6 +213,7 @@ def _drawn(labels: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 def _near(answers: Answers) -> Tensor:
     """Return how many displaced copies of each watched forget record are answered with its label."""
+    need_weights(answers.model, "asking it about displaced inputs")
     records = answers.records
     x, y = records.parts["forget"].take(records.watched).tensors(records.run.device)
     if not x.is_floating_point():

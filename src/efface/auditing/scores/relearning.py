@@ -15,6 +15,7 @@ from efface.auditing.scores.measure import Measure
 from efface.auditing.scores.score import NO_REFERENCE, Score, Scores
 from efface.data.part import Part
 from efface.errors import InputError
+from efface.models.recorded import need_weights
 from efface.running.run import Run
 from efface.training.loop import Trainer
 from efface.training.recipe import Recipe
@@ -73,8 +74,10 @@ def relearn(
         watched: Where accuracy is read; `part` by default.
 
     Raises:
-        InputError: If a part is empty, the target is no accuracy, the cap is below 1, or training diverges.
+        InputError: If a part is empty, the target is no accuracy, the cap is below 1, training diverges, or only the
+            model's answers are known.
     """
+    need_weights(model, "training it further")
     if not 0 <= target <= 1 or cap < 1:
         raise InputError(f"target is {target} and cap is {cap}; give an accuracy in [0, 1] and at least one step.")
     seen = part if watched is None else watched
