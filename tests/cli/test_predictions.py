@@ -83,3 +83,12 @@ def test_options_of_the_other_form_are_refused(tables, tmp_path):
         refused = efface_command("audit", *arguments, "-q")
         assert refused.status == 2, refused.stdout
         assert said in refused.stderr
+
+
+def test_a_file_of_options_may_give_one_folder_or_several(tables, tmp_path):
+    file = tmp_path / "audit.yaml"
+    for artifact in ("nowhere", "[nowhere]"):
+        file.write_text(f"artifact: {artifact}\noriginal: {tables}\n")
+        refused = efface_command("audit", "--config", file)
+        assert refused.status == 2
+        assert "nowhere is not an artifact folder" in refused.stderr

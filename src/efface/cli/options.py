@@ -65,12 +65,13 @@ def _config(context: typer.Context, path: Path | None) -> Path | None:
 def _defaults(context: typer.Context, path: Path) -> dict[str, Any]:
     from efface.files import read_mapping
 
-    names = {p.name for p in context.command.params if p.name and p.name not in {"config", "help"}}
+    names = {p.name: p for p in context.command.params if p.name and p.name not in {"config", "help"}}
     given = {k.replace("-", "_"): v for k, v in read_mapping(path).items()}
     for name in given:
         if name not in names:
             raise InputError(f"{path}: {context.info_name} has no option {name!r}. {nearest(name, names)}")
-    return {k: _as_option(v) for k, v in given.items()}
+    several = {k for k, p in names.items() if p.nargs == -1 or getattr(p, "multiple", False)}
+    return {k: [v] if k in several and isinstance(v, str) else _as_option(v) for k, v in given.items()}
 
 
 def _as_option(value: Any) -> Any:

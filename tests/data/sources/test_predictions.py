@@ -105,7 +105,10 @@ def test_a_table_that_cannot_be_used_is_refused(change, said):
         ({"id": ["007", "b", "c", "e"]}, r"it lacks 1 ids \(d\); 1 of its ids are not in the first \(e\)"),
         ({"id": ["007", "b", "b", "d"]}, "stand more than once: b"),
         ({"label": ["cat", "cat", "cat", "dog"]}, "disagree on the column 'label' of 1 records: b"),
-        ({"prob_dog": None, "prob_owl": [0.1, 0.75, 0.4, 0.9]}, "scores for the classes cat, owl; the first table: cat"),
+        (
+            {"prob_dog": None, "prob_owl": [0.1, 0.75, 0.4, 0.9]},
+            "scores for the classes cat, owl; the first table: cat",
+        ),
     ],
 )
 def test_tables_that_do_not_fit_together_are_refused(change, said):
@@ -123,9 +126,9 @@ def test_forms_are_not_mixed_and_columns_can_have_other_names(tmp_path):
         predictions({"before": scores}, labels=[0, 1, 0, 1])
     with pytest.raises(InputError, match="4 rows, and 3 entries of label"):
         predictions({"before": scores}, labels=[0, 1, 0], parts=table()["part"])
-    with pytest.raises(InputError, match="no predictions at .*nowhere.csv"):
+    with pytest.raises(InputError, match=r"no predictions at .*nowhere\.csv"):
         predictions({"before": tmp_path / "nowhere.csv"})
-    with pytest.raises(InputError, match="no column 'ids' can have another name. Did you mean 'id'"):
+    with pytest.raises(InputError, match=r"no column 'ids' can have another name\. Did you mean 'id'"):
         predictions({"before": table()}, columns={"ids": "record"})
     renamed = table().rename(columns={"id": "record", "part": "role"})
     read = predictions({"before": renamed}, columns={"id": "record", "part": "role"})
