@@ -73,4 +73,4 @@ def import_checkpoint(
             device=device,
         )
     artifact.save(out, overwrite=overwrite)
-    finish(artifact, as_json, f"next: efface forget {out} --method ... --classes ... --out FOLDER")
+    finish(artifact, as_json, f"next: efface forget {out} --classes ... --out FOLDER")

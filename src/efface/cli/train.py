@@ -215,4 +215,4 @@ def _original(given: SimpleNamespace) -> None:
         progress=progress_of(given.quiet),
     )
     artifact.save(out, overwrite=given.overwrite)
-    finish(artifact, given.as_json, f"next: efface forget {out} --method ... --classes ... --out FOLDER")
+    finish(artifact, given.as_json, f"next: efface forget {out} --classes ... --out FOLDER")

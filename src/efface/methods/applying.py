@@ -26,6 +26,7 @@ from efface.models.spec import ModelSpec
 from efface.running.peak import watched_memory
 from efface.running.run import Run
 from efface.running.seeding import seeded
+from efface.training.convergence import still_falling
 from efface.training.loop import fit, warm_up
 from efface.training.recipe import Recipe
 
@@ -87,6 +88,8 @@ def prepare(
             method.train(copied, split, recipe, run) if method else (fit(copied, split.train, recipe, run), {})
         )
     seconds = {"train": time.perf_counter() - started}
+    if unfinished := still_falling(run.history.of("train"), recipe, len(split.data.classes)):
+        run.note(unfinished)
     trained.eval()
     after = weights_sha256(trained.state_dict())
     if keep:
