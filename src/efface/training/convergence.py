@@ -34,7 +34,7 @@ def still_falling(rows: Sequence[Mapping[str, float | str]], recipe: Recipe, cla
     if before - last <= FALLING * before or last <= OF_GUESSING * math.log(classes):
         return None
     return (
-        f"training ended while its loss still fell ({before:.3g}, then {last:.3g} in the last epoch); models retrained by "
-        f"this recipe are unfinished too and differ much, so that audits tell little: train longer or at another rate "
-        f"(now epochs={recipe.epochs:g}, lr={recipe.lr:g})"
+        f"training ended while its loss still fell ({before:.3g}, then {last:.3g} in the last epoch); models retrained "
+        f"by this recipe are unfinished too and differ much, so that audits tell little: train longer or at another "
+        f"rate (now epochs={recipe.epochs:g}, lr={recipe.lr:g})"
     )
