@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from efface.auditing.assess import assess
+from efface.auditing.canaries import about_the_records, canaries_instead, canary_checks
+from efface.auditing.floors import Floors
 from efface.auditing.questions import OF_CANARIES
 from efface.auditing.result import Audit
 from efface.auditing.rows import Row, Rows
+from efface.auditing.scores.score import Score
 from efface.auditing.settings import AuditSettings
 from efface.data import ArraySamples, Split, load
 from efface.data.planted import canaries_for, planted
@@ -148,3 +153,98 @@ def test_sealed_questions_about_items_ask_the_most_memorised(world):
     assert "the 10 most memorised records" in checks_of(kept)["kept-data"].finding
     assert checks_of(kept)["kept-data"].direction == "left"
     assert checks_of(gone)["kept-data"].outcome == "alike"
+
+
+# --- by hand --------------------------------------------------------------------------------------------------------
+
+
+def scored(value, why="of 15"):
+    return Score(value=value, floor=0.5, floor_low=0.25, floor_high=0.75, why=why)
+
+
+def asked(value, control=None, **changed):
+    scores = {q.measure: scored(value) for q in OF_CANARIES} | changed
+    return {c.key: c for c in canary_checks(scores, control)}
+
+
+def test_a_score_outside_of_what_ignorance_gives_differs_on_its_side():
+    low, within, high = asked(0.125), asked(0.5), asked(0.875)
+    assert {k: c.direction for k, c in low.items()} == {
+        "canaries": "over", "canary-1": "", "canary-01": "", "canary-noise": "left",
+    }  # fmt: skip
+    assert {k: c.direction for k, c in high.items()} == {
+        "canaries": "left", "canary-1": "left", "canary-01": "left", "canary-noise": "over",
+    }  # fmt: skip
+    assert {c.outcome for c in within.values()} == {"alike"}
+    assert within["canaries"].finding == (
+        "0.50, a model that never saw them 0.25 to 0.75 (of 15); a difference would show below 0.25 or above 0.75"
+    )
+    assert within["canary-1"].finding.endswith("(of 15); a difference would show above 0.75")
+
+
+@pytest.mark.parametrize("missing", ["value", "floor_low", "floor_high"])
+def test_a_score_without_a_band_is_not_assessed(missing):
+    found = asked(0.5, canary_noise=scored(9.0, "no noise").model_copy(update={missing: None}))["canary-noise"]
+    question = next(q for q in OF_CANARIES if q.key == "canary-noise")
+    assert (found.outcome, found.finding, found.measure) == ("not assessed", "no noise", question.measure)
+    assert found.question == question.question
+
+
+def test_a_question_that_does_not_tell_the_original_is_not_alike():
+    control = list(asked(0.5, canary_auc=scored(0.9)).values())
+    found = asked(0.5, control)
+    assert (found["canaries"].outcome, found["canaries"].told) == ("alike", True)
+    assert (found["canary-1"].outcome, found["canary-1"].told) == ("not assessed", False)
+    assert found["canary-1"].finding.startswith("cannot tell here: the original passes as well; 0.50, a model")
+
+
+OWN = 20
+"""Records of the data itself; canaries come after them."""
+
+
+def said(known=0, *, items=6, canaries=0, others=4, shift=9.0, floors=(1.0, 1.1, 0.9, 1.0), by_class=False):
+    """What is said of some records of which the original knows the first few as no retrained model does."""
+    n = items + canaries
+    margins = torch.randn(others, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    original = margins.mean(0)
+    original[:known] += shift
+    original[items:] += 50  # canaries are memorised, and are not counted
+    part = SimpleNamespace(indices=np.array([*range(items), *range(OWN, OWN + canaries)]))
+    split = SimpleNamespace(data=SimpleNamespace(own_size=OWN))
+    records = SimpleNamespace(parts={"forget": part}, split=split, by_class=by_class, simultaneous_confidence=0.95)
+    everyone = [SimpleNamespace(margin=lambda part, m=m: m) for m in margins]
+    answers = SimpleNamespace(everyone=everyone, original=SimpleNamespace(margin=lambda part: original))
+    table = SimpleNamespace(floors=Floors({"exposure": list(floors)}))
+    return about_the_records(answers, table, records)
+
+
+def test_what_is_said_of_the_records_asked_for_themselves():
+    none = "Of the 6 records asked for, none stands out in the original as memorised."
+    assert said() == none
+    assert said(2, shift=99.0) == "Of the 6 records asked for, 2 stand out in the original as memorised."
+    assert said(2, shift=-99.0, canaries=3) == "Of the 6 records asked for, 2 stand out in the original as memorised."
+    assert said(2, shift=0.01) == none
+    assert said(canaries=3) == (
+        "Of the 6 records asked for themselves, none stands out in the original: nothing about them could be told from "
+        "it, and what is said here rests on the 3 canaries, which show how this model treats what it had memorised."
+    )
+    few = (
+        "What is said here rests on the 3 canaries; whether the original had memorised the other records asked for "
+        "takes four retrained models or more to say."
+    )
+    assert said(canaries=3, others=3) == few
+    assert said(canaries=3, floors=(1.0,)) == few  # no band
+    assert said(others=3) == ""
+    assert said(canaries=3, by_class=True) == said(by_class=True, others=1) == ""
+
+
+def test_what_canaries_would_do_for_a_request_that_names_none():
+    def instead(left=0, *, by_class=False, **request):
+        split = SimpleNamespace(request=Request(**request), canaries_left=list(range(left)))
+        return canaries_instead(SimpleNamespace(split=split, by_class=by_class))
+
+    assert instead(3, items=(1,)) == "a request that names the canaries of training, too (--with-canaries)"
+    assert instead(items=(1,)) == (
+        "canaries in the next training (efface train --canaries 20), which a request can name"
+    )
+    assert instead(3, classes=(1,), by_class=True) == instead(3, items=(1,), canaries=True) == ""

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from efface.auditing.answers import Answers
-from efface.auditing.questions import SEALED
+from efface.auditing.questions import MEANING, SEALED
 from efface.auditing.records import Records
 from efface.auditing.result import Audit
 from efface.auditing.rows import Row
 from efface.auditing.scores.looked import tampered_rows
+from efface.auditing.scores.score import Score
 from efface.auditing.sealed import sealed_checks
 from efface.auditing.settings import AuditSettings
 from efface.errors import InputError
@@ -23,6 +24,57 @@ from tests.world import RECIPE, assessed
 ROOT = Path(__file__).parents[2]
 QUICK = {"relearn_cap": 0, "few_draws": 5, "resamples": 100, "kept_steps": 30}
 OF_SEALED = {q.key for q in SEALED}
+
+
+def _scored(value, low=1.0, high=2.0, why="of 5"):
+    return Score(value=value, floor=1.5, floor_low=low, floor_high=high, why=why)
+
+
+def _asked(value, *, by_class=True, control=None, **changed):
+    scores = {q.measure: _scored(value) for q in SEALED} | changed
+    return {c.key: c for c in sealed_checks(scores, by_class=by_class, control=control)}
+
+
+def test_a_score_beyond_its_band_differs_on_the_sides_that_mean_something():
+    low, within, high = _asked(0.9996), _asked(1.2345), _asked(2.0004)
+    assert set(low) == {q.key for q in SEALED}
+    for q in SEALED:
+        assert (within[q.key].outcome, within[q.key].direction) == ("alike", "")
+        assert within[q.key].finding == "1.23, one more retrained model 1 to 2 (of 5)"
+        assert (within[q.key].question, within[q.key].measure) == (q.question, q.measure)
+        for found, side in ((low[q.key], q.below), (high[q.key], q.above)):
+            assert (found.outcome, found.direction) == (("differs", side) if side else ("alike", ""))
+            assert found.finding.endswith(f"; {MEANING[side]}" if side else "(of 5)")
+            assert (found.seen_below, found.seen_above) == (1.0 if q.below else None, 2.0 if q.above else None)
+    for value in (1.0, 2.0):  # on the border
+        assert {c.outcome for c in _asked(value).values()} == {"alike"}
+    assert _asked(0.5, kept_lean=_scored(0.5, why=""))["lean"].finding == (
+        f"0.5, one more retrained model 1 to 2; {MEANING['over']}"
+    )
+
+
+@pytest.mark.parametrize("missing", ["value", "floor_low", "floor_high"])
+def test_a_score_without_a_band_is_not_assessed(missing):
+    score = _scored(5.0, why="no spread").model_copy(update={missing: None})
+    found = _asked(1.5, head_bias=score)["head-bias"]
+    assert (found.outcome, found.finding, found.direction) == ("not assessed", "no spread", "")
+    assert (found.seen_below, found.seen_above) == (None, None)
+
+
+def test_items_are_not_asked_about_classes():
+    of_items = _asked(1.5, by_class=False)
+    assert set(of_items) == {"kept-data", "mass", "lean", "entropy", "near"}
+    assert set(_asked(1.5, by_class=False, control=list(of_items.values()))) == set(of_items)
+
+
+def test_a_question_that_passes_the_original_says_so():
+    control = list(_asked(1.5, head_norm=_scored(7.0)).values())
+    found = _asked(1.5, control=control)
+    assert (found["head-norm"].outcome, found["head-norm"].told) == ("alike", True)
+    assert (found["mass"].outcome, found["mass"].told) == ("not assessed", False)
+    assert found["mass"].finding.startswith("cannot tell here: the original passes as well; 1.5, one more")
+    assert found["head-bias"].finding.startswith("cannot tell here: the original with its bias lowered until the class")
+    assert {c.told for c in _asked(1.5).values()} == {None}  # of the control itself nothing is known
 
 
 def _audit(world, candidate, n=5, *, sealed=True, **options):

@@ -83,7 +83,7 @@ def test_a_gap_whose_interval_reaches_into_the_tolerance_does_not_differ():
 
 
 def test_missing_is_never_a_pass():
-    for measure in ("rmia_auc", "probe_recall", "ain", "population_auc", "forget_accuracy"):
+    for measure in ("rmia_auc", "probe_recall", "ain", "population_auc", "forget_accuracy", "exposure_ratio"):
         missing = {measure: Score.missing("why not")}
         if measure == "ain":
             missing["relearn_steps"] = missing["ain"]
@@ -555,3 +555,11 @@ def test_checks_against_no_reference_do_not_count():
     assert (found.outcome, found.answer, found.useful) == ("not assessed", "could not tell", "could not tell")
     assert "Not assessed: the recipe is not how" in found.headline
     assert {(c.outcome, c.direction, c.finding) for c in found.checks} == {("not assessed", "", why)}
+
+
+def test_the_single_records_that_stand_out_are_not_assessed_where_they_were_not_measured():
+    changed = {"exposure": Score.missing("no spread"), "exposure_ratio": Score.missing("no record")}
+    floors = Floors({"exposure": [3.0, 3.1, 2.9, 3.0]})
+    for level, why in (("b", "no record"), ("c", "no spread")):
+        found = _checks(_scores(**changed), level, floors)["single"]
+        assert (found.key, found.outcome, found.finding) == ("single", "not assessed", why)

@@ -11,7 +11,6 @@ import yaml
 
 from efface.artifact.artifact import Artifact
 from efface.comparing import Plan
-from efface.comparing.results import Comparison
 from efface.data import load
 from efface.errors import InputError
 from efface.methods.retrain import Retrain
@@ -262,73 +261,3 @@ def test_a_method_that_fails_keeps_its_row_and_its_reason(plan_file, tmp_path):
     assert failed.A_R.isna().all()
     assert failed.refused.str.contains("not finite").all()
     assert "not finite" in (tmp_path / "results" / "smoke" / "table.md").read_text()
-
-
-def cell(entry: str, seed: int, probe: float, seconds: float | None) -> dict:
-    return {
-        "entry": entry,
-        "method": entry,
-        "settings": {},
-        "request": "class 0",
-        "seed": seed,
-        "scores": {"A_R": {"value": 90.0}, "probe": {"value": probe}},
-        "seconds": seconds,
-        "train_seconds": 9.0,
-        "refused": "",
-        "notes": [],
-        "device": "cpu",
-        "versions": {},
-    }
-
-
-def test_times_are_shares_of_retraining_and_probes_are_paired_with_the_mask():
-    names = ["original", "retrain", "logit-mask", "fine-tune", "ssd"]
-    plan = Plan.model_validate({**PLAN, "methods": [{"method": n} for n in names], "seeds": [0, 1, 2]})
-    rows = [cell("original", s, 97.0 + s, None) for s in range(3)]
-    for seed, full in enumerate((10.0, 20.0, 40.0)):
-        rows += [cell("retrain", seed, 90.0 + seed, full), cell("logit-mask", seed, 97.0 + seed, 0.0)]
-        # Three points below the mask on every seed; and as far below on average, but not reliably.
-        rows += [cell("fine-tune", seed, 94.0 + seed, full / 4), cell("ssd", seed, 97.0 - 6 * (seed - 0.5), full)]
-    comparison = Comparison.of(plan, rows)
-    table = comparison.summary(by_request=False)
-    assert table.loc["fine-tune"]["of_retrain", "mean"].item() == pytest.approx(25)
-    assert table.loc["retrain"]["of_retrain", "mean"].item() == pytest.approx(100)
-    (line,) = [x for x in comparison.markdown().splitlines() if x.startswith("Probe below")]
-    assert "retrain (-7.0 ± 0.0), fine-tune (-3.0 ± 0.0); of no other" in line
-    assert "ssd" not in line
-    assert "at most 3 pairs" in line
-
-
-def test_a_mean_of_bounds_is_printed_as_one():
-    """Two cells of three were stopped by the cap: 100 steps are the least that they need."""
-    methods = [{"method": "ssd", "grid": {"alpha": [1, 2]}}, {"method": "retrain"}]
-    plan = Plan.model_validate({**PLAN, "methods": methods, "seeds": [0, 1, 2], "published": {}})
-    rows = [cell("ssd", seed, 97.0, 1.0) | {"settings": {"alpha": a}} for a in (1, 2) for seed in range(3)]
-    rows += [cell("retrain", 0, 97.0, 1.0)]
-    for row, steps in zip(rows, (100, 100, 40, 10, 10, 10, 10), strict=True):
-        row["scores"]["relearn"] = {"value": steps, "bound": "at least" if steps == 100 else ""}
-    comparison = Comparison.of(plan, rows)
-    lines = [line for line in comparison.markdown().splitlines() if line.startswith("| ssd")]
-    assert "| ≥ 80.0 ± 34.6 |" in lines[0]
-    assert "| 10.0 ± 0.0 |" in lines[1]
-    assert "≥, ≤: some cells are only bounds" in comparison.markdown()
-    assert "≥" not in Comparison.of(plan, rows[3:]).markdown()
-    assert list(comparison.frame.bounds[:3]) == ["relearn at least", "relearn at least", ""]
-
-
-def test_the_table_says_what_each_cell_was_computed_on():
-    plan = Plan.model_validate({**PLAN, "methods": [{"method": n} for n in ("original", "fine-tune")], "seeds": [0]})
-    one, two = cell("original", 0, 97.0, None), cell("fine-tune", 0, 97.0, 1.0)
-    assert "Machine: cpu, threads not recorded." in Comparison.of(plan, [one, two]).markdown()
-    found = Comparison.of(plan, [one | {"threads": 2}, two | {"threads": 1, "versions": {"torch": "3"}}]).markdown()
-    assert "Machine: cpu, 2 threads (1 cells); cpu, 1 threads, torch 3 (1 cells)." in found
-
-
-def test_the_cells_that_make_a_wide_spread_are_named_with_their_notes():
-    plan = Plan.model_validate({**PLAN, "methods": [{"method": "ssd"}], "seeds": [0, 1, 2], "published": {}})
-    rows = [cell("ssd", seed, 97.0, 1.0) for seed in range(3)]
-    rows[2] |= {"scores": {"A_R": {"value": 9.5}}, "notes": ["the threshold selected 3 % of the weights"]}
-    table = Comparison.of(plan, rows).markdown()
-    named = "- ssd, A_R: median 90.0; far from it: 9.5 (class 0, seed 2: the threshold selected 3 % of the weights)"
-    assert named in table
-    assert "far from it" not in Comparison.of(plan, rows[:2]).markdown()

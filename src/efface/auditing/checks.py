@@ -238,9 +238,9 @@ def checks_against_original(
     return tuple(found)
 
 
-def _percent(value: float | None) -> str:
-    return "unknown" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
 
 
-def _plain(value: float | None) -> str:
-    return "unknown" if value is None or not math.isfinite(value) else f"{value:.2f}"
+def _plain(value: float) -> str:
+    return f"{value:.2f}"

@@ -155,8 +155,10 @@ class Plan(_Strict):
         found = [path_of(m) if callable(m) else m for m in given]
         if None in found:
             raise ValueError("a function cannot be imported by other processes: define it at a module's top level")
+        if not all(isinstance(name, str) for name in found):
+            return given  # refused by its type
         for name in found:
-            if isinstance(name, str) and ":" not in name and name not in get_args(Measure):
+            if ":" not in name and name not in get_args(Measure):
                 allowed = nearest(name, get_args(Measure))
                 raise ValueError(f"unknown measure {name!r}. {allowed} A function of your own: my_package:my_metric.")
         return tuple(dict.fromkeys(found))
