@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import Case
+from efface.artifact.case import Case, given
 from efface.data import ArraySamples, Data, Part, Split
 from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.importance import Unit, ablation_importance, unit_list
 from efface.methods.applying import apply, prepare
-from efface.methods.decay import Decay, fade
+from efface.methods.decay import Decay, _of_each_class, fade
 from efface.request import Request
 from efface.running.run import Run
 from efface.running.seeding import seeded
@@ -380,3 +380,94 @@ def test_fine_tuning_is_adam_without_weight_decay(trained: dict[str, Artifact], 
         optimiser.step()
     for ours, by_hand in zip(made.model.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours, by_hand, atol=1e-5, rtol=1e-4)
+
+
+# --- a network whose units are known --------------------------------------------------------------------------------
+
+
+def planted(each: int = 4) -> Data:
+    """Three classes at unit vectors."""
+    labels = np.repeat(np.arange(3), each)
+    samples = ArraySamples(torch.eye(3)[torch.tensor(labels)], labels)
+    return Data("planted", samples, samples, tuple("abc"))
+
+
+def one_unit_per_class() -> nn.Module:
+    """Logit 6 for the class and 1 for the others: without its unit no record of a class is right, the others are."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3, 3, bias=False))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.ones(3, 3) + 5 * torch.eye(3))
+    return model
+
+
+def by_hand(work: Run, validation: float = 0.25, **settings: Any) -> nn.Module:
+    split = Split.of(planted(), Request.of(classes=[1]), validation=validation)
+    artifact = given(one_unit_per_class(), split, Recipe(batch_size=4), work)
+    return Decay(**{"top": 0.34, "fine_tune": "none"} | settings).forget(artifact, split, work)
+
+
+def test_the_one_unit_of_a_class_fades_until_it_is_not_answered() -> None:
+    """6 exp(-0.2 n) < 1 from the ninth step on."""
+    work = run()
+    model = by_hand(work)
+    weight = one_unit_per_class()[1].weight.detach().clone()
+    weight[1] *= math.exp(-0.2 * 9)
+    torch.testing.assert_close(model[1].weight.detach(), weight)
+    before, *steps = work.history.rows
+    assert before == {"stage": "decay/before", "batches": 0, "retain_accuracy": 1.0, "forget_accuracy": 1.0}
+    assert steps == [
+        {"stage": "decay", "step": n, "batches": 0, "retain_accuracy": 1.0, "forget_accuracy": float(n < 9)}
+        for n in range(1, 10)
+    ]
+    assert work.notes == [
+        "decay: 1 of 3 units chosen by the exact importance of all on 3 samples; the first is 1[1], worth 100.0%",
+        "decay: forget accuracy 0.0% after 9 steps, below 5%",
+    ]
+    assert work.failures == []
+
+
+def test_a_threshold_that_is_not_reached_is_a_failure() -> None:
+    work = run()
+    by_hand(work, steps=8)
+    assert len(work.history.of("decay")) == 8
+    assert work.failures == [
+        "decay: forget accuracy is still 100.0% after all 8 steps; the threshold 5% was not reached"
+    ]
+    work = run()
+    by_hand(work, threshold=1.0, rate=0.0, steps=2)  # 100 % is not below 100 %
+    assert len(work.history.of("decay")) == 2
+    assert work.failures
+
+
+@pytest.mark.parametrize(("fine_tune", "retain"), [("none", False), ("after_all", True)])
+def test_without_validation_it_looks_at_training_data_that_it_may_read(fine_tune: Any, retain: bool) -> None:
+    work = run()
+    by_hand(work, validation=0.0, fine_tune=fine_tune, epochs=1, lr=1e-3)
+    note = "decay: there is no validation part; the early stop and the history's accuracies are on training data"
+    none = "; retained accuracy is not measured, for no retained data is read"
+    assert work.notes[0] == (note if retain else note + none)
+    assert ("retain_accuracy" in work.history.rows[0]) == retain
+    after = work.history.of("decay/after")
+    assert [row["batches"] for row in after] == ([2] if retain else [])  # 8 kept records in batches of 4
+
+
+def test_screening_and_the_random_control_say_what_they_chose() -> None:
+    work = run()
+    by_hand(work, screen=2.0, steps=1)
+    assert work.notes[0].startswith("decay: 1 of 3 units chosen by the exact importance of 2 on 3 samples; the first ")
+    work = run()
+    model = by_hand(work, random=True, steps=1)
+    assert work.notes[1] == "decay: control with random units; 0 of them are among the top"
+    assert torch.equal(model[1].weight[1], one_unit_per_class()[1].weight[1])
+
+
+def test_a_share_of_each_class_is_drawn_in_order_and_at_least_one() -> None:
+    part = Split.of(planted(10)).train
+    drawn = _of_each_class(part, 0.3, torch.Generator().manual_seed(0))
+    assert np.bincount(drawn.labels.numpy()).tolist() == [3, 3, 3]
+    assert drawn.indices.tolist() == sorted(drawn.indices.tolist())
+    assert drawn.indices.tolist() != [0, 1, 2, 10, 11, 12, 20, 21, 22]
+    again = [_of_each_class(part, 0.3, torch.Generator().manual_seed(s)).indices.tolist() for s in (0, 1)]
+    assert again[0] == drawn.indices.tolist() != again[1]
+    assert len(_of_each_class(part, 0.01, torch.Generator())) == 3
+    assert _of_each_class(part, 1.0, torch.Generator()) is part

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import Case
+from efface.artifact.case import Case, given
 from efface.data import ArraySamples, Augment, Data, Split, load
 from efface.data.epoch import Epoch
 from efface.errors import InputError, NotPreparedError
@@ -418,3 +418,131 @@ def test_settings_out_of_bounds(bad: dict[str, Any]) -> None:
 def test_settings_from_the_command_line() -> None:
     made = make("mnemonic", {"lambda_1_grid": "0.1, 1", "layers": "fc2", "search": "true"})
     assert made == Mnemonic(lambda_1_grid=(0.1, 1.0), layers=("fc2",), search=True)
+
+
+# --- by hand --------------------------------------------------------------------------------------------------------
+
+
+def hand_made(digits: Data, **changed: Tensor) -> Artifact:
+    """A linear network that answers every code right; two codes for each of ten classes."""
+    generator = torch.Generator().manual_seed(3)
+    x, y = torch.rand(20, 1, 8, 8, generator=generator), torch.arange(20) // 2
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    wanted = 4 * F.one_hot(y, 10).float()
+    with torch.no_grad():  # the least-squares solution goes through all twenty points
+        model[1].weight.copy_(torch.linalg.lstsq(x.flatten(1), wanted).solution.T)
+        model[1].bias.zero_()
+    split = Split.of(digits, validation=0.1)
+    made = given(model, split, RECIPE, run())
+    return dataclasses.replace(made, memory={"codes": x, "code_classes": y, **changed})
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_history_and_notes_of_steps_by_hand(steps: int, digits_data: Data) -> None:
+    artifact, work = hand_made(digits_data), run()
+    split = Split.of(digits_data, Request.of(classes=[3, 4]), validation=0.1)
+    method = Mnemonic(lambda_1=1e-5, lambda_2=0.01, steps=steps)
+    method.forget(artifact, split, work)
+    codes = codes_of(artifact, [3, 4])
+    before, *after = work.history.rows
+    assert before == {"stage": "mnemonic/before", **code_scores(artifact.model, codes).row()}
+    assert (before["retained_accuracy"], before["forgotten_error"]) == (1.0, 0.0)
+    assert [(row["stage"], row["step"], row["lambda_1"], row["lambda_2"]) for row in after] == [
+        ("mnemonic", k, 1e-5, 0.01) for k in range(1, steps + 1)
+    ]
+    for row, note in zip(after, work.notes[:steps], strict=True):
+        assert note == (
+            f"mnemonic: step {row['step']} with λ1 = 1e-05, λ2 = 0.01 went {'up' if row['sign'] > 0 else 'down'} η; on "
+            f"the codes A_R = {row['retained_accuracy']:.0%}, E_F = {row['forgotten_error']:.0%}, "
+            f"score {row['score']:.2f} of 2"
+        )
+    assert work.notes[steps:] == [
+        "mnemonic: the code score is below 2, so the class is probably not forgotten; try search=True"
+    ]
+    assert work.failures == work.notes[steps:]
+
+
+def test_a_search_is_noted_and_its_cells_are_in_the_history(digits_data: Data) -> None:
+    artifact, work = hand_made(digits_data), run()
+    split = Split.of(digits_data, Request.of(classes=[3]), validation=0.1)
+    grid = {"lambda_1_grid": (1e-5, 1e-3), "lambda_2_grid": (0.01, 1.0)}
+    # The given pair is tried, too; one that stands in the grids is tried once.
+    for pair, cells in (((1e-3, 10.0), 5), ((1e-3, 1.0), 4)):
+        work = run()
+        method = Mnemonic(search=True, lambda_1=pair[0], lambda_2=pair[1], **grid)
+        method.forget(artifact, split, work)
+        rows = work.history.of("mnemonic/search")
+        assert len({(r["lambda_1"], r["lambda_2"]) for r in rows}) == len(rows) == cells
+        assert (rows[0]["lambda_1"], rows[0]["lambda_2"]) == pair
+        last = work.history.of("mnemonic")[-1]
+        (same,) = (r for r in rows if (r["lambda_1"], r["lambda_2"]) == (last["lambda_1"], last["lambda_2"]))
+        assert {k: v for k, v in same.items() if k != "stage"} == {
+            k: v for k, v in last.items() if k not in {"stage", "step"}
+        }
+        assert work.notes[0].startswith(
+            f"mnemonic: of {cells} pairs, λ1 = {last['lambda_1']:g} and λ2 = {last['lambda_2']:g} chosen: "
+        )
+
+
+def test_codes_of_kept_classes_that_are_lost_are_no_failure(digits_data: Data) -> None:
+    artifact, work = hand_made(digits_data), run()
+    artifact.memory["codes"][0] = artifact.memory["codes"][2]  # answered as class 1, before and after
+    split = Split.of(digits_data, Request.of(classes=[3]), validation=0.1)
+    Mnemonic(lambda_1=1e9, lambda_2=1e3).forget(artifact, split, work)
+    last = work.history.rows[-1]
+    assert last["forgotten_error"] == 1
+    assert last["score"] < 2
+    assert work.notes[-1] == "mnemonic: the code score is below 2: codes of kept classes are lost; try search=True"
+    assert work.failures == []
+
+
+def test_codes_are_counted_before_and_after_and_those_of_the_class_are_left_out_after(digits_data: Data) -> None:
+    artifact = hand_made(digits_data)
+    split = Split.of(digits_data, Request.of(classes=[3, 4]), validation=0.1)
+    after = copy.deepcopy(artifact.model)
+    with torch.no_grad():
+        after[1].bias[3] -= 100
+    assert Mnemonic().recognised(artifact, after, split, run()) == (4, 1.0, 0.5)
+    memory = Mnemonic().memory_after(artifact, after, split)
+    kept = [i for i in range(20) if i // 2 not in {3, 4}]
+    assert torch.equal(memory["codes"], artifact.memory["codes"][kept])
+    assert memory["code_classes"].tolist() == [i // 2 for i in kept]
+
+
+def test_what_is_missing_among_the_codes_is_named(digits_data: Data) -> None:
+    split = Split.of(digits_data, Request.of(classes=[3, 4]), validation=0.1)
+    artifact = hand_made(digits_data)
+
+    def refused(memory: dict[str, Tensor]) -> str:
+        with pytest.raises(InputError) as error:
+            Mnemonic().check(dataclasses.replace(artifact, memory=memory), split)
+        return str(error.value)
+
+    codes, y = artifact.memory["codes"], artifact.memory["code_classes"]
+    how = "train with `efface train --method mnemonic`, or"
+    assert f"the codes have shape (8, 8), the data's inputs (1, 8, 8); {how}" in refused(
+        {"codes": codes[:, 0], "code_classes": y}
+    )
+    without = (y != 3) & (y != 4)
+    assert f"no code for class 3, 4; {how}" in refused({"codes": codes[without], "code_classes": y[without]})
+    assert f"no code for any retained class; {how}" in refused({"codes": codes[~without], "code_classes": y[~without]})
+    assert how in refused({"code_classes": y})
+    assert how in refused({"codes": codes})
+    frozen = copy.deepcopy(artifact.model).requires_grad_(False)
+    with pytest.raises(InputError, match="no parameter of this model requires a gradient; there is nothing to change"):
+        chosen_parameters(frozen, ())
+
+
+def test_training_says_how_many_codes_are_recognised(digits_data: Data) -> None:
+    work = run()
+    split = Split.of(digits_data, Request.of(classes=[3]), validation=0.1)
+    model, memory = Mnemonic(codes_per_class=2).train(small_mlp(), split, RECIPE.but(epochs=1), work)
+    assert memory["code_classes"].unique().tolist() == list(range(10))
+    known = code_scores(model, Codes(memory["codes"], memory["code_classes"], torch.zeros(20, dtype=torch.bool)))
+    (row,) = work.history.of("mnemonic/codes")
+    assert row == {
+        "stage": "mnemonic/codes", "accuracy": known.retained_accuracy, "margin": known.retain_margin,
+    }  # fmt: skip
+    assert work.notes[-1] == f"mnemonic: {known.retained_accuracy:.0%} of 20 codes recognised after training"
+    again = Mnemonic(codes_per_class=2, codes="normal").train(small_mlp(), split, RECIPE.but(epochs=0.1), run())[1]
+    assert not torch.equal(again["codes"], memory["codes"])
