@@ -9,6 +9,7 @@ import efface
 from efface.artifact.case import Case
 from efface.auditing.rows import AS_LONG
 from efface.data import load
+from efface.errors import InputError
 from efface.models.spec import ModelSpec
 from efface.references import References, train_references
 from efface.references import as_long as module
@@ -108,3 +109,72 @@ def test_a_folder_of_references_keeps_it_for_the_next_audit(digits, original, fo
     assert len(folder) == 1  # it is no reference
     monkeypatch.setattr(module, "_steps", lambda case, seconds: (3, 68))
     assert retrained_as_long(case, took(forgotten, 0.75), folder).record.weights_after != made.record.weights_after
+
+
+def test_what_is_kept_depends_on_all_that_the_model_depends_on(case):
+    key = module._key(case, 0.5)
+    assert key == module._key(case, 0.5)
+    assert len(key) == 32
+    record = case.original.record
+
+    def changed(**fields):
+        original = dataclasses.replace(case.original, record=record.model_copy(update=fields))
+        return module._key(dataclasses.replace(case, original=original), 0.5)
+
+    others = [
+        module._key(case, 0.25),
+        changed(weights_after="f" * 64),
+        changed(recipe=RECIPE.but(lr=0.1)),
+        module._key(dataclasses.replace(case, run=case.run.child(99)), 0.5),
+        module._key(Case.of(case.original, case.split.data, Request(classes=(4,)), device="cpu"), 0.5),
+    ]
+    assert len({key, *others}) == 6
+
+
+def test_steps_are_timed_in_growing_stretches_until_a_tenth_of_the_time_is_spent(case, monkeypatch):
+    """At least 0.05 s and at most 1 s; here a step takes 1/32 s."""
+    clock, advanced = [0.0], []
+
+    class Timed:
+        total_steps = 1000
+
+        def __init__(self, model, part, recipe, run, *, stage):
+            assert (part.name, recipe, stage) == ("retain", case.original.record.recipe, "timing")
+            assert run is not case.run
+
+        def advance(self, n):
+            advanced.append(n)
+            clock[0] += n / 32
+
+    monkeypatch.setattr(module, "Trainer", Timed)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
+    for seconds, stretches in ((0.1, [1, 2]), (1.0, [1, 2, 4]), (4.0, [1, 2, 4, 8]), (1e4, [1, 2, 4, 8, 16, 32])):
+        advanced.clear()
+        assert module._steps(case, seconds) == (min(1000, int(seconds * 32)), 1000)
+        assert advanced == [1, *stretches]  # the first step loads and allocates
+    Timed.total_steps = 3
+    advanced.clear()
+    assert module._steps(case, 1e4) == (3, 3)
+    assert advanced == [1, 1, 2]
+
+
+def test_the_note_and_the_recipe_say_how_much_was_trained(case, forgotten, monkeypatch):
+    asked = []
+
+    def apply(method, short):
+        asked.append(short)
+        return method.name
+
+    monkeypatch.setattr(module, "apply", apply)
+    monkeypatch.setattr(module, "_steps", lambda case, seconds: (17, 68))
+    assert retrained_as_long(case, took(forgotten, 0.123456)) == "retrain"
+    (short,) = asked
+    assert short.run.notes == ["retrained for as long as forgetting took (0.123 s): 17 of 68 steps"]
+    assert (short.original.record.recipe.epochs, short.original.memory, short.original.parent) == (1.0, {}, None)
+    assert case.run.notes == []
+
+    def refuses(*_):
+        raise InputError("no memory")
+
+    monkeypatch.setattr(module, "apply", refuses)
+    assert retrained_as_long(case, took(forgotten, 0.5)) == "no memory"
