@@ -406,3 +406,93 @@ def test_without_enough_references_no_knob_is_turned(data, artifact, monkeypatch
     split = Split.of(data, Request.of(classes=[2]))
     made = climbed(artifact, split, Run(seed=1), standards=Standards(kept=-1.0))
     assert len(told(made)) == 2
+
+
+# Budgets and refusals, with trials that take as long as they say.
+
+
+@pytest.fixture
+def timed(data, artifact, monkeypatch):
+    """Climb rungs that all miss and take so many seconds each; returns the notes and what was tried."""
+
+    def run(seconds, *names, budget=None, retraining=100.0, tuning=None, **options):
+        rungs(monkeypatch, *names)
+        asked = []
+
+        def one(name, settings, case, judge, trials):
+            asked.append(name)
+            trial = Trial(method=name, excess=1.0, kept=1, forgotten=0, spent=seconds)
+            trials.add(trial, artifact)
+            return trial
+
+        def many(name, case, judge, trials, *, budget):
+            asked.append((name, budget))
+            return one(name, {}, case, judge, trials) and tuning
+
+        monkeypatch.setattr("efface.searching.ladder.tried", one)
+        monkeypatch.setattr("efface.searching.ladder.tune", many)
+        split = Split.of(data, Request(classes=(2,)))
+        search = Search(budget=budget, retraining=retraining, tune=tuning is not None, **options)
+        return asked, told(climb(Case(artifact, split, Run(seed=1)), search))
+
+    return run
+
+
+def test_rungs_are_left_out_once_the_budget_is_spent(timed):
+    names = ("fine-tune", "ssd", "msg", "retrain")
+    asked, notes = timed(30.0, *names, budget=0.6)
+    assert asked == ["fine-tune", "ssd"]
+    assert notes[-2:] == [
+        f"auto: {name} was not tried: the budget of 60.0 s does not allow it" for name in ("msg", "retrain")
+    ]
+    assert timed(30.0, *names)[0] == list(names)  # no budget, no bound
+    # Retraining is begun only where it ends in time: 3 of 30 s and 100 s are 190 s.
+    assert timed(30.0, *names, budget=1.9)[0] == list(names)
+    assert timed(30.0, *names, budget=1.89)[0] == list(names[:-1])
+
+
+def test_what_is_left_of_the_budget_is_shared_by_the_rungs_to_come(timed):
+    missed = Trial(method="x", excess=1.0)
+    asked, _ = timed(10.0, "fine-tune", "logit-mask", "ssd", "msg", budget=1.0, tuning=missed)
+    shares = [a for a in asked if isinstance(a, tuple)]  # a logit mask has nothing to tune
+    assert shares == [("fine-tune", 100 / 3), ("ssd", 80.0), ("msg", 70.0)]
+    assert [a for a in asked if a == "logit-mask"] == ["logit-mask"]
+    # Without a bound each rung may spend a tenth of retraining's time.
+    assert [a for a in timed(10.0, "fine-tune", "ssd", tuning=missed)[0] if isinstance(a, tuple)] == [
+        ("fine-tune", 10.0),
+        ("ssd", 10.0),
+    ]
+
+
+def test_a_rung_whose_tuning_passed_ends_the_climb(timed):
+    asked, _ = timed(10.0, "fine-tune", "ssd", tuning=Trial(method="fine-tune", excess=0.0))
+    assert [a for a in asked if isinstance(a, tuple)] == [("fine-tune", 10.0)]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"request": None}, "auto needs a request"),
+        (
+            {"validation": 0.0},
+            r"auto judges on held-out training data, but nothing was held out; name a method instead",
+        ),
+        ({"rare": 3}, "auto: no sample of the classes to forget is held out to judge by; name a method instead"),
+        ({"budget": 0.0}, r"budget 0\.0; needed: a share of retraining's time above 0, such as 0\.3"),
+        (
+            {"budget": 0.5, "seconds": {}},
+            "a budget is a share of retraining's time, which is not known for a model that",
+        ),
+    ],
+)
+def test_a_search_that_cannot_be_done_says_why(change, why, data, artifact):
+    request = change.get("request", Request(classes=(2,)))
+    if "rare" in change:  # a tenth of three records is none
+        labels = data.train.labels
+        keep = torch.cat([(labels == 2).nonzero()[:3, 0], (labels != 2).nonzero()[:, 0]])
+        data = dataclasses.replace(data, train=ArraySamples(data.train.inputs[keep], labels[keep]))
+    split = Split.of(data, request, change.get("validation", 0.1))
+    record = artifact.record.model_copy(update={"seconds": change.get("seconds", artifact.record.seconds)})
+    case = Case(dataclasses.replace(artifact, record=record), split, Run(seed=1))
+    with pytest.raises(InputError, match=why):
+        climb(case, Search(budget=change.get("budget")))
