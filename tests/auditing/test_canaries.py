@@ -12,16 +12,20 @@ import pytest
 import torch
 from torch import nn
 
+from efface.auditing import canaries as module
 from efface.auditing.assess import assess
-from efface.auditing.canaries import about_the_records, canaries_instead, canary_checks
+from efface.auditing.canaries import about_the_records, canaries_instead, canary_checks, with_canaries
 from efface.auditing.floors import Floors
 from efface.auditing.questions import OF_CANARIES
 from efface.auditing.result import Audit
 from efface.auditing.rows import Row, Rows
+from efface.auditing.scores.canaries import MEASURES
 from efface.auditing.scores.score import Score
 from efface.auditing.settings import AuditSettings
+from efface.auditing.table import Table
 from efface.data import ArraySamples, Split, load
 from efface.data.planted import canaries_for, planted
+from efface.errors import InputError
 from efface.request import Request
 from efface.running.run import Run
 from efface.running.seeding import seeded
@@ -248,3 +252,38 @@ def test_what_canaries_would_do_for_a_request_that_names_none():
         "canaries in the next training (efface train --canaries 20), which a request can name"
     )
     assert instead(3, classes=(1,), by_class=True) == instead(3, items=(1,), canaries=True) == ""
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+@pytest.mark.parametrize("retrained", [True, False])
+def test_each_rows_scores_stand_beside_the_originals_and_the_retrained_models(drawn, retrained, monkeypatch):
+    def draw(records):
+        if drawn:
+            return "the canaries"
+        raise InputError("none is left")
+
+    def scored_of(own, canaries):
+        assert canaries == "the canaries"
+        return {m.key: Score(value=len(own.name)) for m in MEASURES}
+
+    monkeypatch.setattr(module.CanaryRecords, "drawn", draw)
+    monkeypatch.setattr(module, "canary_scores_of", scored_of)
+    table = {name: SimpleNamespace(name=name) for name in ("original", "retrained", "mine")}
+    answers = SimpleNamespace(
+        table=table, original=table["original"], retrained=table["retrained"] if retrained else None
+    )
+    records = SimpleNamespace(run=SimpleNamespace(track=lambda items, label, total: items))
+    plain = Table({name: {"tow": Score(value=0.5)} for name in table}, Floors(), {})
+    made = with_canaries(plain, answers, records)
+    assert (made.floors, made.relearned) == (plain.floors, plain.relearned)
+    for name, scores in made.scores.items():
+        assert list(scores) == ["tow", *(m.key for m in MEASURES)]
+        assert scores["tow"] == Score(value=0.5)
+        for m in MEASURES:
+            score = scores[m.key]
+            if not drawn:
+                assert (score.measured, score.why, score.original) == (False, "none is left", None)
+                continue
+            assert score.value == len(name)
+            assert score.original == (None if name == "original" else len("original"))
+            assert score.reference == (len("retrained") if retrained and name != "retrained" else None)

@@ -3,12 +3,16 @@
 import ast
 import copy
 import tomllib
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from efface.auditing import sealed as module
 from efface.auditing.answers import Answers
+from efface.auditing.floors import Floors
 from efface.auditing.questions import MEANING, SEALED
 from efface.auditing.records import Records
 from efface.auditing.result import Audit
@@ -17,6 +21,7 @@ from efface.auditing.scores.looked import tampered_rows
 from efface.auditing.scores.score import Score
 from efface.auditing.sealed import sealed_checks
 from efface.auditing.settings import AuditSettings
+from efface.auditing.table import Table
 from efface.errors import InputError
 from efface.running.run import Run
 from tests.world import RECIPE, assessed
@@ -75,6 +80,123 @@ def test_a_question_that_passes_the_original_says_so():
     assert found["mass"].finding.startswith("cannot tell here: the original passes as well; 1.5, one more")
     assert found["head-bias"].finding.startswith("cannot tell here: the original with its bias lowered until the class")
     assert {c.told for c in _asked(1.5).values()} == {None}  # of the control itself nothing is known
+
+
+@dataclass
+class FakeLooked:
+    """What "was seen" is which model it was seen in, and how."""
+
+    name: str
+    recipe: object = None
+    folder: object = None
+    found: dict = field(default_factory=lambda: {"bias": 0.0, "norm": 0.0})
+    missing: dict = field(default_factory=dict)
+
+
+@pytest.fixture
+def looking(monkeypatch):
+    """Look at models that are names; scores say what they were made from."""
+    calls = []
+
+    class Looked:
+        @staticmethod
+        def at(answers, recipe, folder=None):
+            calls.append(answers.name)
+            return FakeLooked(answers.name, recipe, folder, **answers.seen)
+
+    def deeper(mine, others, original, confidence, *, items=False):
+        calls.append((mine.name, [o.name for o in others], original.name, confidence, items, dict(mine.found)))
+        found = {q.measure: Score(value=len(mine.name) + mine.found.get("bias", 0.0)) for q in SEALED}
+        return found | {"head_norm": Score.missing("no row") if mine.name == "original" else Score(value=1.0)}
+
+    monkeypatch.setattr(module, "Looked", Looked)
+    monkeypatch.setattr(module, "deeper_scores", deeper)
+    monkeypatch.setattr(module, "path_scores", lambda own, original: {"path_distance": Score(value=len(own.name))})
+    monkeypatch.setattr(module, "tampered_rows", lambda original: {"bias": -9.0, "norm": 9.0})
+    return calls
+
+
+def looked_into(looking, *, retrained=True, further=2, by_class=True, record=True, folder=Path("kept"), original=None):
+    """Every score of a small table, and the calls that it took."""
+    looking.clear()
+    records = SimpleNamespace(
+        by_class=by_class,
+        simultaneous_confidence=0.99,
+        run=SimpleNamespace(track=lambda items, label, total=None: items),
+    )
+
+    def answers(name, **seen):
+        return SimpleNamespace(name=name, seen=seen, records=records)
+
+    first = answers("original", **(original or {}))
+    theirs = [answers(f"retrained {k}") for k in range(further + retrained)]
+    table = {"original": first} | ({theirs[0].name: theirs[0]} if retrained else {}) | {"mine": answers("mine")}
+    asked = SimpleNamespace(table=table, original=first, everyone=theirs, retrained=theirs[0] if retrained else None)
+    recipe = SimpleNamespace(recipe="how it was trained")
+    rows = SimpleNamespace(original=SimpleNamespace(record=recipe if record else None))
+    plain = Table({name: {"tow": Score(value=0.5)} for name in table}, Floors(), {})
+    made = module.with_deeper(plain, rows, asked, records, folder)
+    assert plain.meddled == {}
+    return made, list(looking)
+
+
+def test_each_model_is_looked_at_once_beside_the_other_retrained_ones(looking):
+    made, calls = looked_into(looking)
+    names = ["original", "retrained 0", "mine"]
+    assert sorted(c for c in calls if isinstance(c, str)) == sorted([*names, "retrained 1", "retrained 2"])
+    others = {c[0]: c[1] for c in calls if isinstance(c, tuple)}
+    everyone = ["retrained 0", "retrained 1", "retrained 2"]
+    assert others == {"original": everyone, "retrained 0": everyone[1:], "mine": everyone}
+    assert {(c[2], c[3], c[4]) for c in calls if isinstance(c, tuple)} == {("original", 0.99, False)}
+    for name in names:
+        scores = made.scores[name]
+        assert set(scores) == {"tow", "path_distance"} | {q.measure for q in SEALED}
+        assert scores["tow"] == Score(value=0.5)
+        entropy = scores["kept_entropy"]
+        assert entropy.value == len(name)
+        assert entropy.original == (None if name == "original" else len("original"))
+        assert entropy.reference == (None if name == "retrained 0" else len("retrained 0"))
+        assert scores["path_distance"].value == len(name)
+    assert made.scores["mine"]["head_norm"].original is None  # it could not be measured there
+
+
+def test_items_and_audits_without_a_retrained_model_are_looked_into_as_well(looking):
+    made, calls = looked_into(looking, retrained=False, further=0, by_class=False)
+    assert {c[4] for c in calls if isinstance(c, tuple)} == {True}
+    assert made.scores["mine"]["kept_entropy"].reference is None
+    assert made.meddled == {}
+
+
+def test_what_is_seen_is_kept_of_further_retrained_models_only(looking, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        module.Looked,
+        "at",
+        lambda a, recipe, folder=None: seen.update({a.name: (recipe, folder)}) or FakeLooked(a.name),
+    )
+    looked_into(looking)
+    recipe = "how it was trained"
+    assert seen == {
+        "original": (recipe, None), "retrained 0": (recipe, None), "mine": (recipe, None),
+        "retrained 1": (recipe, Path("kept")), "retrained 2": (recipe, Path("kept")),
+    }  # fmt: skip
+    looked_into(looking, record=False, folder=None)
+    assert set(seen.values()) == {(None, None)}
+
+
+def test_the_original_is_scored_again_with_its_head_meddled_with(looking):
+    made, calls = looked_into(looking)
+    of_original = [c for c in calls if isinstance(c, tuple) and c[0] == "original"]
+    assert [c[5] for c in of_original] == [{"bias": 0.0, "norm": 0.0}, {"bias": -9.0, "norm": 9.0}]
+    assert [c[1] for c in of_original] == [["retrained 0", "retrained 1", "retrained 2"]] * 2
+    assert set(made.meddled) == {q.measure for q in SEALED if q.meddled} == {"head_bias", "head_norm"}
+    assert made.meddled["head_bias"].value == len("original") - 9
+    # A head without a bias has no bias to meddle with.
+    _, calls = looked_into(looking, original={"found": {"norm": 0.0}, "missing": {"bias": "no bias"}})
+    assert [c[5] for c in calls if isinstance(c, tuple) and c[0] == "original"][1] == {"norm": 9.0}
+    neither = {"found": {}, "missing": {"bias": "no row", "norm": "no row"}}
+    assert looked_into(looking, original=neither)[0].meddled == {}
+    assert looked_into(looking, by_class=False)[0].meddled == {}
 
 
 def _audit(world, candidate, n=5, *, sealed=True, **options):
