@@ -1,9 +1,14 @@
 """Where a model stands to retraining for as long: better in one and not worse in the other is above, in words."""
 
-import pytest
+from types import SimpleNamespace
 
-from efface.auditing.as_long import _outcome
+import pytest
+import torch
+
+from efface.auditing.as_long import _outcome, standing
 from efface.auditing.assess import assess
+from efface.auditing.measures.intervals import paired_gap
+from efface.auditing.result import Check
 from efface.auditing.rows import AS_LONG, Row, Rows
 from efface.auditing.settings import AuditSettings
 from efface.report.console import rows_table
@@ -65,3 +70,69 @@ def test_without_the_row_or_a_retrained_model_nothing_is_said(world):
     table = rows_of(alone, candidate="logit mask").table
     short = Row(AS_LONG, "baseline", world.models["fine-tuned"])
     assert assess(Rows((*table, short)), world.split, Run(), settings=SETTINGS).as_long is None
+
+
+# --- by hand --------------------------------------------------------------------------------------------------------
+
+
+def stands(ours, theirs, checks, there, *, seconds=0.25, epochs=1.5, confidence=0.95):
+    """Where a model stands that gets `ours` of 100 test records right, beside one that gets `theirs` right."""
+
+    def answers(right):
+        return SimpleNamespace(correct=lambda part: torch.arange(100) < right, accuracy=lambda part: right / 100)
+
+    record = None if epochs is None else SimpleNamespace(recipe=SimpleNamespace(epochs=epochs))
+    row = SimpleNamespace(name=AS_LONG, seconds=seconds, record=record)
+    every = SimpleNamespace(candidate=answers(ours), table={AS_LONG: answers(theirs)})
+
+    def made(outcomes):
+        return [
+            Check(key=k, question="?", outcome=o, finding="", measure="tow")
+            for k, o in {"test": "differs", **outcomes}.items()
+        ]
+
+    return standing({AS_LONG: row}, every, made(checks), made(there), confidence)
+
+
+def test_standing_word_by_word():
+    found = stands(
+        90,
+        60,
+        {"forget": "differs", "probe": "alike", "relearn": "not assessed", "lean": "alike"},
+        {"forget": "differs", "probe": "differs", "relearn": "differs"},
+    )
+    gap = paired_gap(torch.arange(100) < 90, torch.arange(100) < 60, 0.95)
+    # Of both: forget and probe; usefulness is no question about forgetting.
+    assert (found.asked, found.differs, found.differs_there, found.outcome) == (2, 1, 2, "above")
+    assert (found.kept_gap, found.kept_low, found.kept_high) == tuple(gap)
+    assert (found.row, found.seconds) == (AS_LONG, 0.25)
+    assert found.text == (
+        "Retraining for as long as forgetting took (0.25 s, 1.5 epochs) keeps 60.0% of test accuracy and this model "
+        f"90.0%: better (+30.0 points, {100 * gap.low:+.1f} to {100 * gap.high:+.1f}). Of 2 questions about forgetting "
+        "that both answer, 2 differ there and 1 here: better. This model is above that row."
+    )
+    wider = stands(90, 60, {}, {}, confidence=0.999)
+    assert wider.kept_low < found.kept_low
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "here", "there", "outcome", "words"),
+    [
+        (60, 90, "alike", "alike", "below", ("worse (-30.0", "here: no different.")),
+        (60, 90, "alike", "differs", "mixed", ("worse (-30.0", "here: better.")),
+        (90, 90, "differs", "alike", "below", ("no different (+0.0", "here: worse.")),
+        (90, 89, "alike", "alike", "level", ("no different (+1.0", "here: no different.")),
+        (90, 90, "not assessed", "differs", "level", ("no different", "0 differ there and 0 here: no different.")),
+        (90, 90, "differs", "not assessed", "level", ("no different", "0 differ there and 0 here: no different.")),
+    ],
+)
+def test_better_in_one_and_not_worse_in_the_other_is_above(ours, theirs, here, there, outcome, words):
+    found = stands(ours, theirs, {"forget": here}, {"forget": there})
+    assert found.outcome == outcome
+    assert all(word in found.text for word in words)
+
+
+def test_what_is_not_known_of_the_time_is_said():
+    assert "forgetting took (time not known) keeps" in stands(1, 1, {}, {}, seconds=None, epochs=None).text
+    assert "forgetting took (0.123 s) keeps" in stands(1, 1, {}, {}, seconds=0.12345, epochs=None).text
+    assert "(0.25 s, 0.123 epochs)" in stands(1, 1, {}, {}, epochs=0.12345).text

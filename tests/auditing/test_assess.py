@@ -1,17 +1,21 @@
 import copy
 import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from efface.auditing import assess as flow
 from efface.auditing import table
 from efface.auditing.catalogue import MEASURES
+from efface.auditing.checks import Standard
 from efface.auditing.measures.agreement import agreement
 from efface.auditing.measures.intervals import paired_gap
 from efface.auditing.measures.js_divergence import js_divergence
 from efface.auditing.result import Audit
+from efface.auditing.rows import AS_LONG
 from efface.auditing.settings import AuditSettings
 from efface.data import Split, load
 from efface.errors import InputError
@@ -314,3 +318,154 @@ def test_relearning_is_compared_in_steps_and_capped_where_it_is_known_to_differ(
     curve = audit.plots.relearning["gradient ascent"]
     assert curve[-1] < audits["original"].plots.relearning["original"][0] - 0.05
     assert audit.row("gradient ascent")["relearn_steps"].value == 2 * (theirs + 3) + 1 == len(curve) - 1
+
+
+# --- the flow, by hand ----------------------------------------------------------------------------------------------
+
+
+def order(table):
+    """An original whose answers are these counts: rows are labels, columns outputs."""
+    counts = torch.tensor(table)
+    labels = torch.arange(len(counts)).repeat_interleave(counts.sum(1))
+    answers = torch.cat([torch.arange(counts.shape[1]).repeat_interleave(row) for row in counts])
+    logits = nn.functional.one_hot(answers, counts.shape[1]).float()
+    half = torch.arange(len(labels)) % 2 == 0
+    return SimpleNamespace(
+        name="original",
+        logits={"retain": logits[half], "forget": logits[~half]},
+        labels={"retain": labels[half], "forget": labels[~half]},
+        records=SimpleNamespace(split=SimpleNamespace(data=SimpleNamespace(classes=("a", "b", "c")))),
+    )
+
+
+def test_outputs_in_another_order_are_refused_and_named():
+    with pytest.raises(InputError) as error:
+        flow._same_class_order(order([[1, 9, 0], [9, 1, 0], [0, 0, 10]]))
+    assert str(error.value) == (
+        "The model 'original' is right on 40% of its training data, but on 93% with its outputs reordered (a as output "
+        "1, b as output 0); its class order is not the data's. Reorder the head's rows or the classes."
+    )
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        [[10, 0, 0], [0, 10, 0], [0, 0, 10]],
+        [[18, 0, 0], [0, 0, 2], [0, 0, 0]],  # 90 % right, and 100 % in another order
+        [[0, 4, 1], [4, 0, 1], [0, 0, 0]],  # 80 % in another order
+        [[2, 6, 0], [6, 2, 0], [2, 2, 0]],
+    ],
+)
+def test_an_original_that_is_hardly_better_or_poor_in_another_order_is_taken_as_it_is(table):
+    flow._same_class_order(order(table))
+
+
+def test_further_questions_are_asked_where_they_are_open(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        flow, "canary_checks", lambda scores, control: asked.append(("canaries", scores, control)) or ("c",)
+    )
+    monkeypatch.setattr(
+        flow,
+        "sealed_checks",
+        lambda scores, *, by_class, control: asked.append(("sealed", scores, by_class, control)) or ("s",),
+    )
+    scores = SimpleNamespace(scores={"mine": {"x": 1, "y": 2}}, meddled={"y": 3})
+
+    def records(canaries, sealed):
+        settings = SimpleNamespace(sealed=sealed)
+        return SimpleNamespace(with_canaries=canaries, settings=settings, by_class=True)
+
+    assert flow._further("mine", scores, records(False, False)) == ()
+    assert flow._further("mine", scores, records(True, False), ["k"]) == ("c",)
+    assert flow._further("mine", scores, records(False, True), ["k"]) == ("s",)
+    assert flow._further("mine", scores, records(True, True), meddled=True) == ("c", "s")
+    plain, meddled = {"x": 1, "y": 2}, {"x": 1, "y": 3}
+    assert asked == [
+        ("canaries", plain, ["k"]),
+        ("sealed", plain, True, ["k"]),
+        ("canaries", plain, None),
+        ("sealed", meddled, True, None),
+    ]
+
+
+@pytest.fixture
+def verdict(monkeypatch):
+    """Conclude at a level from checks that say what they were made from."""
+
+    def conclude_(level, unfit="", candidate="mine"):
+        scores = {"mine": "our scores", "original": "their scores"}
+        floors = SimpleNamespace()
+        asked = SimpleNamespace(
+            settings=AuditSettings(), by_class=True, simultaneous_confidence=0.99, with_canaries=False
+        )
+        rows = SimpleNamespace(
+            level=level, candidate=SimpleNamespace(name=candidate), original=SimpleNamespace(name="original")
+        )
+        answers = SimpleNamespace(candidate="ours", original="theirs")
+        table = SimpleNamespace(scores=scores, floors=floors)
+        for name, function in {
+            "unchanged": lambda a, b: (a, b) == ("ours", "theirs"),
+            "unfit": lambda *_: unfit,
+            "_further": lambda row, *_, meddled=False: (f"further of {row}{' meddled' if meddled else ''}",),
+            "checks_against_original": lambda s, settings, *, by_class: ((s, settings, by_class),),
+            "checks_against_floor": lambda s, standard, *, by_class, control=None: ((s, standard, by_class, control),),
+            "not_assessed": lambda checks, why: ("not assessed", checks, why),
+            "about_the_records": lambda *_: "about",
+            "canaries_instead": lambda _: "instead",
+            "conclude": lambda *given, **named: (given, named),
+        }.items():
+            monkeypatch.setattr(flow, name, function)
+        return flow._verdict(rows, answers, table, asked), Standard(level, floors, asked.settings, 0.99)
+
+    return conclude_
+
+
+def test_level_a_asks_what_needs_no_retrained_model(verdict):
+    (given, named), _ = verdict("a")
+    assert given == ("a", "mine", (("our scores", AuditSettings(), True), "further of mine"))
+    assert named == {"unchanged": True}
+
+
+@pytest.mark.parametrize("level", ["b", "c"])
+def test_levels_above_ask_the_original_first_as_a_control(level, verdict):
+    (given, named), standard = verdict(level)
+    control = (("their scores", standard, True, None),)
+    assert given == (
+        level,
+        "mine",
+        (("our scores", standard, True, control), "further of mine"),
+        (*control, "further of original"),
+    )
+    assert named == {"unchanged": True, "about": "about", "instead": "instead"}
+    (given, named), _ = verdict(level, unfit="no reference")
+    assert given[:2] == (level, "mine")
+    assert given[2] == (
+        "not assessed", (("our scores", standard, True, control), "further of mine"), "no reference",
+    )  # fmt: skip
+    assert len(given) == 3
+    assert named == {"unchanged": True, "unfit": "no reference"}
+
+
+@pytest.mark.parametrize("missing", [None, "row", "level", "unfit", "records"])
+def test_the_row_of_retraining_for_as_long_is_asked_the_same_questions(missing, monkeypatch):
+    asked = SimpleNamespace(settings=AuditSettings(), by_class=True, simultaneous_confidence=0.99)
+    rows = SimpleNamespace(level="a" if missing == "level" else "b", original=SimpleNamespace(name="original"))
+    answers = SimpleNamespace(
+        table={} if missing == "row" else {AS_LONG: "its answers"},
+        original=SimpleNamespace(labels={"test_retain": [] if missing == "records" else [1]}),
+    )
+    table = SimpleNamespace(scores={AS_LONG: "its scores", "original": "their scores"}, floors=None)
+    monkeypatch.setattr(
+        flow, "checks_against_floor", lambda s, standard, *, by_class, control=None: ((s, by_class, control),)
+    )
+    monkeypatch.setattr(flow, "_further", lambda row, *rest, meddled=False: ((row, rest[2:], meddled),))
+    monkeypatch.setattr(flow, "standing", lambda *given: given)
+    verdict = SimpleNamespace(unfit="no reference" if missing == "unfit" else "", checks="ours")
+    found = flow._as_long(rows, answers, table, asked, verdict)
+    if missing:
+        assert found is None
+        return
+    control = (("their scores", True, None),)
+    theirs = (("its scores", True, control), (AS_LONG, ((("original", (), True),),), False))
+    assert found == (rows, answers, "ours", theirs, AuditSettings().confidence)
