@@ -155,13 +155,14 @@ class Plan(_Strict):
         found = [path_of(m) if callable(m) else m for m in given]
         if None in found:
             raise ValueError("a function cannot be imported by other processes: define it at a module's top level")
-        if not all(isinstance(name, str) for name in found):
+        names = [m for m in found if isinstance(m, str)]
+        if len(names) < len(found):
             return given  # refused by its type
-        for name in found:
+        for name in names:
             if ":" not in name and name not in get_args(Measure):
                 allowed = nearest(name, get_args(Measure))
                 raise ValueError(f"unknown measure {name!r}. {allowed} A function of your own: my_package:my_metric.")
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(names))
 
     @model_validator(mode="after")
     def _named_once(self) -> Plan:
