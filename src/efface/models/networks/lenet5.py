@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from efface.errors import InputError
+from efface.models.networks.average_pooling import AveragePooling
 
 __all__ = ["lenet5"]
 
@@ -41,10 +42,10 @@ def lenet5(input_shape: Sequence[int] = (1, 28, 28), num_classes: int = 10) -> n
         OrderedDict(
             conv1=nn.Conv2d(channels, 6, 5, padding=2),
             relu1=nn.ReLU(),
-            pool1=nn.AvgPool2d(2),
+            pool1=AveragePooling(),
             conv2=nn.Conv2d(6, 16, 5),
             relu2=nn.ReLU(),
-            pool2=nn.AvgPool2d(2),
+            pool2=AveragePooling(),
             flatten=nn.Flatten(),
             fc1=nn.Linear(flat, 120),
             relu3=nn.ReLU(),
