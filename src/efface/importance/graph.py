@@ -11,6 +11,8 @@ from torch import Tensor, fx, nn
 from torch.fx.node import Node, map_arg
 from torch.fx.proxy import TraceError
 
+from efface.models.networks.average_pooling import AveragePooling
+
 __all__ = ["CannotCutError", "Graph"]
 
 _TRACING_ERRORS = (
@@ -43,7 +45,7 @@ class Graph:
 
     def __init__(self, model: nn.Module, probe: Tensor) -> None:
         try:
-            traced = fx.Tracer().trace(model)
+            traced = _Tracer().trace(model)
         except _TRACING_ERRORS as error:
             raise CannotCutError(f"torch.fx cannot trace the model: {error}") from error
         self.modules = dict(model.named_modules())
@@ -140,6 +142,13 @@ class Graph:
             if written:
                 self.writers[node] = written
         return values
+
+
+class _Tracer(fx.Tracer):
+    """Takes a layer of Efface's own for one operation, as those of torch.nn are."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, AveragePooling) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _needed(traced: fx.Graph, output: Node) -> list[Node]:
