@@ -9,7 +9,9 @@ def numbers(*shape, dtype=torch.float32):
     return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
 
 
-@pytest.mark.parametrize("shape", [(3, 2, 28, 28), (2, 28, 28), (4, 16, 10, 10), (2, 3, 7, 9), (1, 1, 2, 130), (2, 2, 2, 2)])
+@pytest.mark.parametrize(
+    "shape", [(3, 2, 28, 28), (2, 28, 28), (4, 16, 10, 10), (2, 3, 7, 9), (1, 1, 2, 130), (2, 2, 2, 2)]
+)
 def test_values_and_gradients_are_those_of_pytorch(shape):
     x = numbers(*shape).requires_grad_()
     found, wanted = AveragePooling()(x), nn.AvgPool2d(2)(x)

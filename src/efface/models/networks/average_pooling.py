@@ -22,11 +22,11 @@ class AveragePooling(nn.AvgPool2d):
     def __init__(self) -> None:
         super().__init__(2)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return the means of the blocks."""
-        height, width = input.shape[-2:]
-        if height % 2 or width % 2 or width > WIDEST or input.device.type != "cpu" or not input.is_contiguous():
-            return super().forward(input)
-        means = torch.eye(width // 2, dtype=input.dtype).repeat_interleave(2, 0).repeat(2, 1) / 4
-        pooled: Tensor = input.unflatten(-2, (height // 2, 2)).flatten(-2) @ means
+        height, width = x.shape[-2:]
+        if height % 2 or width % 2 or width > WIDEST or x.device.type != "cpu" or not x.is_contiguous():
+            return super().forward(x)
+        means = torch.eye(width // 2, dtype=x.dtype).repeat_interleave(2, 0).repeat(2, 1) / 4
+        pooled: Tensor = x.unflatten(-2, (height // 2, 2)).flatten(-2) @ means
         return pooled
