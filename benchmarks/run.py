@@ -1,8 +1,8 @@
 """Run every benchmark of this folder, print the table, and write results.json beside this file.
 
-    python benchmarks/run.py [--device cuda] [--only MODULE] [--out FILE]
+    python benchmarks/run.py [--device cuda] [--only MODULE] [--named WORDS] [--out FILE]
 
-With --only, the rows of the other files stay as they are in results.json. A benchmark is any module here with a
+With --only or --named, the other rows stay as they are in results.json. A benchmark is any module here with a
 function `benchmarks(device)` that yields `measure.Benchmark`.
 """
 
@@ -30,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Speed and memory of Efface against the naive way, in one run.")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--only", default="", help="only this file, e.g. fisher; other results are kept")
+    parser.add_argument("--named", default="", help="only benchmarks with these words in their name, e.g. LeNet-5")
     parser.add_argument(
         "--out", type=Path, default=None, help="where to write; default results.json or results-cuda.json"
     )
@@ -42,16 +43,20 @@ def main() -> None:
     rows, start = [], time.perf_counter()
     for module in _modules(options.only):
         for benchmark in module.benchmarks(device):
+            if options.named not in benchmark.name:
+                continue
             console.print(f"[dim]{benchmark.name} against {benchmark.against}[/dim]", highlight=False)
             try:
                 rows.append(measure(benchmark, device))
             except torch.OutOfMemoryError as error:
                 console.print(f"skipped, the device lacks memory: {error}", highlight=False)
+    if not rows:
+        parser.error(f"--named {options.named}: no benchmark's name holds these words")
     console.print(_table(rows))
     console.print(
-        f"{len(rows)} benchmarks in {time.perf_counter() - start:.0f} s on {rows[0]['machine'] if rows else ''}"
+        f"{len(rows)} benchmarks in {time.perf_counter() - start:.0f} s on {rows[0]['machine']}"
     )
-    if options.only and out.exists():
+    if (options.only or options.named) and out.exists():
         rows = _updated(json.loads(out.read_text(encoding="utf-8")), rows)
     out.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     console.print(f"Written to {out.name}")
