@@ -53,9 +53,7 @@ def main() -> None:
     if not rows:
         parser.error(f"--named {options.named}: no benchmark's name holds these words")
     console.print(_table(rows))
-    console.print(
-        f"{len(rows)} benchmarks in {time.perf_counter() - start:.0f} s on {rows[0]['machine']}"
-    )
+    console.print(f"{len(rows)} benchmarks in {time.perf_counter() - start:.0f} s on {rows[0]['machine']}")
     if (options.only or options.named) and out.exists():
         rows = _updated(json.loads(out.read_text(encoding="utf-8")), rows)
     out.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
