@@ -209,6 +209,28 @@ SISA_FORGET = Verb(
     artifact,
     again=False,
 )
+
+
+def _members(world: World, out: Path, backend: str, *command: object) -> tuple[object, ...]:
+    """Return a command that trains members apart and keeps their slices beside its result."""
+    return (*command, "--out", out, "--checkpoints", out.parent / "kept", "--backend", backend, "--workers", 2, "-q")
+
+
+MEMBERS = [
+    Verb(
+        f"{name}, {backend}, slices kept",
+        lambda w, out, backend=backend, command=command: _members(w, out, backend, *command(w)),
+        lambda folder: artifact(folder)[:2],
+        again=False,
+    )
+    for name, command in (
+        ("train --method sisa", lambda w: ("train", *SMALL[:-1], "--method", "sisa", "--set", "shards=4")),
+        ("forget -m sisa", lambda w: ("forget", w.folder / "shards", "-m", "sisa", "--classes", "3")),
+    )
+    for backend in ("serial", "processes")
+]
+"""Both with many slices, so that most kills come between two of them."""
+
 QUICK = (
     (TRAIN, 10), (TRAIN_OVER, 12), (FORGET, 10), (FORGET_OVER, 12), (AUDIT, 6), (VERIFY, 6), (SERIAL, 6),
     (REFERENCES_OVER, 6), (SISA_TRAIN, 20), (SISA_FORGET, 20),
@@ -342,6 +364,37 @@ def test_killed_at_any_moment_the_old_or_the_new_is_whole_and_a_re_run_completes
         found = state(verb, out, old, new)
         completed(world, verb, out, found, new)
         TRIED["killed", verb.name, f"then {found}" if run.code == -signal.SIGKILL else "ended before"] += 1
+
+
+@pytest.mark.parametrize("verb", MEMBERS, ids=[v.name for v in MEMBERS])
+def test_members_killed_at_random_moments_go_on_from_their_slices_to_the_same_bits(world, undisturbed, tmp_path, verb):
+    """Each is killed twice; then it ends with the undisturbed bits, and nothing is left of what was kept."""
+    chance, went_on = random.Random(f"kills of {verb.name}"), 0
+    new, seconds, _ = undisturbed(verb)
+    for number in range(10):
+        out = tmp_path / str(number) / "out"
+        out.parent.mkdir()
+        for _ in range(2):
+            before = len(list((out.parent / "kept").glob("*.safetensors")))
+            run = world.forge.start(*verb.command(world, out))
+            time.sleep(chance.random() * seconds)
+            family = run.family()
+            run.kill()
+            run.end()
+            check_gone(world, run, family, verb)
+            if run.code != -signal.SIGKILL:
+                TRIED["killed", verb.name, "ended before"] += 1
+                break
+            kept = len(list((out.parent / "kept").glob("*.safetensors")))
+            assert kept >= before or out.exists()  # what is finished is kept until all is
+            TRIED["killed", verb.name, f"with {'some' if kept else 'no'} slices finished"] += 1
+        if not out.exists():
+            assert world.forge.run(*verb.command(world, out)).code == 0
+            went_on += any("went on after slice" in note for note in Artifact.read_record(out).notes)
+        assert verb.made(out) == new
+        assert not drafts(out.parent)
+        assert not list((out.parent / "kept").iterdir())
+    assert went_on
 
 
 def workers(run: Running) -> set[int]:

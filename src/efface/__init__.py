@@ -28,6 +28,7 @@ _PUBLIC = {
     "load_references": "efface.references",
     "preprocessing": "efface.models.preprocessing",
     "register": "efface.methods.catalogue",
+    "repair": "efface.verbs.repair",
     "train": "efface.verbs.train",
     "train_references": "efface.references",
     "verify": "efface.verbs.verify",
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from efface.verbs.forget import forget as forget
     from efface.verbs.importing import import_checkpoint as import_checkpoint
     from efface.verbs.predictions import audit_predictions as audit_predictions
+    from efface.verbs.repair import repair as repair
     from efface.verbs.train import train as train
     from efface.verbs.verify import verify as verify
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from efface.data import Epoch, Part, Split, load
-from efface.data.touched import counting
+from efface.data.touched import count_times, counting, tallying
 from efface.mechanisms.codes import CodedPart, draw_codes
 from efface.request import Request
 
@@ -58,3 +58,16 @@ def test_counted_work_inside_of_counted_work_counts_for_both_and_nothing_counts_
         read(split.forget)
     read(split.forget)
     assert (outer.counts["forget"], inner.counts["forget"]) == (3 * len(split.forget), len(split.forget))
+
+
+def test_what_another_process_read_counts_as_if_it_were_read_here(split):
+    with counting(split.data.train, split.positions) as here:
+        read(split.forget), split.retain.take([0, 5, 5]).tensors()
+    with tallying(split.data.train) as there:
+        read(split.forget), split.retain.take([0, 5, 5]).tensors(), read(split.test)
+    assert there.counts.sum() == len(split.forget) + 3
+    with counting(split.data.train, split.positions) as touched, tallying(split.data.train) as again:
+        count_times(split.data.train, there.counts)
+        count_times(split.data.test, there.counts)
+    assert touched.counts == here.counts
+    assert (again.counts == there.counts).all()

@@ -113,7 +113,7 @@ def test_check_1_a_class_is_a_retraining_and_exact(hard: tuple[Sisa, Artifact], 
     method, artifact = hard
     made = deletion(artifact, digits_data, Request.of(classes=[4]))
     assert_equal(made, *from_the_start(digits_data, method, HARD, Request.of(classes=[4])))
-    assert any("every shard, so this was a retraining" in note for note in made.record.notes)
+    assert any("every shard, so this is a retraining" in note for note in made.record.notes)
 
 
 def test_check_2_and_3_untouched_shards_and_slices_run_no_step(hard: tuple[Sisa, Artifact], digits_data: Data) -> None:

@@ -5,7 +5,84 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import SMALL, efface_command
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three members of two slices that have forgotten record 7."""
+    folder = tmp_path_factory.mktemp("shards")
+    start = (
+        "train",
+        *SMALL,
+        "--method",
+        "sisa",
+        "--set",
+        "shards=3",
+        "--set",
+        "slices=2",
+        "--out",
+        folder / "original",
+    )
+    assert efface_command(*start).status == 0
+    deletion = ("forget", folder / "original", "-m", "sisa", "--items", "7", "--out", folder / "made", "-q")
+    assert efface_command(*deletion).status == 0
+    return folder / "made"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("forget", "MADE", "-m", "sisa", "--items", "7"), "already forgotten"),
+        (("forget", "MADE", "-m", "fine-tune", "--items", "9"), "methods that do not: arcane, retrain, sisa"),
+        (("forget", "MADE", "-m", "sisa", "--groups", "anna"), "no group ids"),
+        (
+            ("forget", "MADE", "-m", "arcane", "--items", "9"),
+            "efface train --method arcane`, or use retrain",
+        ),
+        (("forget", "MADE", "-m", "sisa", "--items", "9", "--backend", "vmap"), "not 'vmap'"),
+        (("forget", "MADE", "--items", "9", "--checkpoints", "kept"), "checkpoints are for one method"),
+        (("train", *SMALL, "--method", "sisa", "--set", "groups=true"), "no group ids to keep together"),
+        (("train", *SMALL, "--method", "sisa", "--set", "shards=900"), "too few for 900 x 5 slices"),
+        (("train", *SMALL, "--backend", "processes"), "sisa, arcane"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_what_cannot_be_done_names_a_way_out_and_loses_nothing(
+    command: tuple[str, ...], said: str, shards: Path, tmp_path: Path
+) -> None:
+    before = {p: p.read_bytes() for p in shards.rglob("*") if p.is_file()}
+    answer = efface_command(*(shards if a == "MADE" else a for a in command), "--out", tmp_path / "out")
+    assert (answer.status, answer.stdout) == (2, "")
+    assert said in answer.stderr
+    assert not (tmp_path / "out").exists()
+    assert {p: p.read_bytes() for p in shards.rglob("*") if p.is_file()} == before
+
+
+def test_a_request_that_touches_every_shard_says_that_it_is_a_retraining(shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    answer = efface_command("forget", shards, "-m", "sisa", "--classes", "3", "--out", out)
+    assert answer.status == 0, answer.stderr
+    said = "sisa: 3 of 3 shards trained again; that is every shard, so this is a retraining"
+    assert said in answer.stderr
+    assert json.loads((out / "record.json").read_text())["notes"][0] == said  # before it begins
+
+
+def test_a_spent_certificate_is_refused_and_the_head_can_be_trained_anew(tmp_path: Path) -> None:
+    original, out = tmp_path / "original", tmp_path / "out"
+    assert efface_command("train", *SMALL, "--method", "certified-removal", "--out", original).status == 0
+    before = (original / "model.safetensors").read_bytes()
+    asked = ("-m", "certified-removal", "--items", "7", "--set", "epsilon=1e-9")
+    deletion = ("forget", original, *asked, "--out", out, "-q")
+    answer = efface_command(*deletion)
+    assert answer.status == 2
+    assert "the certificate does not cover this request" in answer.stderr
+    assert "when_spent=retrain" in answer.stderr
+    assert not out.exists()
+    assert (original / "model.safetensors").read_bytes() == before
+    assert efface_command(*deletion, "--set", "when_spent=retrain").status == 0
 
 
 def test_an_ensemble_is_audited_and_verified_and_its_features_are_not_assessed(tmp_path: Path) -> None:

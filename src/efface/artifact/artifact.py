@@ -12,6 +12,7 @@ import safetensors.torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from efface.artifact.pieces import only_pieces, read_piece, remedy, sorted_out
 from efface.artifact.record import Record, bit_sums, weights_sha256
 from efface.drafts import recover
 from efface.errors import InputError, explain
@@ -41,7 +42,7 @@ class Artifact:
     Attributes:
         model: From inputs to logits, in eval mode.
         record: How it came to be.
-        memory: Tensors by name: codes, masks, shards' weights, cached importances.
+        memory: Tensors by name: codes, masks, shards' weights (each state a file of its own), cached importances.
         path: The folder it was read from or written to, if any.
         parent: The artifact it was made from, while both are in memory; on disk only its record is kept.
 
@@ -89,11 +90,16 @@ class Artifact:
             OSError: The disk is full, or another limit is reached; what was there before stays.
         """
         kept = weights_sha256(self.memory) if self.memory else None
-        self.record = self.record.model_copy(update={"memory_after": kept})
+        pieces, rest = sorted_out(self.memory)
+        hashes = {file: weights_sha256(tensors) for file, tensors in pieces.items()}
+        self.record = self.record.model_copy(update={"memory_after": kept, "pieces": hashes})
         with new_folder(path, overwrite, foreign_to_artifact) as folder:
-            _write(self.model.state_dict(), folder / MODEL)
-            if self.memory:
-                _write(self.memory, folder / MEMORY)
+            write_tensors(self.model.state_dict(), folder / MODEL)
+            if rest:
+                write_tensors(rest, folder / MEMORY)
+            for file, tensors in pieces.items():
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                write_tensors(tensors, folder / file)
             (folder / RECORD).write_text(self.record.model_dump_json(indent=2), encoding="utf-8")
             if extra is not None:
                 extra(folder)
@@ -154,6 +160,21 @@ class Artifact:
         Raises:
             InputError: A file is missing or damaged, or weights or memory do not match the record's hash.
         """
+        made = cls.blank(path, model, trust=trust, rebuild=rebuild)
+        made.read_weights()
+        made.memory = read_memory(Path(path), made.record)
+        return made
+
+    @classmethod
+    def blank(
+        cls,
+        path: str | Path,
+        model: nn.Module | None = None,
+        *,
+        trust: bool = False,
+        rebuild: Callable[[nn.Module, Record], nn.Module] | None = None,
+    ) -> Artifact:
+        """Read a folder's record alone and build its network, with weights that mean nothing; see `load`."""
         path = Path(path)
         record = cls.read_record(path)
         if model is None:
@@ -172,22 +193,28 @@ class Artifact:
             model, _ = adapted(model, record.data.input_shape, len(record.data.classes))
         if rebuild is not None:
             model = rebuild(model, record)
-        load_weights(model, path / MODEL)
-        made = cls(model.eval(), record, {}, path)
-        found = made.weights_sha256
+        return cls(model.eval(), record, {}, path)
+
+    def read_weights(self) -> None:
+        """Read the weights of this artifact's folder into its model, and compare them with the record.
+
+        Raises:
+            InputError: The file is missing, damaged, or another one.
+        """
+        assert self.path is not None
+        file, record = self.path / MODEL, self.record
+        again = f". {remedy(self.path)}" if record.pieces else ""
+        try:
+            load_weights(self.model, file)
+        except InputError as error:
+            raise InputError(f"{error}{again}") from None
+        found = self.weights_sha256
         if found != record.weights_after:
             raise InputError(
-                f"{path / MODEL} does not hold the weights that {RECORD} describes "
+                f"{file} does not hold the weights that {RECORD} describes "
                 f"(SHA-256 {found[:12]}..., recorded {record.weights_after[:12]}...); it was changed after writing"
+                + again
             )
-        if (path / MEMORY).is_file():
-            try:
-                made.memory = safetensors.torch.load_file(path / MEMORY)
-            except safetensors.SafetensorError as error:
-                raise InputError(f"{path / MEMORY} is damaged: {error}") from None
-        if record.memory_after is not None and record.memory_after != weights_sha256(made.memory):
-            raise InputError(f"{path / MEMORY} is not the memory that {RECORD} describes; it was changed after writing")
-        return made
 
     @staticmethod
     def read_record(path: str | Path) -> Record:
@@ -219,10 +246,34 @@ def foreign_to_artifact(folder: Path) -> list[str]:
         folder: One that is there.
     """
     files = {p.name for p in folder.iterdir() if p.is_file()}
-    return [p.name for p in folder.iterdir() if p.name not in files or BESIDE.get(p.name) not in files]
+    others = [p.name for p in folder.iterdir() if p.name not in files or BESIDE.get(p.name) not in files]
+    return [name for name in others if RECORD not in files or not only_pieces(folder, name)]
 
 
-def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
+def read_memory(path: Path, record: Record) -> dict[str, Tensor]:
+    """Read what a folder holds beside the weights, every file compared with its hash.
+
+    Args:
+        path: Of an artifact.
+        record: Its record.
+
+    Raises:
+        InputError: A file is missing, damaged or another one.
+    """
+    memory: dict[str, Tensor] = {}
+    for file, sha256 in record.pieces.items():
+        memory |= read_piece(path, file, sha256)
+    if (path / MEMORY).is_file():
+        try:
+            memory |= safetensors.torch.load_file(path / MEMORY)
+        except safetensors.SafetensorError as error:
+            raise InputError(f"{path / MEMORY} is damaged: {error}") from None
+    if record.memory_after is not None and record.memory_after != weights_sha256(memory):
+        raise InputError(f"{path / MEMORY} is not the memory that {RECORD} describes; it was changed after writing")
+    return memory
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors to a file.
 
     Raises:

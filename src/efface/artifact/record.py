@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from efface import __version__
@@ -134,6 +134,7 @@ class Record(BaseModel):
         weights_before: SHA-256 of the weights that the step started from.
         weights_after: SHA-256 of the weights in this artifact.
         memory_after: SHA-256 of its memory as saved; None without one.
+        pieces: SHA-256 of each part of the memory that is a file of its own, by the file's name in the folder.
         kept: What its memory holds on request beside what the method left, such as `class-means`.
         parent: The record of the artifact that the step started from.
     """
@@ -164,6 +165,7 @@ class Record(BaseModel):
     weights_before: str | None = None
     weights_after: str
     memory_after: str | None = None
+    pieces: dict[str, str] = Field(default_factory=dict)
     kept: tuple[str, ...] = ()
     parent: Record | None = None
 

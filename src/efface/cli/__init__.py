@@ -22,6 +22,7 @@ from efface.cli.importing import import_checkpoint
 from efface.cli.methods import methods
 from efface.cli.options import end_as_interrupted
 from efface.cli.outcome import STATUS
+from efface.cli.repair import repair
 from efface.cli.train import train
 from efface.cli.verify import verify
 
@@ -43,7 +44,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-for command in (train, forget, audit, verify, export, methods, demo, compare):
+for command in (train, forget, audit, verify, repair, export, methods, demo, compare):
     app.command()(command)
 app.command("import")(import_checkpoint)
 

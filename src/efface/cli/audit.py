@@ -178,7 +178,7 @@ def _audited(given: SimpleNamespace, candidate: Artifact) -> Audit:
         retrained = load_references(given.references, before.model, trust=trust)
     return verb.audit(
         candidate,
-        data_of(candidate, given.data, given.root, given.download, given.data_set),
+        data_of(candidate.record, given.data, given.root, given.download, given.data_set),
         original=before,
         retrained=retrained,
         others={p.resolve().name: load_artifact(p, trust) for p in given.other or ()},

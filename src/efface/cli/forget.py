@@ -23,7 +23,9 @@ from efface.cli.loading import (
     with_skips,
 )
 from efface.cli.options import (
+    BackendOption,
     BudgetOption,
+    CheckpointsOption,
     ClassesOption,
     ConfigOption,
     DataOption,
@@ -58,6 +60,7 @@ from efface.cli.options import (
     UnseenOption,
     WhereOption,
     WithCanariesOption,
+    WorkersOption,
     guarded,
 )
 from efface.cli.outcome import finish
@@ -106,6 +109,9 @@ def forget(
     skip_bad: SkipBadOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    checkpoints: CheckpointsOption = None,
+    backend: BackendOption = "auto",
+    workers: WorkersOption = None,
     overwrite: OverwriteOption = False,
     trust: TrustOption = False,
     as_json: JsonOption = False,
@@ -158,6 +164,9 @@ def _forgotten(given: SimpleNamespace, asked: Request) -> Artifact:
             validation=given.validation,
             seed=given.seed,
             device=given.device,
+            checkpoints=given.checkpoints,
+            backend=given.backend,
+            workers=given.workers,
             progress=progress_of(given.quiet),
         )
 
@@ -174,7 +183,7 @@ def _source(given: SimpleNamespace) -> tuple[Any, Data]:
         if given.model or given.model_set or given.recipe or given.recipe_set or given.validation:
             raise InputError("--model, --recipe and --validation are for a file of weights; an artifact knows them")
         artifact = load_artifact(given.artifact, given.trust)
-        return artifact, data_of(artifact, given.data, given.root, given.download, options)
+        return artifact, data_of(artifact.record, given.data, given.root, given.download, options)
     if given.data is None:
         raise InputError("--data is missing; name the data that the model was trained on, e.g. --data digits")
     spec = spec_of(given.artifact, given.model, pairs(given.model_set))

@@ -162,11 +162,9 @@ def is_weights(path: Path) -> bool:
     return path.is_file() or is_folder(path)
 
 
-def data_of(
-    artifact: Artifact, name: str | None, root: Path | None, download: bool, options: Sequence[str] | None
-) -> Data:
+def data_of(record: Record, name: str | None, root: Path | None, download: bool, options: Sequence[str] | None) -> Data:
     """Load the data an artifact was trained on: its record knows the source and options, the user knows the root."""
-    described = artifact.record.data
+    described = record.data
     source = name or described.source
     if source == "custom":
         raise InputError("the artifact was trained on a Dataset handed over in Python; use efface's functions there")

@@ -230,6 +230,8 @@ TicketOption = Annotated[str, typer.Option("--ticket", help="What the request is
 
 PANEL = "References for audits (with --from and a request)"
 
+MANY = "Many trainings: references, and members trained apart (sisa, arcane)"
+
 ReferencesOption = Annotated[
     int | None,
     typer.Option(
@@ -255,12 +257,12 @@ ShadowsOption = Annotated[
 ]
 
 BackendOption = Annotated[
-    str, typer.Option("--backend", rich_help_panel=PANEL, help="auto, processes, vmap, serial or ray.")
+    str, typer.Option("--backend", rich_help_panel=MANY, help="auto, processes, serial, ray; references: vmap.")
 ]
 
 WorkersOption = Annotated[
     int | None,
-    typer.Option("--workers", min=1, rich_help_panel=PANEL, help="Processes, one thread each; one per core."),
+    typer.Option("--workers", min=1, rich_help_panel=MANY, help="At once, one thread each; one per core."),
 ]
 
 ReferencesFolderOption = Annotated[

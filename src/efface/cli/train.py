@@ -142,7 +142,7 @@ def _references(given: SimpleNamespace, asked: Asked) -> None:
         raise InputError("references are trained as an original was: give --from ORIGINAL, no model and no recipe")
     parent = load_artifact(source, given.trust)
     options = with_skips(given.data_set, given.skip_bad)
-    data = data_of(parent, given.data, given.root, given.download, options)
+    data = data_of(parent.record, given.data, given.root, given.download, options)
 
     def trained(folder: Path) -> None:
         train_references(
@@ -189,7 +189,7 @@ def _original(given: SimpleNamespace) -> None:
     options, base = with_skips(given.data_set, given.skip_bad), None
     if source is not None and not foreign:
         start = parent = load_artifact(source, given.trust)
-        loaded = data_of(parent, given.data, given.root, given.download, options)
+        loaded = data_of(parent.record, given.data, given.root, given.download, options)
         base = parent.record.recipe
     else:
         arguments = pairs(given.model_set)
@@ -212,6 +212,8 @@ def _original(given: SimpleNamespace) -> None:
         canaries=given.canaries,
         device=given.device,
         checkpoints=given.checkpoints,
+        backend=given.backend,
+        workers=given.workers,
         progress=progress_of(given.quiet),
     )
     artifact.save(out, overwrite=given.overwrite)

@@ -6,8 +6,9 @@ import copy
 import dataclasses
 import mmap
 import os
+import pickle
 import tempfile
-from multiprocessing.reduction import DupFd
+from multiprocessing.reduction import DupFd, ForkingPickler
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ from torch import Tensor
 
 from efface.data.data import Data
 from efface.data.planted import PlantedSamples
-from efface.data.samples import ArraySamples
+from efface.data.samples import ArraySamples, DatasetSamples
 from efface.data.split import Split
 
-__all__ = ["MappedSamples", "mapped", "mapped_data"]
+__all__ = ["MappedSamples", "mapped", "mapped_data", "not_sendable"]
 
 
 class MappedSamples(ArraySamples):
@@ -91,6 +92,18 @@ def mapped_data(data: Data) -> Data:
             shared = MappedSamples(own)
             changed[name] = samples.over(shared) if isinstance(samples, PlantedSamples) else shared
     return dataclasses.replace(data, **changed)
+
+
+def not_sendable(model: object, data: Data) -> str:
+    """Return why a model, or data, cannot be sent to another process, or nothing."""
+    both = data.train.samples if isinstance(data.train, PlantedSamples) else data.train, data.test
+    own = [s.dataset for s in both if isinstance(s, DatasetSamples)]
+    try:
+        for value in (model, *own):
+            ForkingPickler.dumps(value)
+    except (pickle.PicklingError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        return (str(error) or type(error).__name__).splitlines()[0]
+    return ""
 
 
 def _nameless() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -13,7 +13,37 @@ from torch import Tensor
 if TYPE_CHECKING:
     from efface.data.samples import Samples
 
-__all__ = ["Touched", "count", "counting"]
+__all__ = ["Times", "Touched", "count", "count_times", "counting", "tallying"]
+
+
+class _Counter(Protocol):
+    def add(self, samples: Samples, positions: Tensor) -> None: ...
+    def add_times(self, samples: Samples, times: np.ndarray) -> None: ...
+
+
+class Times:
+    """Counts how often each training sample was read.
+
+    Args:
+        samples: The training set.
+
+    Attributes:
+        counts: By position (N,), int64.
+    """
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self.counts = np.zeros(len(samples), np.int64)
+
+    def add(self, samples: Samples, positions: Tensor) -> None:
+        """Count samples at these positions (int64, CPU, any shape) of a collection."""
+        if samples is self._samples:
+            self.counts += np.bincount(positions.numpy().ravel(), minlength=len(self.counts))
+
+    def add_times(self, samples: Samples, times: np.ndarray) -> None:
+        """Add what another process counted, by position."""
+        if samples is self._samples:
+            self.counts += times
 
 
 class Touched:
@@ -40,13 +70,18 @@ class Touched:
         if samples is self._samples:
             self._counts += np.bincount(self._kinds[positions.numpy().ravel()], minlength=len(self._counts))
 
+    def add_times(self, samples: Samples, times: np.ndarray) -> None:
+        """Add what another process counted, by position (N,)."""
+        if samples is self._samples:
+            self._counts += np.bincount(self._kinds, times, len(self._counts)).astype(np.int64)
+
     @property
     def counts(self) -> dict[str, int]:
         """Samples by the name of their part."""
         return dict(zip(self._names, self._counts[:-1].tolist(), strict=True))
 
 
-_COUNTERS: ContextVar[tuple[Touched, ...]] = ContextVar("counters", default=())
+_COUNTERS: ContextVar[tuple[_Counter, ...]] = ContextVar("counters", default=())
 
 
 @contextmanager
@@ -64,3 +99,20 @@ def count(samples: Samples, positions: Tensor) -> None:
     """Count samples that are being handed out, for whoever is counting."""
     for touched in _COUNTERS.get():
         touched.add(samples, positions)
+
+
+@contextmanager
+def tallying(samples: Samples) -> Iterator[Times]:
+    """Count what this thread reads of a training set, sample by sample, to hand it to another process."""
+    times = Times(samples)
+    token = _COUNTERS.set((*_COUNTERS.get(), times))
+    try:
+        yield times
+    finally:
+        _COUNTERS.reset(token)
+
+
+def count_times(samples: Samples, times: np.ndarray) -> None:
+    """Count what another process read, by position (N,), for whoever is counting here."""
+    for counter in _COUNTERS.get():
+        counter.add_times(samples, times)

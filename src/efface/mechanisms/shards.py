@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from efface.data.data import Data
 from efface.data.part import Part
 from efface.errors import InputError
+from efface.mechanisms.kept_slices import KeptSlices
 from efface.running.run import Run
 from efface.training.loop import Loss, fit
 from efface.training.recipe import Recipe
@@ -29,8 +30,10 @@ from efface.training.recipe import Recipe
 __all__ = [
     "Shards",
     "Slices",
+    "States",
     "epochs_by_slice",
     "first_touched",
+    "kept_slices",
     "require_unfrozen",
     "seeded_as",
     "states_of",
@@ -39,6 +42,9 @@ __all__ = [
 
 Slices = list[np.ndarray]
 """The positions of one shard, slice by slice, sorted."""
+
+States = dict[int, dict[str, Tensor]]
+"""The state of a member after a slice, on the CPU, by slice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +127,7 @@ def train_slices(
     *,
     start: int = 0,
     loss: Loss | None = None,
-) -> dict[int, dict[str, Tensor]]:
+) -> States:
     """Train in place on slices 0..j for j = start, ..., R-1, with a new optimiser (and schedule) at every j.
 
     Args:
@@ -129,7 +135,8 @@ def train_slices(
         data: Whose training samples the lists name.
         lists: What remains of the shard.
         recipe: Its epochs are divided by `epochs_by_slice`.
-        run: Its seed is that of the original training.
+        run: Its seed is that of the original training. With `checkpoints`, the state after each slice is kept in a file
+            there, and a training that was stopped goes on after the last one.
         stage: Names the shard, for the draws.
         start: First slice to train with.
         loss: As in `fit`.
@@ -137,17 +144,41 @@ def train_slices(
     Returns:
         The state after each slice but the last, on the CPU, by slice.
     """
-    states: dict[int, dict[str, Tensor]] = {}
+    kept = kept_slices(model, data, lists, recipe, run, stage, start)
+    states: States = {}
     for j, epochs in enumerate(epochs_by_slice(recipe.epochs, len(lists))):
         if j < start:
             continue
-        positions = np.concatenate(lists[: j + 1])
-        if len(positions) and epochs:
-            part = Part(stage, data.train, positions)
-            fit(model, part, recipe.but(epochs=epochs), run, stage=f"{stage}/slice {j}", loss=loss)
+        found = None if kept is None else kept.read(j)
+        if found is not None:
+            model.load_state_dict(found[0])
+            run.history.rows.extend(found[1])
+            run.note(f"{stage} went on after slice {j}, which an earlier process had finished")
+        else:
+            before = len(run.history.rows)
+            positions = np.concatenate(lists[: j + 1])
+            if len(positions) and epochs:
+                part = Part(stage, data.train, positions)
+                fit(model, part, recipe.but(epochs=epochs), run, stage=f"{stage}/slice {j}", loss=loss)
+            if kept is not None:
+                kept.write(j, _state(model), run.history.rows[before:])
         if j + 1 < len(lists):
-            states[j] = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+            states[j] = _state(model)
     return states
+
+
+def kept_slices(
+    model: nn.Module, data: Data, lists: Slices, recipe: Recipe, run: Run, stage: str, start: int
+) -> KeptSlices | None:
+    """Return where a training that has yet to begin keeps its slices, if the run keeps any; see `train_slices`."""
+    if run.checkpoints is None:
+        return None
+    return KeptSlices(run.checkpoints, run, stage, model, lists, recipe, start, data.fingerprint)
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    held = model.state_dict().items()
+    return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in held}
 
 
 def seeded_as(run: Run, seed: int) -> Run:

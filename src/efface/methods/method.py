@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from efface.artifact.artifact import Artifact
 from efface.artifact.record import Record
 from efface.data import Split
-from efface.errors import NotPreparedError
+from efface.errors import InputError, NotPreparedError
 from efface.running.run import Run
 from efface.training.loop import fit
 from efface.training.recipe import Recipe
@@ -146,6 +146,24 @@ class Method(ABC):
     def rebuild(self, model: nn.Module, record: Record) -> nn.Module:
         """Return the architecture whose weights the artifact holds; methods that change it override this."""
         return model
+
+    def made_again(
+        self, artifact: Artifact, split: Split, run: Run, sound: Collection[str]
+    ) -> tuple[nn.Module, dict[str, Tensor]]:
+        """Compute what is damaged in an artifact again, bit for bit; for `efface repair`.
+
+        Methods whose training can be gone through again from what is left override this.
+
+        Args:
+            artifact: As far as it can be read: what is not sound is missing from its memory, or its model is blank.
+            split: The data, less all that was forgotten.
+            run: Device, progress, history.
+            sound: `MODEL` if the weights are sound, and the prefixes of the memory's pieces that are.
+
+        Raises:
+            InputError: Nothing of this method can be made again.
+        """
+        raise InputError(f"what {self.name} left cannot be computed again; take the folder from a copy, or train anew")
 
     def recognised(
         self, artifact: Artifact, model: nn.Module, split: Split, run: Run

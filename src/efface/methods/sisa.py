@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -11,11 +11,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from efface.artifact.artifact import Artifact
+from efface.artifact.artifact import MODEL, Artifact
 from efface.artifact.record import Record
 from efface.data import Split
 from efface.errors import InputError, NotPreparedError
-from efface.mechanisms.shards import Shards, first_touched, require_unfrozen, seeded_as, states_of, train_slices
+from efface.mechanisms.members import Member, train_members
+from efface.mechanisms.shards import Shards, first_touched, require_unfrozen, seeded_as, states_of
 from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.ensemble import Ensemble, Vote
 from efface.models.reset import reset
@@ -71,9 +72,7 @@ class Sisa(Method):
         require_unfrozen(template, self.name)
         dealt = self._dealt(split, run)
         ensemble = Ensemble([self._fresh(template, k, run) for k in range(self.shards)], self.vote).to(run.device)
-        memory: dict[str, Tensor] = {}
-        for k in range(self.shards):
-            memory |= self._train_member(ensemble, k, dealt.lists(k, split.retain.indices), split, recipe, run, 0)
+        memory = self._train_shards(ensemble, dict.fromkeys(range(self.shards), 0), dealt, split, recipe, run)
         run.note(f"sisa: {self.shards} members of {self.slices} slices, trained apart from fresh weights")
         return ensemble, memory
 
@@ -101,25 +100,54 @@ class Sisa(Method):
         dealt = trained_by._dealt(split, own)
         ensemble = run.copied(artifact.model)
         assert isinstance(ensemble, Ensemble)
-        memory = dict(artifact.memory)
         asked = np.setdiff1d(split.resolved.indices, np.union1d(split.held_out, split.gone))
-        touched = []
-        for k in range(trained_by.shards):
-            start = first_touched(dealt.lists(k, asked))
-            if start is None:
-                continue
-            touched.append(k)
-            before = states_of(memory, f"shards/{k}/{start - 1}/") if start else {}
-            memory = {n: v for n, v in memory.items() if not n.startswith(_later(k, start, trained_by.slices))}
-            ensemble.members[k] = trained_by._fresh(ensemble.members[k], k, own).to(run.device)
-            if start:
-                ensemble.members[k].load_state_dict(before)
-            lists = dealt.lists(k, split.retain.indices)
-            memory |= trained_by._train_member(ensemble, k, lists, split, step.recipe, own, start)
+        found = {k: first_touched(dealt.lists(k, asked)) for k in range(trained_by.shards)}
+        starts = {k: start for k, start in found.items() if start is not None}
+        every = len(starts) == trained_by.shards
+        run.note(
+            f"sisa: {len(starts)} of {trained_by.shards} shards trained again"
+            + ("; that is every shard, so this is a retraining" if every and trained_by.shards > 1 else "")
+        )
+        memory = trained_by._from(starts, ensemble, artifact.memory, dealt, split, step.recipe, own)
+        for k, start in starts.items():
             run.history.add("sisa", shard=k, first_slice=start)
-        everything = "; that is every shard, so this was a retraining" if len(touched) == trained_by.shards else ""
-        run.note(f"sisa: {len(touched)} of {trained_by.shards} shards trained again{everything}")
         return ensemble, memory
+
+    def made_again(
+        self, artifact: Artifact, split: Split, run: Run, sound: Collection[str]
+    ) -> tuple[nn.Module, dict[str, Tensor]]:
+        """Train each member again from its first slice that is not sound; see `Method.made_again`."""
+        step, trained_by = self._training(artifact)
+        own = seeded_as(run, step.seed)
+        starts = {}
+        for k in range(trained_by.shards):
+            lost = (j for j in range(trained_by.slices - 1) if f"shards/{k}/{j}/" not in sound)
+            start = next(lost, None if MODEL in sound else trained_by.slices - 1)
+            if start is not None:
+                starts[k] = start
+        ensemble = run.copied(artifact.model)
+        assert isinstance(ensemble, Ensemble)
+        dealt = trained_by._dealt(split, own)
+        return ensemble, trained_by._from(starts, ensemble, artifact.memory, dealt, split, step.recipe, own)
+
+    def _from(
+        self,
+        starts: Mapping[int, int],
+        ensemble: Ensemble,
+        memory: Mapping[str, Tensor],
+        dealt: Shards,
+        split: Split,
+        recipe: Recipe,
+        run: Run,
+    ) -> dict[str, Tensor]:
+        """Train members from these slices on; return the memory with their checkpoints since replaced."""
+        later = tuple(f"shards/{k}/{j}/" for k, start in starts.items() for j in range(start, self.slices))
+        for k, start in starts.items():
+            ensemble.members[k] = self._fresh(ensemble.members[k], k, run).to(run.device)
+            if start:
+                ensemble.members[k].load_state_dict(states_of(memory, f"shards/{k}/{start - 1}/"))
+        made = self._train_shards(ensemble, starts, dealt, split, recipe, run)
+        return {n: v for n, v in memory.items() if not n.startswith(later)} | made
 
     def _dealt(self, split: Split, run: Run) -> Shards:
         return Shards.dealt(split.data, self.shards, self.slices, run.generator("sisa/shards"), self.groups)
@@ -127,14 +155,17 @@ class Sisa(Method):
     def _fresh(self, template: nn.Module, k: int, run: Run) -> nn.Module:
         return reset(template, run.number(f"sisa/shard {k}/initial weights"))
 
-    def _train_member(
-        self, ensemble: Ensemble, k: int, lists: list[np.ndarray], split: Split, recipe: Recipe, run: Run, start: int
+    def _train_shards(
+        self, ensemble: Ensemble, starts: Mapping[int, int], dealt: Shards, split: Split, recipe: Recipe, run: Run
     ) -> dict[str, Tensor]:
-        """Train a member from slice `start` on; return its checkpoints by their names in the memory."""
-        member = ensemble.members[k]
-        states = train_slices(member, split.data, lists, recipe, run, f"sisa/shard {k}", start=start)
-        ensemble.present[k] = any(len(positions) for positions in lists)
-        return {f"shards/{k}/{j}/{n}": v for j, state in states.items() for n, v in state.items()}
+        """Train members from these slices on; return their checkpoints by their names in the memory."""
+        lists = {k: dealt.lists(k, split.retain.indices) for k in starts}
+        members = [Member(f"sisa/shard {k}", ensemble.members[k], lists[k], start) for k, start in starts.items()]
+        memory: dict[str, Tensor] = {}
+        for k, states in zip(starts, train_members(members, split.data, recipe, run), strict=True):
+            ensemble.present[k] = any(len(positions) for positions in lists[k])
+            memory |= {f"shards/{k}/{j}/{n}": v for j, state in states.items() for n, v in state.items()}
+        return memory
 
     def _training(self, artifact: Artifact) -> tuple[Record, Sisa]:
         """Return the record of the members' training, and this method as it was then."""
@@ -145,7 +176,3 @@ class Sisa(Method):
         if other:
             raise InputError(f"{other[0]} has changed these members since they were trained on their shards; {HOW}")
         return last, Sisa(**last.settings)
-
-
-def _later(k: int, start: int, slices: int) -> tuple[str, ...]:
-    return tuple(f"shards/{k}/{j}/" for j in range(start, slices))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
 import time
 from collections.abc import Iterator, Sequence
-from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +14,7 @@ from torch import nn
 from efface.artifact.artifact import RECORD, Artifact
 from efface.data import Split
 from efface.data.epoch import Epoch
-from efface.data.mapped import mapped
-from efface.data.planted import PlantedSamples
-from efface.data.samples import DatasetSamples
+from efface.data.mapped import mapped, not_sendable
 from efface.errors import InputError, nearest
 from efface.methods.applying import forgotten
 from efface.methods.retrain import Retrain
@@ -39,6 +35,8 @@ SMALL = 2_000_000
 
 AT_ONCE = 128
 """Most models side by side; fewer where memory does not allow."""
+
+KEPT = "finished models are kept, start again to go on"
 
 BESIDE = "seconds count while other models were trained beside this one; they are no time for retraining alone"
 
@@ -67,7 +65,7 @@ def chosen(backend: Backend, jobs: Sequence[Job], original: Artifact, split: Spl
             raise InputError(f"these models cannot be trained side by side: {why}. Use another backend")
         return "serial" if why else "vmap"
     if backend == "processes" or (backend == "auto" and small and workers > 1 and len(jobs) > 1):
-        why = _not_sendable(original, split)
+        why = not_sendable(original.model, split.data)
         if backend == "processes" and why:
             raise InputError(f"the model or the data cannot be sent to another process: {why}. Use backend serial")
         return "serial" if why else "processes"
@@ -120,7 +118,7 @@ def processes(
     """
     state = (original, mapped(split), run.precision, folder)
     for outcome in engines.in_processes(_saved, _tasks(jobs), state, min(workers, len(jobs))):
-        yield _succeeded(outcome), None
+        yield outcome.result(KEPT), None
 
 
 def _saved(state: tuple[Artifact, Split, Any, Path], job: Job, _: Sequence[Any]) -> Job:
@@ -149,7 +147,7 @@ def over_ray(jobs: Sequence[Job], original: Artifact, split: Split, run: Run, wo
     """
     state = (original, split, run.device.type, run.precision)
     for outcome in engines.over_ray(_remote, _tasks(jobs), state, workers, gpu=run.device.type == "cuda"):
-        yield _succeeded(outcome)
+        yield outcome.result(KEPT)
 
 
 def _remote(state: tuple[Artifact, Split, str, Any], job: Job, _: Sequence[Any]) -> Made:
@@ -161,19 +159,6 @@ def _remote(state: tuple[Artifact, Split, str, Any], job: Job, _: Sequence[Any])
 
 def _tasks(jobs: Sequence[Job]) -> list[engines.Task]:
     return [engines.Task(job.folder, job) for job in jobs]
-
-
-def _succeeded(outcome: engines.Outcome) -> Any:
-    """Return what a task made, or raise why it made nothing."""
-    failure = outcome.failure
-    if failure is not None and failure.died:
-        raise InputError(
-            f"{outcome.key}: {failure.words}. Use fewer workers if memory is short; finished models are kept, start "
-            "again to go on"
-        )
-    if failure is not None:
-        failure.raised()
-    return outcome.value
 
 
 def _beside(artifact: Artifact, how: str) -> Artifact:
@@ -191,15 +176,3 @@ def _not_together(jobs: Sequence[Job], original: Artifact, split: Split, run: Ru
         return "the members of an ensemble are trained apart"
     example, _ = next(split.retain.take(range(min(2, len(split.retain)))).batches(Epoch(2, device=run.device)))
     return stackable(Retrain.fresh(original.model, run), example)
-
-
-def _not_sendable(original: Artifact, split: Split) -> str:
-    train = split.data.train
-    both = train.samples if isinstance(train, PlantedSamples) else train, split.data.test
-    own = [s.dataset for s in both if isinstance(s, DatasetSamples)]
-    try:
-        for value in (original.model, *own):
-            ForkingPickler.dumps(value)
-    except (pickle.PicklingError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-        return (str(error) or type(error).__name__).splitlines()[0]
-    return ""

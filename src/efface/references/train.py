@@ -26,7 +26,7 @@ from efface.references.jobs import Job, Repeat, Retraining, Shadow
 from efface.references.manifest import MANIFEST, Manifest, grown, write_manifest
 from efface.references.references import References, load_references
 from efface.request import Request
-from efface.running.engines import cores
+from efface.running.engines import START_UP, cores
 from efface.running.progress import Progress
 from efface.running.run import Run
 from efface.training.recipe import Recipe
@@ -35,9 +35,6 @@ __all__ = ["train_references"]
 
 DRAFT = re.compile(rf"{re.escape(LOCK)}|{re.escape(MARK)}|\..+\.part")
 """What a run that was killed before it had begun leaves in the folder."""
-
-START_UP = 15.0
-"""Seconds of training one after another below which processes do not pay: each first imports torch."""
 
 
 def train_references(

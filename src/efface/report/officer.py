@@ -200,13 +200,19 @@ def _risk(audit: Audit) -> tuple[str, ...]:
     return (*found, *(words.sentence(text) for text in audit.limits))
 
 
+def _memory(record: Record) -> str:
+    """Return where an artifact's memory lies in its folder."""
+    folders = sorted({f"{file.partition('/')[0]}/" for file in record.pieces})
+    return " and ".join(folders or ["memory.safetensors"])
+
+
 def _copies(audit: Audit, record: Record | None) -> tuple[Copy, ...]:
     found = [Copy("The data itself", f"{audit.data}: Efface makes the model forget and deletes no record of the data.")]
     for older in record.chain[:-1] if record else ():
         did = "as it was trained" if older.action == "train" else "as it was handed over"
         if older.action == "forget":
             did = f"after forgetting {older.request.describe() if older.request else 'other records'}"
-        kept = " With it lies what training kept for forgetting (memory.safetensors)." if older.memory_after else ""
+        kept = f" With it lies what training kept for forgetting ({_memory(older)})." if older.memory_after else ""
         found.append(
             Copy(f"The model {did}", f"It knows the records: delete it, or lock it away.{kept}", older.weights_after)
         )
@@ -217,7 +223,7 @@ def _copies(audit: Audit, record: Record | None) -> tuple[Copy, ...]:
         found.append(Copy("The model before", f"The row {audit.original!r} of this report; it knows the records."))
     if record is not None and record.memory_after:
         text = "What the method keeps for later requests; the record says what became of the forgotten part."
-        found.append(Copy("memory.safetensors beside the new model", text))
+        found.append(Copy(f"{_memory(record)} beside the new model", text))
     if audit.references:
         text = (
             "They never saw the records; a folder of references also keeps their answers for these, and its shadow "

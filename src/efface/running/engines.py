@@ -21,7 +21,18 @@ from efface.errors import InputError
 from efface.running.extras import import_ray
 from efface.running.workers import Died, Worker, first_answers
 
-__all__ = ["Engine", "Failure", "Outcome", "Task", "Work", "cores", "in_processes", "one_by_one", "over_ray"]
+__all__ = [
+    "START_UP",
+    "Engine",
+    "Failure",
+    "Outcome",
+    "Task",
+    "Work",
+    "cores",
+    "in_processes",
+    "one_by_one",
+    "over_ray",
+]
 
 Engine = Literal["local", "ray"]
 
@@ -30,6 +41,9 @@ Work = Callable[[Any, Any, Sequence[Any]], Any]
 
 TRIES = 2
 """How often a job is begun whose worker dies."""
+
+START_UP = 15.0
+"""Seconds of work one after another below which processes do not pay: each first imports torch."""
 
 CONNECTING = 10.0
 """Seconds within which a cluster must answer."""
@@ -100,6 +114,22 @@ class Outcome:
     key: str
     value: Any = None
     failure: Failure | None = None
+
+    def result(self, kept: str) -> Any:
+        """Return what the task made.
+
+        Args:
+            kept: What becomes of the finished tasks when this one failed, for the message.
+
+        Raises:
+            InputError: Its process died, each time that it was tried.
+            Exception: What was raised in it.
+        """
+        if self.failure is not None and self.failure.died:
+            raise InputError(f"{self.key}: {self.failure.words}. Use fewer workers if memory is short; {kept}")
+        if self.failure is not None:
+            self.failure.raised()
+        return self.value
 
 
 def cores() -> int:

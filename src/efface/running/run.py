@@ -18,13 +18,15 @@ from efface.running.progress import Progress
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["History", "Precision", "Run"]
+__all__ = ["Backend", "History", "Precision", "Run"]
 
 T = TypeVar("T")
 
 M = TypeVar("M", bound=nn.Module)
 
 Precision = Literal["32-true", "bf16-mixed"]
+
+Backend = Literal["auto", "processes", "serial", "ray"]
 
 
 class History:
@@ -57,6 +59,9 @@ class Run:
         progress: Where progress is shown; nowhere by default.
         checkpoints: Folder in which trainings keep their state now and then, so that a stopped one can go on; none by
             default.
+        backend: Where models that are trained apart are trained: `serial` (one by one, here), `processes`, `ray`, or
+            `auto` (in processes where that pays).
+        workers: Most of them at once; one per core if 0.
 
     Raises:
         InputError: The device does not exist here.
@@ -76,8 +81,12 @@ class Run:
         devices: int = 1,
         progress: Progress | None = None,
         checkpoints: Path | None = None,
+        backend: Backend = "serial",
+        workers: int = 0,
     ) -> None:
         self.seed = seed
+        self.backend = backend
+        self.workers = workers
         self.checkpoints = checkpoints
         self.precision = precision
         self.devices = devices

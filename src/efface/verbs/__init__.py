@@ -1,1 +1,1 @@
-"""The verbs, one file each: train, forget, audit, verify, compare, import."""
+"""The verbs, one file each: train, forget, audit, verify, compare, repair, import."""

@@ -11,9 +11,11 @@ from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case, Model
 from efface.data import Counts, Data
 from efface.errors import ForgettingWarning, InputError
+from efface.mechanisms.members import spread
 from efface.methods.applying import apply
 from efface.methods.catalogue import method_of
 from efface.methods.method import Method
+from efface.models.ensemble import Ensemble
 from efface.models.spec import ModelSpec
 from efface.references.references import References
 from efface.request import Request
@@ -41,6 +43,9 @@ def forget(
     validation: float = 0.0,
     seed: int = 0,
     device: str = "auto",
+    checkpoints: Path | None = None,
+    backend: str = "auto",
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Artifact:
     """Make a trained classifier forget.
@@ -61,6 +66,9 @@ def forget(
             it: records in it are not forgotten. By default none; an artifact knows.
         seed: Seed of this step.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        checkpoints: Folder for the state of a long training within forgetting, as in `train`.
+        backend: Where the members of an ensemble are trained again, as in `train`.
+        workers: Most members at once; one per core by default.
         progress: Where to show progress.
 
     Returns:
@@ -91,9 +99,13 @@ def forget(
             "a budget, retrained models and a folder of trials are for a search to judge by: leave the method out "
             "(auto), or tune it; give retrained models to the audit instead"
         )
+    if searching and checkpoints is not None:
+        raise InputError("checkpoints are for one method; a search keeps its trials (keep_trials), and resumes so")
     case = Case.of(
         model, data, request, seed=seed, device=device, recipe=recipe, validation=validation, progress=progress
     )
+    spread(case.run, backend, workers, apart=isinstance(case.original.model, Ensemble))
+    case.run.checkpoints = checkpoints
     if not isinstance(model, Artifact) and case.split.counts is not None and case.split.counts.untrained:
         _ask_whether_seen(case.split.counts, validation, case.run)
     if searching:

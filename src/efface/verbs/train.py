@@ -13,6 +13,7 @@ from efface.artifact.case import split_under
 from efface.data import Data, Split
 from efface.data.planted import canaries_for, planted
 from efface.errors import InputError
+from efface.mechanisms.members import spread
 from efface.methods.applying import prepare
 from efface.methods.catalogue import method_of
 from efface.methods.method import Method
@@ -37,6 +38,8 @@ def train(
     canaries: int = 0,
     device: str = "auto",
     checkpoints: Path | None = None,
+    backend: str = "auto",
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Artifact:
     """Train a classifier, plainly or with what a method needs to forget later.
@@ -56,7 +59,10 @@ def train(
             forgotten as well, and its audit then knows what memorised looks like.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         checkpoints: Folder for the state of a long training, written every minute and deleted at the end: the same
-            call goes on from there after a stop.
+            call goes on from there after a stop. Of members trained apart, the state after each slice is kept, too.
+        backend: Where a method that trains members apart (`sisa`, `arcane`) trains them: `processes`, `serial`, `ray`;
+            `auto` takes processes where that pays. The bits are the same.
+        workers: Most members at once; one per core by default.
         progress: Where to show progress.
 
     Returns:
@@ -85,6 +91,7 @@ def train(
             "was trained elsewhere, hand it to `forget` (`efface forget WEIGHTS --model ... --data ...`)"
         )
     run = Run(seed=recipe.seed, device=device, precision=recipe.precision, progress=progress, checkpoints=checkpoints)
+    spread(run, backend, workers, apart=chosen is not None and chosen.apart)
     spec: ModelSpec | None = None
     if isinstance(model, Artifact):
         if canaries:

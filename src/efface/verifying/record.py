@@ -9,9 +9,11 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from efface.artifact.artifact import MEMORY, MODEL, RECORD, Artifact
 from efface.artifact.compatible import as_trained
+from efface.artifact.pieces import read_piece
 from efface.artifact.record import Record, weights_sha256
 from efface.auditing.result import Audit
 from efface.data import Data
@@ -94,14 +96,20 @@ def _weights(path: Path, record: Record) -> Finding:
 
 
 def _memory(path: Path, record: Record) -> Finding:
-    present = (path / MEMORY).is_file()
+    present, pieces = (path / MEMORY).is_file(), dict[str, Tensor]()
+    try:
+        for file, sha256 in record.pieces.items():
+            pieces |= read_piece(path, file, sha256)
+    except InputError as error:
+        return Finding(subject="memory", outcome="fails", text=str(error))
     if record.memory_after is None:
         if not present:
             return Finding(subject="memory", outcome="holds", text="none recorded, and none there")
         text = f"the record holds no hash of {MEMORY}; it was written by an earlier version, or the file was added"
         return Finding(subject="memory", outcome="not checked", text=text)
     try:
-        found = weights_sha256(safetensors.torch.load_file(path / MEMORY))
+        rest = safetensors.torch.load_file(path / MEMORY) if present or not pieces else {}
+        found = weights_sha256(rest | pieces)
     except (safetensors.SafetensorError, FileNotFoundError) as error:
         return Finding(subject="memory", outcome="fails", text=f"{MEMORY} is missing or damaged: {error}")
     wrong = "" if found == record.memory_after else f"SHA-256 {found[:12]}..., recorded {record.memory_after[:12]}..."

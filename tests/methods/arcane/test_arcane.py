@@ -79,6 +79,18 @@ def test_check_1_deletion_is_training_without(name: str, artifacts: dict[str, Ar
         assert changed == allowed
 
 
+def test_a_record_of_what_has_become_the_first_block_begins_its_class_anew(
+    artifacts: dict[str, Artifact], digits_data: Data
+) -> None:
+    """With the first block gone, the second made the centre of `svdd`; without one of its records it is another."""
+    first, second = (place(digits_data, METHODS["svdd"], 2, b) for b in (0, 1))
+    requests = [Request.of(items=first), Request.of(items=second[:1])]
+    made = artifacts["svdd"]
+    for request in requests:
+        made = deletion(made, digits_data, request)
+    assert_exact(made, digits_data, METHODS["svdd"], *requests)
+
+
 @settings(max_examples=6, deadline=None)
 @given(choice=st.data())
 def test_check_1_over_random_sequences_of_requests(choice: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -11,15 +12,17 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from efface.artifact.artifact import Artifact
+from efface.artifact.artifact import MODEL, Artifact
 from efface.artifact.record import Record
 from efface.data import Augment, Part, Split
 from efface.errors import InputError, NotPreparedError
-from efface.mechanisms.shards import Shards, first_touched, require_unfrozen, seeded_as, states_of, train_slices
+from efface.mechanisms.members import Member, train_members
+from efface.mechanisms.shards import Shards, first_touched, require_unfrozen, seeded_as, states_of
 from efface.methods.arcane.one_class import Distance, OneClassClassifier, Score, Subspace, fit_subspace, one_class
 from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.reset import reset
 from efface.running.run import Run
+from efface.running.threads import one_thread
 from efface.training.recipe import Recipe
 
 __all__ = ["Arcane"]
@@ -76,11 +79,9 @@ class Arcane(Method):
 
     def train(self, model: nn.Module, split: Split, recipe: Recipe, run: Run) -> tuple[nn.Module, dict[str, Tensor]]:
         """Train one model per class on what the split retains; return the classifier and its checkpoints."""
-        dealt, part = self._dealt(split, run), split.retain
+        dealt = self._dealt(split, run)
         made = self._architecture(split.data.input_shape, len(split.data.classes)).to(run.device)
-        memory: dict[str, Tensor] = {}
-        for k in range(len(split.data.classes)):
-            memory |= self._train_class(made, k, dealt.lists(k, part.indices), split, run, 0, {})
+        memory = self._train_classes(made, dict.fromkeys(range(len(made.members)), 0), {}, dealt, split, run)
         run.note(f"arcane: {int(made.present.sum())} one-class models ({self.score}); the network given is not used")
         return made, memory
 
@@ -107,26 +108,36 @@ class Arcane(Method):
         dealt = trained_by._dealt(split, own)
         made = run.copied(artifact.model)
         assert isinstance(made, OneClassClassifier)
-        memory = dict(artifact.memory)
         asked = np.setdiff1d(split.resolved.indices, np.union1d(split.held_out, split.gone))
-        touched: list[str] = []
-        dropped: list[str] = []
-        for k in range(len(split.data.classes)):
-            start = first_touched(dealt.lists(k, asked))
-            if start is None:
-                continue
-            before = states_of(memory, f"classes/{k}/{start - 1}/") if start else {}
-            later = tuple(f"classes/{k}/{j}/" for j in range(start, trained_by.blocks))
-            memory = {n: v for n, v in memory.items() if not n.startswith(later)}
-            lists = dealt.lists(k, split.retain.indices)
-            memory |= trained_by._train_class(made, k, lists, split, own, start, before)
-            (touched if made.present[k] else dropped).append(split.data.classes[k])
+        found = {k: first_touched(dealt.lists(k, asked)) for k in range(len(split.data.classes))}
+        starts = {k: start for k, start in found.items() if start is not None}
+        memory = trained_by._train_classes(made, starts, artifact.memory, dealt, split, own)
+        touched = [split.data.classes[k] for k in starts if made.present[k]]
+        dropped = [split.data.classes[k] for k in starts if not made.present[k]]
         run.history.add("arcane", touched=len(touched), dropped=len(dropped))
         run.note(
             f"arcane: trained again {', '.join(touched) or 'nothing'}; dropped {', '.join(dropped) or 'nothing'}"
             + ("" if touched or dropped else ", as no record asked for was trained on; the model is unchanged")
         )
         return made, memory
+
+    def made_again(
+        self, artifact: Artifact, split: Split, run: Run, sound: Collection[str]
+    ) -> tuple[nn.Module, dict[str, Tensor]]:
+        """Train each class's model again from its first block that is not sound; see `Method.made_again`."""
+        step, trained_by = self._training(artifact)
+        own, pieces = seeded_as(run, step.seed), trained_by.blocks - 1 if trained_by.score != "pca" else 0
+        made = run.copied(artifact.model)
+        assert isinstance(made, OneClassClassifier)
+        lists = trained_by._dealt(split, own)
+        starts = {}
+        for k in range(len(made.members)):
+            empty = not any(len(positions) for positions in lists.lists(k, split.retain.indices))
+            lost = (j for j in range(0 if empty else pieces) if f"classes/{k}/{j}/" not in sound)
+            start = next(lost, None if MODEL in sound else 0 if empty else pieces)
+            if start is not None:
+                starts[k] = start
+        return made, trained_by._train_classes(made, starts, artifact.memory, lists, split, own)
 
     def _architecture(self, shape: tuple[int, ...], classes: int) -> OneClassClassifier:
         return OneClassClassifier([one_class(self.score, shape, self.size) for _ in range(classes)])
@@ -137,44 +148,63 @@ class Arcane(Method):
         kept = torch.rand(len(dealt.shard), generator=run.generator("arcane/share")).numpy() < self.share
         return Shards(np.where(kept | (self.share == 1), dealt.shard, -1), dealt.piece, self.blocks)
 
-    def _train_class(
+    def _train_classes(
         self,
         made: OneClassClassifier,
-        k: int,
-        lists: list[np.ndarray],
+        starts: Mapping[int, int],
+        memory: Mapping[str, Tensor],
+        dealt: Shards,
         split: Split,
         run: Run,
-        start: int,
-        before: dict[str, Tensor],
     ) -> dict[str, Tensor]:
-        """Train one class's model from block `start` on; return its checkpoints by their names in the memory."""
-        positions = np.concatenate(lists)
+        """Train classes' models from these blocks on, side by side; return the memory with their new checkpoints."""
+        lists = {k: dealt.lists(k, split.retain.indices) for k in starts}
+        # Without data before it, a block is the first: the centre of `svdd` is of its records, and all is begun anew.
+        starts = {k: start if any(map(len, lists[k][:start])) else 0 for k, start in starts.items()}
+        for k, start in starts.items():
+            before = states_of(memory, f"classes/{k}/{start - 1}/") if start else {}
+            made.members[k] = self._begun(k, lists[k], split, run, before)
+            made.present[k], made.scale[k] = any(len(positions) for positions in lists[k]), 1.0
+        here = [k for k in starts if made.present[k]]
+        learning = [k for k in here if not isinstance(made.members[k], Subspace)]
+        members = [Member(f"arcane/class {k}", made.members[k], lists[k], starts[k]) for k in learning]
+        found = train_members(members, split.data, self._recipe(), run, loss=_mean_score)
+        for k in here:
+            self._end(made, k, Part(_named(k, split), split.data.train, np.concatenate(lists[k])), run)
+        later = tuple(f"classes/{k}/{j}/" for k, start in starts.items() for j in range(start, self.blocks))
+        new = {
+            f"classes/{k}/{j}/{n}": v
+            for k, states in zip(learning, found, strict=True)
+            for j, state in states.items()
+            for n, v in state.items()
+        }
+        return {n: v for n, v in memory.items() if not n.startswith(later)} | new
+
+    def _begun(self, k: int, lists: list[np.ndarray], split: Split, run: Run, before: dict[str, Tensor]) -> nn.Module:
+        """Return a class's model as it is before its training (or goes on): zeros if there is no data for it."""
         blank = one_class(self.score, split.data.input_shape, self.size).to(run.device)
-        made.present[k], made.scale[k] = len(positions) > 0, 1.0
-        if not len(positions):
+        first = next((piece for piece in lists if len(piece)), None)
+        if first is None:
             for value in blank.state_dict().values():
                 value.zero_()
-            made.members[k] = blank
-            return {}
-        part = Part(f"class {split.data.classes[k]}", split.data.train, positions)
-        states: dict[int, dict[str, Tensor]] = {}
-        if isinstance(blank, Subspace):
-            member: nn.Module = blank
-            fit_subspace(blank, part.tensors(run.device)[0])
-        else:
-            member = reset(blank, run.number(f"arcane/class {k}/initial weights"))
-            if isinstance(member, Distance) and not start:
-                first = next(piece for piece in lists if len(piece))
-                member.centre_on(Part(part.name, split.data.train, first).tensors(run.device)[0])
-            if start:
-                member.load_state_dict(before)
-            stage = f"arcane/class {k}"
-            states = train_slices(member, split.data, lists, self._recipe(), run, stage, start=start, loss=_mean_score)
+        if first is None or isinstance(blank, Subspace):
+            return blank
+        member = reset(blank, run.number(f"arcane/class {k}/initial weights"))
+        if before:
+            member.load_state_dict(before)
+        elif isinstance(member, Distance):
+            member.centre_on(Part(_named(k, split), split.data.train, first).tensors(run.device)[0])
+        return member
+
+    def _end(self, made: OneClassClassifier, k: int, part: Part, run: Run) -> None:
+        """Fit what has a closed form, look whether a model is sound, and set its scale."""
+        member = made.members[k].eval()
+        with one_thread() if run.device.type == "cpu" else nullcontext():
+            if isinstance(member, Subspace):
+                fit_subspace(member, part.tensors(run.device)[0])
             if isinstance(member, Distance):
                 _require_spread(member, part, run)
-        made.members[k] = member.eval()
-        made.scale[k] = self._scale(member, part, run)
-        return {f"classes/{k}/{j}/{n}": v for j, state in states.items() for n, v in state.items()}
+            made.scale[k] = self._scale(member, part, run)
 
     def _recipe(self) -> Recipe:
         return Recipe(
@@ -202,6 +232,10 @@ class Arcane(Method):
         if other := [r.method for r in artifact.record.chain if r.action == "forget" and r.method != self.name]:
             raise InputError(f"{other[0]} has changed these models since they were trained on their classes; {HOW}")
         return last, Arcane(**last.settings)
+
+
+def _named(k: int, split: Split) -> str:
+    return f"class {split.data.classes[k]}"
 
 
 def _mean_score(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
