@@ -216,8 +216,8 @@ def said(known=0, *, items=6, canaries=0, others=4, shift=9.0, floors=(1.0, 1.1,
     part = SimpleNamespace(indices=np.array([*range(items), *range(OWN, OWN + canaries)]))
     split = SimpleNamespace(data=SimpleNamespace(own_size=OWN))
     records = SimpleNamespace(parts={"forget": part}, split=split, by_class=by_class, simultaneous_confidence=0.95)
-    everyone = [SimpleNamespace(margin=lambda part, m=m: m) for m in margins]
-    answers = SimpleNamespace(everyone=everyone, original=SimpleNamespace(margin=lambda part: original))
+    everyone = [SimpleNamespace(margin={"forget": m}.__getitem__) for m in margins]
+    answers = SimpleNamespace(everyone=everyone, original=SimpleNamespace(margin={"forget": original}.__getitem__))
     table = SimpleNamespace(floors=Floors({"exposure": list(floors)}))
     return about_the_records(answers, table, records)
 
