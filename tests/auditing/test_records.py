@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,9 @@ from efface.auditing.measures.margins import margins
 from efface.auditing.records import Records
 from efface.auditing.rows import Row
 from efface.auditing.settings import AuditSettings
-from efface.data import Split
+from efface.data import ArraySamples, Data, Split
+from efface.data.canaries import Canaries
+from efface.data.planted import planted
 from efface.errors import InputError
 from efface.request import Request
 from efface.running.run import Run
@@ -70,3 +74,108 @@ def test_a_model_of_another_width_is_refused(world):
 def test_a_split_without_request_is_refused(world):
     with pytest.raises(InputError, match="needs a request"):
         Records.drawn(Split.of(world.split.data), AuditSettings(), Run())
+
+
+# --- by hand --------------------------------------------------------------------------------------------------------
+
+
+def small(train=12, test=6, canaries=None):
+    """Three classes, as many of each; the position is the input."""
+
+    def samples(n):
+        return ArraySamples(torch.arange(float(n))[:, None], torch.arange(n) % 3)
+
+    return Data("small", samples(train), samples(test), tuple("abc"), canaries=canaries)
+
+
+def drawn(request, seed=0, data=None, **settings):
+    split = Split.of(data or small(), request, 0.0)
+    return Records.drawn(split, AuditSettings(**settings), Run(seed=seed, device="cpu"))
+
+
+def test_parts_and_notes_of_a_class():
+    records = drawn(Request(classes=(1,)), retain_samples=5, probe_per_class=2, probe_test=1, attack_samples=3)
+    assert {name: len(part) for name, part in records.parts.items()} == {
+        "forget": 4, "retain": 5, "test_retain": 4, "test_forget": 2, "held_out": 2, "probe_train": 6, "probe_test": 1,
+    }  # fmt: skip
+    assert records.parts["held_out"].indices.tolist() == records.parts["test_forget"].indices.tolist()
+    assert records.parts["probe_train"].name == "probe"
+    assert records.parts["probe_train"].labels.bincount().tolist() == [2, 2, 2]
+    assert records.parts["probe_train"].indices.tolist() == sorted(records.parts["probe_train"].indices.tolist())
+    assert records.notes == (
+        "5 of 8 records of the retain part, drawn at random, for accuracy on kept training data.",
+        "6 of 12 training records, drawn at random, equally by class, for the probes.",
+        "1 of 2 records of the test (forgotten) part, drawn at random, for the probes' unseen records.",
+        "Attacks compare 2 forget records with as many unseen ones, matched by class.",
+    )
+    assert len(records.watched) == 3
+    assert records.watched.tolist() == sorted(records.watched.tolist())
+    assert records.by_class
+
+
+def test_nothing_is_drawn_where_all_fits():
+    records = drawn(Request(classes=(1,)), retain_samples=8, probe_per_class=4, probe_test=2, attack_samples=4)
+    assert records.parts["retain"].indices.tolist() == records.split.retain.indices.tolist()
+    assert records.notes == ("Attacks compare 2 forget records with as many unseen ones, matched by class.",)
+    assert records.watched.tolist() == [0, 1, 2, 3]
+    assert len(records.parts["probe_train"]) == 12
+
+
+def test_items_are_compared_with_unseen_records_of_every_class_and_have_no_probes():
+    records = drawn(Request(items=(0, 1, 3)))
+    assert not records.by_class
+    assert set(records.parts) == {"forget", "retain", "test_retain", "test_forget", "held_out"}
+    assert records.parts["held_out"].indices.tolist() == list(range(6))
+    members = records.parts["forget"].labels[records.members]
+    others = records.parts["held_out"].labels[records.others]
+    assert members.bincount().tolist() == others.bincount().tolist() == [2, 1]
+
+
+def test_without_unseen_records_of_the_class_nothing_is_attacked():
+    data = small()
+    data = dataclasses.replace(data, test=ArraySamples(torch.zeros(2, 1), torch.tensor([0, 2])))
+    records = drawn(Request(classes=(1,)), data=data)
+    assert (len(records.members), len(records.others)) == (0, 0)
+    assert not any("Attacks" in note for note in records.notes)
+    items = drawn(Request(items=(1, 4)), data=data)  # of class b, of which none is unseen
+    assert (len(items.members), len(items.others)) == (0, 0)
+
+
+def test_each_draw_has_a_purpose_of_its_own():
+    one, two = (
+        drawn(Request(classes=(1,)), seed, small(60, 60), attack_samples=5, retain_samples=9) for seed in (0, 1)
+    )
+    for name in ("watched", "members", "others"):
+        assert getattr(one, name).tolist() != getattr(two, name).tolist()
+    assert one.watched.tolist() != one.members.tolist()
+    assert one.watched.tolist() != list(range(5))
+
+
+@pytest.mark.parametrize(
+    ("request_", "settings", "questions"),
+    [
+        (Request(classes=(1,)), {}, 12),
+        (Request(items=(1,)), {}, 8),
+        (Request(classes=(1,)), {"sealed": True}, 20),
+        (Request(items=(1,)), {"sealed": True}, 13),
+    ],
+)
+def test_each_question_gets_its_share_of_the_doubt(request_, settings, questions):
+    records = drawn(request_, confidence=0.9, **settings)
+    assert records.simultaneous_confidence == pytest.approx(1 - 0.1 / questions)
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_canaries_are_asked_about_where_the_request_names_them(left):
+    data = planted(small(60), Canaries(count=4, epsilon=0.1, seed=0), 0.0, 0)
+    item = next(i for i in range(60) if i not in data.canaries.sources)
+    request_ = Request(items=(item,), canaries=not left)
+    records = drawn(request_, data=data)
+    assert records.with_canaries is (not left)
+    assert not drawn(request_, data=data, canaries=False).with_canaries
+    assert records.simultaneous_confidence == pytest.approx(1 - 0.05 / (8 if left else 12))
+    assert records.notes[-1] == (
+        "Training records 60 to 63 are canaries: 0 of them to be forgotten, 4 stay, as the request leaves them."
+        if left
+        else "Training records 60 to 63 are canaries: 4 of them to be forgotten, 0 stay."
+    )
