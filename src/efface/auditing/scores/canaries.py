@@ -209,7 +209,8 @@ def _gradients(answers: Answers, part: Part) -> Tensor:
             z = answers.model(asked)
             others = z.scatter(1, labels[:, None], -torch.inf).logsumexp(1)
             rejected = (others - z.gather(1, labels[:, None])[:, 0]).sum()
-            (gradient,) = torch.autograd.grad(rejected, asked, allow_unused=True)
+            known = rejected.requires_grad  # not of frozen weights behind inputs that were cut off
+            (gradient,) = torch.autograd.grad(rejected, asked, allow_unused=True) if known else (None,)
             if gradient is None:
                 raise InputError("the model's answers have no gradient with respect to its inputs")
             found.append(gradient.cpu())
