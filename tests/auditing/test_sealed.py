@@ -17,6 +17,7 @@ from efface.auditing.questions import MEANING, SEALED
 from efface.auditing.records import Records
 from efface.auditing.result import Audit
 from efface.auditing.rows import Row
+from efface.auditing.scores import deeper, looked
 from efface.auditing.scores.looked import tampered_rows
 from efface.auditing.scores.score import Score
 from efface.auditing.sealed import sealed_checks
@@ -104,13 +105,13 @@ def looking(monkeypatch):
             calls.append(answers.name)
             return FakeLooked(answers.name, recipe, folder, **answers.seen)
 
-    def deeper(mine, others, original, confidence, *, items=False):
+    def scores_of(mine, others, original, confidence, *, items=False):
         calls.append((mine.name, [o.name for o in others], original.name, confidence, items, dict(mine.found)))
         found = {q.measure: Score(value=len(mine.name) + mine.found.get("bias", 0.0)) for q in SEALED}
         return found | {"head_norm": Score.missing("no row") if mine.name == "original" else Score(value=1.0)}
 
     monkeypatch.setattr(module, "Looked", Looked)
-    monkeypatch.setattr(module, "deeper_scores", deeper)
+    monkeypatch.setattr(module, "deeper_scores", scores_of)
     monkeypatch.setattr(module, "path_scores", lambda own, original: {"path_distance": Score(value=len(own.name))})
     monkeypatch.setattr(module, "tampered_rows", lambda original: {"bias": -9.0, "norm": 9.0})
     return calls
@@ -206,6 +207,21 @@ def _audit(world, candidate, n=5, *, sealed=True, **options):
     return assessed(models, world.split, Run(seed=7, device="cpu"), **known, **options)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_probes():
+    """Fewer draws than an audit makes: what they find is tested with the measure."""
+    with pytest.MonkeyPatch.context() as patch:
+        for place in (deeper, looked):
+            patch.setattr(place, "PROBES", ((1, 3), (10, 2), (200, 1)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def another(world):
+    """The audit of one more retrained model."""
+    return _audit(world, world.retrained(6)[-1])
+
+
 @pytest.fixture(scope="module")
 def lowered(world):
     """The fine-tuned model with a bias lowered by hand."""
@@ -240,16 +256,16 @@ def test_a_lowered_bias_over_an_original_is_found_out(sealed):
     assert sealed.row("candidate")["path_barrier"].value < sealed.row("retrained")["path_barrier"].value
 
 
-def test_the_question_about_the_bias_can_tell_although_the_original_passes_it(world, sealed):
+def test_the_question_about_the_bias_can_tell_although_the_original_passes_it(another, sealed):
     """The original's bias is as training left it; a lowered one is what the question has to find, and does."""
-    checks = {c.key: c for c in _audit(world, world.retrained(6)[-1]).verdict.checks}
+    checks = {c.key: c for c in another.verdict.checks}
     band = sealed.row("original")["head_bias"]
     assert band.floor_low <= band.value <= band.floor_high
     assert (checks["head-bias"].outcome, checks["head-bias"].told) == ("alike", True)
 
 
-def test_a_question_about_the_head_that_would_miss_meddling_cannot_tell(world):
-    made = _audit(world, world.retrained(6)[-1]).row("original")
+def test_a_question_about_the_head_that_would_miss_meddling_cannot_tell(another):
+    made = another.row("original")
     scores = {q.measure: made[q.measure] for q in SEALED}
     blind = scores | {"head_bias": scores["head_bias"].model_copy(update={"floor_low": -1e9, "floor_high": 1e9})}
     check = {c.key: c for c in sealed_checks(blind, by_class=True, control=sealed_checks(blind, by_class=True))}
@@ -278,9 +294,8 @@ def test_it_survives_json(sealed):
     assert Audit.from_json(sealed.to_json()) == sealed
 
 
-def test_one_more_retrained_model_passes(world):
-    found = _audit(world, world.retrained(6)[-1])
-    assert {c.key for c in found.verdict.checks if c.outcome == "differs"} & OF_SEALED == set()
+def test_one_more_retrained_model_passes(another):
+    assert {c.key for c in another.verdict.checks if c.outcome == "differs"} & OF_SEALED == set()
 
 
 def test_below_four_retrained_models_nothing_passes(world, lowered):
