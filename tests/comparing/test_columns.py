@@ -47,7 +47,7 @@ def values(scores: Scores) -> dict[str, float | None]:
 
 
 def scores(split: Split, *measures: str) -> dict[str, float | None]:
-    return values(measure(nearest(), nearest(), split, Run(device="cpu"), measures))
+    return values(measure(nearest(), nearest(), split, Run(device="cpu"), measures).scores)
 
 
 def test_accuracies_of_a_class_request_are_on_test_records_and_the_others_on_training_records() -> None:
@@ -93,10 +93,10 @@ def test_relearning_aims_five_points_below_the_original() -> None:
         nn.functional.cross_entropy(again(x), y).backward()
         optimiser.step()
         steps += 1
-    found = values(measure(without, original, split, Run(device="cpu"), ("relearning",)))
+    found = values(measure(without, original, split, Run(device="cpu"), ("relearning",)).scores)
     assert found == {"relearn": steps}
     assert steps > 10
-    assert values(measure(original, original, split, Run(device="cpu"), ("relearning",))) == {"relearn": 0}
+    assert values(measure(original, original, split, Run(device="cpu"), ("relearning",)).scores) == {"relearn": 0}
 
 
 def confused() -> nn.Module:
@@ -110,15 +110,15 @@ def confused() -> nn.Module:
 
 def test_training_accuracies_are_percentages_of_what_is_drawn() -> None:
     split = Split.of(planted(), Request(classes=(0,)))
-    found = values(measure(confused(), nearest(), split, Run(device="cpu"), ("accuracy",)))
+    found = values(measure(confused(), nearest(), split, Run(device="cpu"), ("accuracy",)).scores)
     assert (found["RA"], found["FA"]) == (50, 100)
     other = Split.of(planted(), Request(classes=(2,)))
-    assert values(measure(confused(), nearest(), other, Run(device="cpu"), ("accuracy",)))["FA"] == 0
+    assert values(measure(confused(), nearest(), other, Run(device="cpu"), ("accuracy",)).scores)["FA"] == 0
     few = []
     for seed in range(6):
         torch.manual_seed(0)
         twice = [
-            measure(confused(), nearest(), split, Run(device="cpu", seed=seed), ("accuracy",), sampled=5)["RA"].value
+            measure(confused(), nearest(), split, Run(device="cpu", seed=seed), ("accuracy",), sampled=5).scores["RA"].value
             for _ in range(2)
         ]
         assert twice[0] == twice[1]
@@ -143,7 +143,7 @@ def test_each_column_is_what_an_audit_with_the_same_seed_says(request_: Request)
     before = given(original, split, recipe, run)
     settings = AuditSettings(retain_samples=200, resamples=100)
     row = audit(forgotten, data, request_, original=before, settings=settings, device="cpu").row("candidate")
-    found = measure(forgotten, original, split, run, ("accuracy", "probe", "relearning"), sampled=200)
+    found = measure(forgotten, original, split, run, ("accuracy", "probe", "relearning"), sampled=200).scores
     by_class = bool(request_.classes)
     assert found.keys() == {c.name for c in COLUMNS if by_class or c.items}
     for column in COLUMNS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -12,7 +13,7 @@ from efface.auditing.measures.accuracy import confusion, per_class_accuracy
 from efface.auditing.result import Histogram, Plots
 from efface.auditing.scores.relearning import Relearned
 
-__all__ = ["margin_histograms", "plots"]
+__all__ = ["margin_histograms", "plots", "class_accuracies"]
 
 BINS = 40
 
@@ -40,6 +41,21 @@ def margin_histograms(margins: Mapping[tuple[str, str], Tensor]) -> tuple[Histog
     return tuple(found)
 
 
+def _test_confusion(model: Answers) -> Tensor | None:
+    """Return a model's confusion matrix over its test records, rows are labels; None if none was asked."""
+    parts = [p for p in ("test_retain", "test_forget") if len(model.labels[p])]
+    if not parts:
+        return None
+    return confusion(torch.cat([model.logits[p] for p in parts]), torch.cat([model.labels[p] for p in parts]))
+
+
+def class_accuracies(model: Answers) -> tuple[float | None, ...]:
+    """Return a model's test accuracy by class, None where there are no records; empty if none was asked."""
+    table = _test_confusion(model)
+    known = [] if table is None else per_class_accuracy(table).tolist()
+    return tuple(None if math.isnan(share) else share for share in known)
+
+
 def plots(
     models: Sequence[Answers],
     relearning: Mapping[str, Relearned],
@@ -55,10 +71,8 @@ def plots(
     per_class, matrices, answered, margins = {}, {}, {}, {}
     counts: tuple[int, ...] = ()
     for s in models:
-        parts = [p for p in ("test_retain", "test_forget") if len(s.labels[p])]
-        if parts:
-            table = confusion(torch.cat([s.logits[p] for p in parts]), torch.cat([s.labels[p] for p in parts]))
-            per_class[s.name] = tuple(per_class_accuracy(table).tolist())
+        if (table := _test_confusion(s)) is not None:
+            per_class[s.name] = class_accuracies(s)
             matrices[s.name] = tuple(tuple(row) for row in table.tolist())
             counts = tuple(table.sum(1).tolist())
         answered[s.name] = tuple(confusion(s.logits["forget"], s.labels["forget"]).sum(0).tolist())

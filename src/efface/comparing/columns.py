@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from efface.auditing.answers import Answers
+from efface.auditing.plots import class_accuracies
 from efface.auditing.records import Records
 from efface.auditing.rows import Row
 from efface.auditing.scores.features import Probed, probe_scores
@@ -18,7 +19,7 @@ from efface.auditing.settings import AuditSettings
 from efface.data import Split
 from efface.running.run import Run
 
-__all__ = ["COLUMNS", "Column", "columns_of", "measure"]
+__all__ = ["COLUMNS", "Column", "Measured", "columns_of", "measure"]
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,23 @@ COLUMNS = (
 )
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What was found of one model.
+
+    Attributes:
+        scores: By column name; see `COLUMNS`.
+        per_class: Test accuracy by class in [0, 1]; None where the test data lacks a class.
+    """
+
+    scores: Scores
+    per_class: tuple[float | None, ...]
+
+
 def measure(
     model: nn.Module, original: nn.Module, split: Split, run: Run, measures: Sequence[str], sampled: int = 10_000
-) -> Scores:
-    """Return the columns of one model under one request, measured as an audit with the same seed measures them.
+) -> Measured:
+    """Measure the columns of one model under one request as an audit with the same seed measures them.
 
     Args:
         model: What to measure, on the run's device.
@@ -81,9 +95,6 @@ def measure(
         run: Randomness and device.
         measures: Some of `accuracy`, `probe`, `relearning`.
         sampled: Most retained training samples that are looked at.
-
-    Returns:
-        By column name; see `COLUMNS`.
     """
     # The probe from a few records and the bootstraps are computed beside the full probe, and are not printed.
     records = Records.drawn(split, AuditSettings(retain_samples=sampled, few_draws=2, resamples=100), run)
@@ -96,7 +107,7 @@ def measure(
         scores |= probe_scores(ours, Probed.of(ours), None)
     if "relearning" in measures:
         scores |= relearning_scores(Relearned.of(ours, before), None)
-    return columns_of(scores, by_class=records.by_class)
+    return Measured(columns_of(scores, by_class=records.by_class), class_accuracies(ours))
 
 
 def columns_of(scores: Mapping[str, Score], *, by_class: bool) -> Scores:

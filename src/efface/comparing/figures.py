@@ -1,48 +1,281 @@
-"""Figures of a comparison: forgetting times, and heat maps over a grid of two hyper-parameters."""
+"""Figures of a comparison: what is forgotten, what is kept, how long it takes, over settings, steps and classes."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from efface.comparing.plan import Entry, Plan
-from efface.report.figures.charts import time_bars
+from efface.comparing.plan import ORIGINAL, Entry, Plan
+from efface.report.figures.charts import curves, time_bars
 from efface.report.figures.heat_maps import heat_map
+from efface.report.figures.panels import class_panels
+from efface.report.figures.points import front, points
 from efface.report.figures.style import save
+from efface.report.format import duration, share
+from efface.request import Request
 
-__all__ = ["draw"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Picture", "draw", "pictures"]
+
+MOST_ROWS = 40
+"""Rows of a figure of points; of more, the first are drawn."""
+
+MOST_CLASSES = 20
+"""Classes of a figure; of more, the forgotten ones and those on which rows differ most are drawn."""
+
+MOST_REQUESTS = 3
+"""Requests whose classes are drawn; of more, the first."""
+
+Cells = Sequence[Mapping[str, Any]]
 
 
-def draw(plan: Plan, frame: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write seconds.png where several methods were timed, and A_R and E_F heat maps for entries with a grid of two.
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its words and the numbers behind it.
+
+    Attributes:
+        file: Name of its PNG without the ending.
+        title: Its name.
+        caption: What to look for.
+        figure: Drawn.
+        head: Header of the table of numbers.
+        rows: That table.
+    """
+
+    file: str
+    title: str
+    caption: str
+    figure: Figure
+    head: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+def pictures(plan: Plan, frame: pd.DataFrame, cells: Cells = ()) -> list[Picture]:
+    """Draw what a comparison has numbers for.
 
     Args:
         plan: What was compared.
         frame: One row per cell, as in results.csv.
-        folder: Where the files go.
+        cells: As they are kept, with what a table has no room for: test accuracy by class, accuracies over steps.
     """
-    files = []
-    seconds = frame.groupby("entry", sort=False).seconds.mean().dropna()
-    if len(seconds) > 1:
-        reference = next((e.name for e in plan.methods if e.method == "retrain"), None)
-        bars = time_bars({str(k): float(v) for k, v in seconds.sort_values().items()}, reference=reference)
-        files.append(save(bars, folder / "seconds.png"))
+    found = [*_useful(plan, frame), *_passed(plan, frame), *_seconds(plan, frame)]
     for entry in plan.methods:
         if len(entry.grid) == 2:
-            files += _heat_maps(entry, frame[frame.entry == entry.name], folder)
-    return files
+            found += _maps(entry, frame[frame.entry == entry.name])
+    for entry in plan.methods:
+        found += _courses(entry, [c for c in cells if c["entry"] == entry.name])
+    found += _classes(plan, cells)
+    taken: Counter[str] = Counter()
+    for number, picture in enumerate(found):  # two labels may differ only in what no file name can hold
+        taken[picture.file] += 1
+        if taken[picture.file] > 1:
+            found[number] = dataclasses.replace(picture, file=f"{picture.file}-{taken[picture.file]}")
+    return found
 
 
-def _heat_maps(entry: Entry, cells: pd.DataFrame, folder: Path) -> list[Path]:
+def draw(found: Sequence[Picture], folder: Path) -> list[Path]:
+    """Write each picture as a PNG into a folder."""
+    return [save(p.figure, folder / f"{p.file}.png") for p in found]
+
+
+def _rows(plan: Plan, frame: pd.DataFrame) -> dict[str, tuple[Entry, pd.DataFrame]]:
+    """Return the cells of every row of the table by its name; entries with a map of their own are left out."""
+    found = {}
+    for entry in plan.methods:
+        if len(entry.grid) == 2:
+            continue
+        cells = frame[frame.entry == entry.name]
+        if not entry.grid:
+            found[entry.name] = (entry, cells)
+            continue
+        for values, part in cells.groupby(list(entry.grid), sort=False, dropna=False):
+            said = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in zip(entry.grid, values, strict=True))
+            found[f"{entry.name}, {said}"] = (entry, part)
+    return found
+
+
+def _useful(plan: Plan, frame: pd.DataFrame) -> Iterator[Picture]:
+    if not {"A_R", "E_F"} <= set(frame):
+        return
+    rows = _rows(plan, frame)
+    means = {name: (part.E_F.mean() / 100, part.A_R.mean() / 100) for name, (_, part) in rows.items()}
+    known = {name: at for name, at in means.items() if np.isfinite(at).all()}
+    at = dict(list(known.items())[:MOST_ROWS])
+    if len(at) < 2:
+        return
+    published = {name: place for name in at if (place := _published(plan, rows[name][0].name))}
+    reference = next((name for name in at if rows[name][0].method == "retrain"), None)
+    caption = "Error on what is forgotten, and accuracy on what is kept, as means over seeds and requests."
+    if reference:
+        caption += f" The best place is that of {reference} (diamond), not a corner."
+    if published:
+        caption += " Rings are published figures, with a dotted line to ours."
+    if len(known) > len(at):
+        caption += f" Of {len(known)} rows, the first {len(at)} are drawn."
+    figure = points(
+        at,
+        x_label="error on what is forgotten (E_F)",
+        y_label="accuracy on what is kept (A_R)",
+        reference=reference,
+        published=published,
+    )
+    lines = tuple((name, share(y), share(x)) for name, (x, y) in at.items())
+    yield Picture("usefulness", "Forgetting against usefulness", caption, figure, ("Row", "A_R", "E_F"), lines)
+
+
+def _published(plan: Plan, entry: str) -> tuple[float, float] | None:
+    """Return where a publication puts an entry, if it says both numbers."""
+    said = plan.published.get(entry, {})
+    try:
+        return float(said["E_F"].split()[0]) / 100, float(said["A_R"].split()[0]) / 100
+    except (KeyError, ValueError, IndexError):  # one is missing, or stands in words
+        return None
+
+
+def _passed(plan: Plan, frame: pd.DataFrame) -> Iterator[Picture]:
+    """Draw the share of audits passed over time, where audits could be passed: from level (b) on."""
+    if "outcome" not in frame:
+        return
+    audited = frame[frame.level.isin(["b", "c"]) & (frame.seconds > 0)]
+    at, lines = {}, []
+    for name, (entry, part) in _rows(plan, audited).items():
+        if len(part) and entry.method != ORIGINAL:
+            passed = int((part.outcome == "alike").sum())
+            at[name] = (float(part.seconds.mean()), passed / len(part))
+            lines.append((name, f"{passed} of {len(part)}", duration(at[name][0])))
+    if len(at) < 2:
+        return
+    reference = next((e.name for e in plan.methods if e.method == "retrain" and e.name in at), None)
+    figure = points(
+        at,
+        x_label="wall time of forgetting, logarithmic",
+        y_label="audits passed",
+        reference=reference,
+        seconds=True,
+        edge=front(at),
+    )
+    caption = (
+        "Share of audits in which no question tells a model from one retrained without the data, and no usefulness is "
+        "lost, against time. The line joins the rows that no other beats in both."
+    )
+    head = ("Row", "Audits passed", "Wall time")
+    yield Picture("passed", "Passed audits against time", caption, figure, head, tuple(lines))
+
+
+def _seconds(plan: Plan, frame: pd.DataFrame) -> Iterator[Picture]:
+    seconds = frame.groupby("entry", sort=False).seconds.mean().dropna()
+    if len(seconds) < 2:
+        return
+    reference = next((e.name for e in plan.methods if e.method == "retrain"), None)
+    ordered = {str(k): float(v) for k, v in seconds.sort_values().items()}
+    caption = "Wall time of forgetting, mean over cells; each mark on the axis is ten times the one before."
+    figure = time_bars(ordered, reference=reference)
+    lines = tuple((name, duration(value)) for name, value in ordered.items())
+    yield Picture("seconds", "Time", caption, figure, ("Row", "Wall time"), lines)
+
+
+def _maps(entry: Entry, cells: pd.DataFrame) -> Iterator[Picture]:
     down, across = entry.grid
-    files = []
     for column, title in (("A_R", "Accuracy on kept classes"), ("E_F", "Error on forgotten classes")):
-        if column in cells:
-            table = cells.pivot_table(index=down, columns=across, values=column, aggfunc="mean") / 100
-            figure = heat_map(
-                table.to_numpy(), list(table.columns), list(table.index), x_label=across, y_label=down, title=title
-            )
-            name = "".join(c if c.isalnum() else "-" for c in entry.name).strip("-")
-            files.append(save(figure, folder / f"{name}-{column}.png"))
-    return files
+        if column not in cells or not cells[column].notna().any():
+            continue
+        table = cells.pivot_table(index=down, columns=across, values=column, aggfunc="mean") / 100
+        figure = heat_map(
+            table.to_numpy(), list(table.columns), list(table.index), x_label=across, y_label=down, title=title
+        )
+        head = (f"{down} \\ {across}", *(f"{v:g}" if isinstance(v, float) else str(v) for v in table.columns))
+        rows = tuple(
+            (str(index), *("-" if pd.isna(v) else share(v) for v in line))
+            for index, line in zip(table.index, table.to_numpy(), strict=True)
+        )
+        caption = f"{entry.name}: {title.lower()} over both settings, mean over seeds and requests."
+        yield Picture(f"{_stem(entry.name)}-{column}", f"{title}: {entry.name}", caption, figure, head, rows)
+
+
+def _courses(entry: Entry, cells: Cells) -> Iterator[Picture]:
+    """Draw accuracies over the steps of forgetting: the mean of the cells that come so far, and their range."""
+    kept = [c["course"] for c in cells if c.get("course")]
+    if not kept:
+        return
+    longest = max((at for at, _ in kept), key=len)
+    lines, bands = {}, {}
+    for name in dict.fromkeys(name for _, known in kept for name in known):
+        values = pd.DataFrame([pd.Series(known.get(name, []), dtype=float) for _, known in kept])
+        values = values.reindex(columns=range(len(longest)))
+        lines[name] = values.mean().to_numpy()
+        bands[name] = (values.min().to_numpy(), values.max().to_numpy())
+    figure = curves(longest, lines, x_label="step", y_label="accuracy", bands=bands)
+    caption = (
+        f"{entry.name}: accuracy while forgetting went on, on the data that the method itself watches. Lines are means "
+        f"over {len(kept)} cells, of those that come so far; shades are their range."
+    )
+    rows = tuple(
+        (f"{at:g}", *("" if np.isnan(lines[name][i]) else share(lines[name][i]) for name in lines))
+        for i, at in enumerate(longest)
+    )
+    yield Picture(f"{_stem(entry.name)}-steps", f"Step by step: {entry.name}", caption, figure, ("Step", *lines), rows)
+
+
+def _classes(plan: Plan, cells: Cells) -> Iterator[Picture]:
+    """Draw test accuracy by class of every row without a grid, for each request by itself."""
+    rows = {e.name: e.method for e in plan.methods if not e.grid}
+    for number, request in enumerate(plan.requests[:MOST_REQUESTS]):
+        asked = [c for c in cells if c["request"] == request.describe() and c["entry"] in rows and c.get("per_class")]
+        names = list(asked[0]["per_class"]) if asked else []
+        shares = {
+            entry: pd.DataFrame([c["per_class"] for c in asked if c["entry"] == entry], columns=names, dtype=float).mean()
+            for entry in rows
+            if any(c["entry"] == entry for c in asked)
+        }
+        if not shares:
+            continue
+        wanted = [i for i, name in enumerate(names) if i in request.classes or name in request.classes]
+        picked = _few(shares, wanted, len(names))
+        drawn = {entry: list(values.iloc[picked]) for entry, values in shares.items()}
+        reference = next((entry for entry in drawn if rows[entry] == "retrain"), None)
+        figure = class_panels(
+            [names[i] for i in picked],
+            drawn,
+            None if reference is None else drawn[reference],
+            marked=[k for k, i in enumerate(picked) if i in wanted],
+            reference_name=reference or "",
+        )
+        yield Picture(
+            f"classes-{number + 1}",
+            f"Accuracy by class: {request.describe()}",
+            _of_classes(plan, request, reference, len(picked), len(names)),
+            figure,
+            ("Row", *names),
+            tuple((e, *("-" if pd.isna(v) else share(v) for v in values)) for e, values in shares.items()),
+        )
+
+
+def _few(shares: Mapping[str, pd.Series], wanted: Sequence[int], n: int) -> list[int]:
+    """Return the classes to draw, in order: the forgotten ones, then those on which rows differ most."""
+    spread = pd.DataFrame(shares).std(axis=1).fillna(0.0).to_numpy()
+    return sorted(sorted(range(n), key=lambda i: (i not in wanted, -spread[i]))[:MOST_CLASSES])
+
+
+def _of_classes(plan: Plan, request: Request, reference: str | None, drawn: int, known: int) -> str:
+    caption = "Test accuracy of each class, mean over seeds" + ("; forgotten classes in bold." if request.classes else ".")
+    if reference:
+        caption += f" Black ticks: {reference}."
+    if drawn < known:
+        caption += f" Of {known} classes, the {drawn} that are forgotten or differ most are drawn."
+    if len(plan.requests) > MOST_REQUESTS:
+        caption += f" Of {len(plan.requests)} requests, the first {MOST_REQUESTS} are drawn."
+    return caption
+
+
+def _stem(name: str) -> str:
+    """Return a name as part of a file's."""
+    return "".join(c if c.isalnum() else "-" for c in name).strip("-")

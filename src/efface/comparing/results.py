@@ -13,12 +13,15 @@ from typing import Any
 import pandas as pd
 from scipy.stats import t as student
 
+from efface.comparing.as_long import COLUMNS as AS_LONG
 from efface.comparing.as_long import as_long_columns, as_long_table
 from efface.comparing.columns import COLUMNS
-from efface.comparing.figures import draw
+from efface.comparing.figures import draw, pictures
 from efface.comparing.own import own_measures
+from efface.comparing.page import html
 from efface.comparing.plan import Plan
-from efface.files import write_file
+from efface.errors import InputError
+from efface.files import read, write_file
 from efface.report.console import print_table
 
 __all__ = ["Comparison"]
@@ -56,6 +59,7 @@ class Comparison:
         frame: One row per cell.
         scores: One row per cell and score, with what is needed to read it.
         machine: What the cells were computed on.
+        kept: The cells with what a table has no room for: test accuracy by class, accuracies over steps.
         reused: How many cells were finished before.
         files: What `write` wrote.
     """
@@ -64,6 +68,7 @@ class Comparison:
     frame: pd.DataFrame
     scores: pd.DataFrame = field(default_factory=pd.DataFrame)
     machine: str = ""
+    kept: list[dict[str, Any]] = field(default_factory=list)
     reused: int = 0
     files: list[Path] = field(default_factory=list)
 
@@ -83,6 +88,7 @@ class Comparison:
                 | {k: row[k] for k in ("seconds", "train_seconds")}
                 | {k: _scaled(row.get(k), by) for k, by in SCALES.items()}
                 | as_long_columns(row.get("as_long"))
+                | {k: row[k] for k in ("level", "outcome", "useful") if k in row}
                 | {"bounds": _bounds(row["scores"]), "refused": row["refused"], "notes": " | ".join(row["notes"])}
             )
         frame = pd.DataFrame(flat)
@@ -91,7 +97,26 @@ class Comparison:
             full = frame.join(retrained, on=["request", "seed"]).full
             frame.insert(list(frame.columns).index("seconds") + 1, "of_retrain", 100 * frame.seconds / full)
         machine = _in_words(Counter(_where(row) for row in rows if "device" in row))
-        return cls(plan, frame, _long(rows), machine)
+        return cls(plan, frame, _long(rows), machine, rows)
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Comparison:
+        """Read what `write` wrote, without the cells themselves: no test accuracy by class, no accuracies over steps.
+
+        Raises:
+            InputError: plan.json is missing or is no plan.
+        """
+        folder = Path(folder)
+        plan = read(folder / "plan.json", Plan)
+        if not (folder / "results.csv").is_file():
+            raise InputError(f"{folder} holds no results.csv; `efface compare PLAN --out {folder}` writes it")
+        frame = pd.read_csv(folder / "results.csv")
+        for name in ("bounds", "refused", "notes", "as_long"):  # what earlier versions did not write is empty
+            frame[name] = frame[name].fillna("").astype(str) if name in frame else ""
+        for name in AS_LONG:
+            frame[name] = frame.get(name, float("nan"))
+        packed = folder / "results.parquet"
+        return cls(plan, frame, pd.read_parquet(packed) if packed.is_file() else pd.DataFrame())
 
     @property
     def columns(self) -> list[str]:
@@ -135,7 +160,8 @@ class Comparison:
         ]
         many_requests = len(plan.requests) > 1
         lines += ["Mean ± standard deviation over seeds" + (" and requests." if many_requests else "."), ""]
-        lines += [self._table(by_request=False), "", *self._signs(), *self._beyond_mask(), *as_long_table(self.frame)]
+        lines += [self._table(by_request=False), "", *(x for r in self.remarks() for x in (r, ""))]
+        lines += as_long_table(self.frame)
         if many_requests and not any(e.grid for e in plan.methods):
             lines += ["By request, mean ± standard deviation over seeds.", "", self._table(by_request=True), ""]
         lines += self._scattered()
@@ -153,23 +179,24 @@ class Comparison:
         return str(self.frame.to_json(orient="records", indent=2))
 
     def write(self, folder: Path) -> None:
-        """Write results.csv, results.parquet, table.md, plan.json and the figures into a folder."""
+        """Write results.csv, results.parquet, table.md, comparison.html, plan.json and the figures into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        packed = io.BytesIO()
+        packed, found = io.BytesIO(), pictures(self.plan, self.frame, self.kept)
         self.scores.to_parquet(packed, index=False)
         self.files = [
             write_file(folder / "results.csv", self.frame.to_csv(index=False, float_format="%.6g")),
             write_file(folder / "results.parquet", packed.getvalue()),
             write_file(folder / "table.md", self.markdown()),
             write_file(folder / "plan.json", self.plan.model_dump_json(indent=2)),
-            *draw(self.plan, self.frame, folder),
+            write_file(folder / "comparison.html", html(self, found)),
+            *draw(found, folder),
         ]
 
     def show(self) -> None:
         """Print the summary on stdout."""
         from rich.table import Table
 
-        header, *rows = self._cells(by_request=False)
+        header, *rows = self.table_rows(by_request=False)
         table = Table(title=self.plan.name, header_style="bold")
         for name in header:
             table.add_column(name, no_wrap=True, justify="left" if name in {"method", "request"} else "right")
@@ -177,7 +204,8 @@ class Comparison:
             table.add_row(*row)
         print_table(table)
 
-    def _cells(self, *, by_request: bool) -> list[list[str]]:
+    def table_rows(self, *, by_request: bool) -> list[list[str]]:
+        """Return the table as text, header first: means and deviations, published figures beside them."""
         published = self.plan.published if not by_request else {}
         shown = [c for c in self.columns if any(c in p for p in published.values())]
         summary = self.summary(by_request=by_request)
@@ -198,14 +226,10 @@ class Comparison:
             rows.append(cells)
         return rows
 
-    def _signs(self) -> list[str]:
-        """Explain the signs of bounds, where the table has any."""
-        if not any(self.frame.bounds):
-            return []
-        return [
-            "≥, ≤: some cells are only bounds (a cap was reached), and so is their mean; ≷: on both sides.",
-            "",
-        ]
+    def remarks(self) -> list[str]:
+        """Return what stands below the table, in sentences."""
+        signs = "≥, ≤: some cells are only bounds (a cap was reached), and so is their mean; ≷: on both sides."
+        return [*([signs] if any(self.frame.bounds) else []), *self._beyond_mask()]
 
     def _beyond_mask(self) -> list[str]:
         """Say which entries' features hold less of the class than those of the original, whose logit is masked.
@@ -231,7 +255,6 @@ class Comparison:
         return [
             "Probe below the logit mask's, paired by request and seed (mean gap in points and its 95 % interval; "
             f"at most {pairs} pairs): {lower} it shown that it forgets more than a mask does.",
-            "",
         ]
 
     def _scattered(self) -> list[str]:
@@ -251,7 +274,7 @@ class Comparison:
         return [f"Where a deviation is above {WIDE} points, these cells make it:", "", *lines, ""] if lines else []
 
     def _table(self, *, by_request: bool) -> str:
-        header, *rows = self._cells(by_request=by_request)
+        header, *rows = self.table_rows(by_request=by_request)
         lines = [header, ["---"] * len(header), *rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

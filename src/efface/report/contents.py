@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from efface.artifact.record import Record
@@ -17,6 +17,7 @@ __all__ = [
     "Strip",
     "breaks",
     "columns",
+    "course",
     "group_measures",
     "key_numbers",
     "not_assessed",
@@ -211,13 +212,21 @@ def not_assessed(audit: Audit) -> dict[str, tuple[str, ...]]:
 
 
 def steps(audit: Audit, record: Record | None) -> tuple[list[float], dict[str, list[float | None]]] | None:
-    """Return accuracies over the steps of forgetting, from the audit's history or the record's.
+    """Return accuracies over the steps of forgetting, from the audit's history or the record's; see `course`."""
+    return course(audit.plots.history or (record.history if record else ()))
+
+
+def course(history: Iterable[Mapping[str, object]]) -> tuple[list[float], dict[str, list[float | None]]] | None:
+    """Return accuracies over the steps of forgetting: their positions, and each line by its name.
 
     Of a method's rows, those of the stages `NAME/before` (step 0), `NAME` and `NAME/after` that hold a number named
     `..._accuracy` count; x is their `step`, or one more than the row before. None if no method has three such rows with
     an accuracy on forget data: two points make no curve.
+
+    Args:
+        history: Rows of named numbers, as `Run.history` collects them.
     """
-    rows: list[dict[str, object]] = [dict(r) for r in audit.plots.history or (record.history if record else ())]
+    rows: list[dict[str, object]] = [dict(r) for r in history]
     for name in dict.fromkeys(str(row.get("stage")).split("/")[0] for row in rows):
         mine = [row for row in rows if str(row.get("stage")).removeprefix(name) in {"", "/before", "/after"}]
         keys = [k for k in dict.fromkeys(k for row in mine for k in row) if k.endswith("accuracy")]

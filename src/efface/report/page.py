@@ -27,6 +27,7 @@ from efface.report.contents import (
 from efface.report.figures.audit import illustrations
 from efface.report.officer import for_the_officer, when
 from efface.report.sharing import shareable
+from efface.report.templates import environment
 
 __all__ = ["Step", "asked", "audited", "history_of", "html", "split_headline"]
 
@@ -86,12 +87,8 @@ def html(audit: Audit, record: Record | None = None, *, share: bool = False) -> 
     """
     if share:
         audit, record = shareable(audit, record)
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("efface", "report"), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters |= {
+    templates = environment("report")
+    templates.filters |= {
         "count": words.count,
         "floor": words.floor,
         "good": words.good,
@@ -102,7 +99,7 @@ def html(audit: Audit, record: Record | None = None, *, share: bool = False) -> 
     }
     level, statement = split_headline(audit)
     candidate = audit.row(audit.candidate)
-    return environment.get_template("report.html.jinja").render(
+    return templates.get_template("report.html.jinja").render(
         answers=answers(audit, record),
         audit=audit,
         asked=asked(audit, record),

@@ -6,6 +6,7 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -30,6 +31,7 @@ from efface.methods.catalogue import named
 from efface.references.as_long import retrained_as_long
 from efface.references.jobs import Retraining
 from efface.running.engines import Engine
+from efface.report.contents import course
 from efface.running.progress import Progress
 from efface.verbs.audit import audit
 from efface.verbs.forget import forget
@@ -201,30 +203,65 @@ def _one(
         result |= {"seconds": made.record.seconds["forget"], "notes": list(made.record.notes)}
         if (spent := made.record.spent) is not None:
             result |= {"samples": spent.touched, "peak_memory": spent.peak_memory}
-    report: str | None = None
-    known: Scores | None = None
-    if "audit" in plan.measures:
-        found = audit(
-            made or original.model,
-            work.data,
-            cell.request,
-            original=original,
-            retrained=list(references) or False,
-            settings=plan.audit.model_copy(update={"retain_samples": plan.sampled}),
-            device=device,
-            progress=progress,
-        )
-        row: Scores = found.row(found.candidate).scores
-        scores, report = columns_of(row, by_class=bool(case.split.forget_classes)) | row, found.to_json()
-        result |= {"level": found.level, "outcome": found.verdict.outcome}
-        known = {r.name: r.scores for r in found.rows}.get(AS_LONG)
-    else:
-        model, before = (case.run.copied(m) for m in ((made or original).model, original.model))
-        scores = measure(model, before, case.split, case.run, plan.measures, plan.sampled)
-    scores = scores | measured(own_measures(plan.measures), made or original, case)
+    found = _scored(work, cell, case, made, original, references)
+    scores = found.scores | measured(own_measures(plan.measures), made or original, case)
+    result |= found.fields | {"per_class": found.per_class}
     if made is not None:
-        result["as_long"] = _as_long(case, made, known, plan)
-    return result | {"scores": {k: s.model_dump(mode="json", exclude_defaults=True) for k, s in scores.items()}}, report
+        result["course"] = course(made.record.history)
+        result["as_long"] = _as_long(case, made, found.as_long, plan)
+    written = {k: s.model_dump(mode="json", exclude_defaults=True) for k, s in scores.items()}
+    return result | {"scores": written}, found.report
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What was measured of one cell.
+
+    Attributes:
+        scores: By name.
+        per_class: Test accuracy in [0, 1] by class.
+        fields: Further fields of the cell.
+        as_long: Scores of the audit's row that was retrained for as long.
+        report: The audit as JSON.
+    """
+
+    scores: Scores
+    per_class: dict[str, float | None]
+    fields: dict[str, Any] = field(default_factory=dict)
+    as_long: Scores | None = None
+    report: str | None = None
+
+
+def _scored(
+    work: Work, cell: Cell, case: Case, made: Artifact | None, original: Artifact, references: Sequence[Artifact]
+) -> _Scored:
+    plan = work.plan
+    if "audit" not in plan.measures:
+        model, before = (case.run.copied(m) for m in ((made or original).model, original.model))
+        found = measure(model, before, case.split, case.run, plan.measures, plan.sampled)
+        return _Scored(found.scores, _by_name(work, found.per_class))
+    said = audit(
+        made or original.model,
+        work.data,
+        cell.request,
+        original=original,
+        retrained=list(references) or False,
+        settings=plan.audit.model_copy(update={"retain_samples": plan.sampled}),
+        device=work.device,
+        progress=work.progress,
+    )
+    row = said.row(said.candidate).scores
+    return _Scored(
+        columns_of(row, by_class=bool(case.split.forget_classes)) | row,
+        _by_name(work, said.plots.per_class.get(said.candidate, ())),
+        {"level": said.level, "outcome": said.verdict.outcome, "useful": said.verdict.useful},
+        {r.name: r.scores for r in said.rows}.get(AS_LONG),
+        said.to_json(),
+    )
+
+
+def _by_name(work: Work, shares: Sequence[float | None]) -> dict[str, float | None]:
+    return dict(zip(work.data.classes, shares, strict=False))  # no shares where the test data was not asked
 
 
 def _as_long(case: Case, made: Artifact, known: Scores | None, plan: Plan) -> dict[str, Any]:
@@ -243,6 +280,6 @@ def _as_long(case: Case, made: Artifact, known: Scores | None, plan: Plan) -> di
         if isinstance(other, str):
             return {"missing": other}
         model, before = (case.run.copied(m) for m in (other.model, case.original.model))
-        scores = measure(model, before, case.split, case.run, ("accuracy",), plan.sampled)
+        scores = measure(model, before, case.split, case.run, ("accuracy",), plan.sampled).scores
         seconds = other.record.seconds["forget"]
     return {"seconds": seconds, "A_R": scores["A_R"].value, "E_F": scores["E_F"].value}

@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from efface.artifact.record import Record
 from efface.auditing.result import Audit
 from efface.report.contents import steps
 from efface.report.figures.charts import class_bars, curves, histograms, time_bars
 from efface.report.figures.heat_maps import confusions
-from efface.report.figures.style import BLACK, BLUE, INK, svg
+from efface.report.figures.illustration import Illustration, Rows
+from efface.report.figures.style import BLACK, BLUE, INK
 from efface.report.format import count, duration, share
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ["Illustration", "illustrations"]
+__all__ = ["illustrations"]
 
 MOST_CLASSES = 20
 """Classes in a bar figure; of more, the forgotten ones and those that changed most are drawn."""
-
-Rows = tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Illustration:
-    """A figure with its words.
-
-    Attributes:
-        title: Its name.
-        caption: What to look for, in a sentence or two; also its description for screen readers.
-        svg: The figure as an SVG element.
-        head: Header of the table of numbers behind it.
-        rows: That table; empty where numbers would not help.
-    """
-
-    title: str
-    caption: str
-    svg: str
-    head: tuple[str, ...] = ()
-    rows: Rows = ()
 
 
 def illustrations(audit: Audit, record: Record | None = None) -> dict[str, Illustration]:
@@ -60,12 +35,6 @@ def illustrations(audit: Audit, record: Record | None = None) -> dict[str, Illus
     }
     made = {name: make() for name, make in makers.items()}
     return {name: figure for name, figure in made.items() if figure is not None}
-
-
-def _made(
-    figure: Figure, key: str, title: str, caption: str, head: tuple[str, ...] = (), rows: Rows = ()
-) -> Illustration:
-    return Illustration(title, caption, svg(figure, f"fig-{key}", title, caption), head, rows)
 
 
 def _compared(audit: Audit) -> list[str]:
@@ -107,7 +76,7 @@ def _bars(
         x_label=axis,
     )
     rows = tuple((name, *(_percent(column[c]) for column in columns)) for c, name in enumerate(audit.classes))
-    return _made(figure, key, title, caption, ("Class", *names), rows)
+    return Illustration.of(figure, key, title, caption, ("Class", *names), rows)
 
 
 def _classes(audit: Audit) -> Illustration | None:
@@ -147,7 +116,7 @@ def _confusion(audit: Audit) -> Illustration | None:
         head = (f"Records of {audit.candidate}", *(f"answered {name}" for name in audit.classes))
         table = matrices[audit.candidate]
         rows = tuple((name, *map(count, row)) for name, row in zip(audit.classes, table, strict=True))
-    return _made(figure, "confusion", "Confusion before and after", caption, head, rows)
+    return Illustration.of(figure, "confusion", "Confusion before and after", caption, head, rows)
 
 
 def _margins(audit: Audit) -> Illustration | None:
@@ -164,7 +133,7 @@ def _margins(audit: Audit) -> Illustration | None:
         "forget (filled) should lie as they do for a model that never saw them, and as unseen records do (outline)."
     )
     figure = histograms(panels, edges, x_label="margin (values beyond the axis stand in the outermost bars)")
-    return _made(figure, "margins", "How sure the model is of the right answer", caption)
+    return Illustration.of(figure, "margins", "How sure the model is of the right answer", caption)
 
 
 def _relearning(audit: Audit) -> Illustration | None:
@@ -189,7 +158,7 @@ def _relearning(audit: Audit) -> Illustration | None:
         for i in range(longest)
         if i < 10 or i % max(1, longest // 20) == 0 or i == longest - 1
     )
-    return _made(figure, "relearning", "How fast it is learnt again", caption, ("Step", *lines), rows)
+    return Illustration.of(figure, "relearning", "How fast it is learnt again", caption, ("Step", *lines), rows)
 
 
 def _time(audit: Audit) -> Illustration | None:
@@ -201,7 +170,7 @@ def _time(audit: Audit) -> Illustration | None:
     figure = time_bars(known, reference=reference, marked=audit.candidate)
     caption = "Wall time of making each model; each mark on the axis is ten times the one before."
     rows = tuple((name, duration(value)) for name, value in known.items())
-    return _made(figure, "time", "Time", caption, ("Model", "Wall time"), rows)
+    return Illustration.of(figure, "time", "Time", caption, ("Model", "Wall time"), rows)
 
 
 def _steps(audit: Audit, record: Record | None) -> Illustration | None:
@@ -215,4 +184,4 @@ def _steps(audit: Audit, record: Record | None) -> Illustration | None:
     if at[-1] != at[0] + len(at) - 1 or at[0] != 0:
         caption = "Accuracy while forgetting went on, as the method recorded it."
     rows = tuple((f"{x:g}", *(_percent(values[i]) for values in lines.values())) for i, x in enumerate(at))
-    return _made(figure, "steps", "Forgetting step by step", caption, ("Step", *lines), rows)
+    return Illustration.of(figure, "steps", "Forgetting step by step", caption, ("Step", *lines), rows)

@@ -124,11 +124,12 @@ def label(text: object, longest: int = 28) -> str:
     return clean if len(clean) <= longest else clean[: longest - 1].rstrip() + "…"
 
 
-def percent_ticks(axes: Axes, which: Literal["x", "y"]) -> None:
-    """Put ticks at quarters of [0, 1] on one axis, in percent."""
+def percent_ticks(axes: Axes, which: Literal["x", "y"], *, whole: bool = True) -> None:
+    """Put ticks at quarters of [0, 1] on one axis, in percent; where a part of it is drawn, at round numbers."""
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_ticks([0, 0.25, 0.5, 0.75, 1])
-    axis.set_major_formatter(lambda v, _: f"{100 * v:.0f}\u00a0%")
+    if whole:
+        axis.set_ticks([0, 0.25, 0.5, 0.75, 1])
+    axis.set_major_formatter(lambda v, _: f"{100 * v:.3g}\u00a0%")
 
 
 def name_ticks(

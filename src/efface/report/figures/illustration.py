@@ -1,0 +1,41 @@
+"""A figure with its words, as a page shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from efface.report.figures.style import svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Illustration", "Rows"]
+
+Rows = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Illustration:
+    """A figure with its words.
+
+    Attributes:
+        title: Its name.
+        caption: What to look for, in a sentence or two; also its description for screen readers.
+        svg: The figure as an SVG element.
+        head: Header of the table of numbers behind it.
+        rows: That table; empty where numbers would not help.
+    """
+
+    title: str
+    caption: str
+    svg: str
+    head: tuple[str, ...] = ()
+    rows: Rows = ()
+
+    @classmethod
+    def of(
+        cls, figure: Figure, key: str, title: str, caption: str, head: tuple[str, ...] = (), rows: Rows = ()
+    ) -> Illustration:
+        """Draw a figure into a page; `key` is unique on it."""
+        return cls(title, caption, svg(figure, f"fig-{key}", title, caption), head, rows)
