@@ -105,7 +105,9 @@ class Browser:
         size = self.asked("Page.getLayoutMetrics")["cssContentSize"]
         return {"clip": {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}}
 
-    def _asked(self, method: str, arguments: dict[str, Any] | None = None, session: str | None = None) -> dict[str, Any]:
+    def _asked(
+        self, method: str, arguments: dict[str, Any] | None = None, session: str | None = None
+    ) -> dict[str, Any]:
         number = self._send(method, arguments or {}, session)
         while True:
             message = self._received()

@@ -118,7 +118,9 @@ def test_training_accuracies_are_percentages_of_what_is_drawn() -> None:
     for seed in range(6):
         torch.manual_seed(0)
         twice = [
-            measure(confused(), nearest(), split, Run(device="cpu", seed=seed), ("accuracy",), sampled=5).scores["RA"].value
+            measure(confused(), nearest(), split, Run(device="cpu", seed=seed), ("accuracy",), sampled=5)
+            .scores["RA"]
+            .value
             for _ in range(2)
         ]
         assert twice[0] == twice[1]

@@ -31,7 +31,11 @@ def test_usefulness_has_means_and_the_published_place_where_both_figures_are_num
     assert list(numbers) == list(METHODS)
     decay = comparison.frame[comparison.frame.entry == "decay"]
     assert numbers["decay"] == (f"{decay.A_R.mean():.1f}\u00a0%", f"{decay.E_F.mean():.1f}\u00a0%")
-    places = {(round(float(x), 6), round(float(y), 6)) for line in picture.figure.axes[0].lines for x, y in [line.get_xydata()[0]]}
+    places = {
+        (round(float(x), 6), round(float(y), 6))
+        for line in picture.figure.axes[0].lines
+        for x, y in [line.get_xydata()[0]]
+    }
     assert (0.99, 0.915) in places
     assert len(places) == len(METHODS) + 1  # no ring for ssd, of which the plan has no numbers
 
@@ -86,7 +90,13 @@ def test_two_settings_give_maps_and_one_gives_rows_of_their_own(make_comparison)
         {"method": "ssd", "label": "one", "grid": {"alpha": [5, 10]}},
     ]
     rows = [
-        cell("mnemonic", 0, 0, settings={"lambda_1": a, "lambda_2": b}, scores={"A_R": {"value": 10 * a + b}, "E_F": {"value": 50}})
+        cell(
+            "mnemonic",
+            0,
+            0,
+            settings={"lambda_1": a, "lambda_2": b},
+            scores={"A_R": {"value": 10 * a + b}, "E_F": {"value": 50}},
+        )
         for a in grid["lambda_1"]
         for b in grid["lambda_2"]
     ]

@@ -128,8 +128,16 @@ def file(tmp_path_factory, text):
     return path
 
 
-SHOWN = """[...document.querySelectorAll('#{}-table tbody tr')].filter(r => !r.hidden).map(r => r.cells[0].textContent)"""
+SHOWN = (
+    """[...document.querySelectorAll('#{}-table tbody tr')].filter(r => !r.hidden).map(r => r.cells[0].textContent)"""
+)
 SORTED = """[...document.querySelectorAll('#methods-table thead th')].map(h => h.getAttribute('aria-sort'))"""
+
+
+def chosen(select: str, value: str) -> str:
+    """What picks a value of a list, as a reader does."""
+    change = "dispatchEvent(new Event('change'))"
+    return f"{{ const s = document.querySelector('{select}'); s.value = '{value}'; s.{change} }}"
 
 
 def test_headings_sort_up_then_down_then_as_in_the_plan_by_keyboard(browser, file):
@@ -152,7 +160,9 @@ def test_what_is_missing_stands_last_either_way(browser, file):
     for _ in range(2):
         browser.value("document.querySelectorAll('#methods-table thead button')[2].click()")
         assert browser.value(SHOWN.format("methods"))[0] == "decay"
-    browser.value("[...document.querySelectorAll('#methods-table thead button')].find(b => b.textContent == 'seconds').click()")
+    browser.value(
+        "[...document.querySelectorAll('#methods-table thead button')].find(b => b.textContent == 'seconds').click()"
+    )
     assert browser.value(SHOWN.format("methods"))[-1] == "original"
 
 
@@ -163,9 +173,8 @@ def test_rows_are_filtered_by_typing_and_by_choice_and_counted(browser, file):
         browser.press(letter)
     assert set(browser.value(SHOWN.format("cells"))) == {"fine-tune"}
     browser.value("document.querySelector('#cells input').value = ''")
-    pick = "const s = document.querySelector('#cells select[data-column={}]'); s.value = '{}'; s.dispatchEvent(new Event('change'))"
-    browser.value(f"{{ {pick.format('request', 'class 1')} }}")
-    browser.value(f"{{ {pick.format('method', 'decay')} }}")
+    browser.value(chosen("#cells select[data-column=request]", "class 1"))
+    browser.value(chosen("#cells select[data-column=method]", "decay"))
     assert browser.value(SHOWN.format("cells")) == ["decay", "decay"]
     assert browser.value("document.querySelector('#cells [role=status]').textContent") == "2 of 20 rows"
     assert browser.value("document.querySelector('#methods [role=status]').textContent") == "5 rows"
@@ -184,7 +193,7 @@ def test_the_page_is_never_wider_than_the_window(browser, file, width):
     assert browser.value("document.documentElement.scrollWidth") == width
     shown = browser.value("getComputedStyle(document.querySelector('#methods-table thead')).display != 'none'")
     assert shown == (width == 1200)
-    browser.value("{ const s = document.querySelector('#methods select.order'); s.value = '1'; s.dispatchEvent(new Event('change')) }")
+    browser.value(chosen("#methods select.order", "1"))
     assert browser.value(SHOWN.format("methods")) == list(METHODS[::-1])
     browser.value("document.querySelector('#methods button.direction').click()")
     assert browser.value(SHOWN.format("methods")) == list(METHODS)
@@ -192,7 +201,9 @@ def test_the_page_is_never_wider_than_the_window(browser, file, width):
 
 def test_a_script_that_is_not_ours_does_not_run(browser, file, tmp_path):
     other = tmp_path / "other.html"
-    other.write_text(file.read_text(encoding="utf-8").replace("</body>", "<script>document.title = 'x'</script></body>"))
+    other.write_text(
+        file.read_text(encoding="utf-8").replace("</body>", "<script>document.title = 'x'</script></body>")
+    )
     browser.open(other)
     assert browser.value("document.title") == "Comparison: by-hand"
     assert "Content Security Policy" in "".join(browser.console)

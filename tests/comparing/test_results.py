@@ -240,7 +240,9 @@ def test_what_is_written_reads_back(tmp_path):
     folder = tmp_path / "a" / "b"
     comparison.write(folder)
     comparison.write(folder)  # again, over itself
-    assert [f.name for f in comparison.files] == ["results.csv", "results.parquet", "table.md", "plan.json"]
+    assert [f.name for f in comparison.files] == [
+        *("results.csv", "results.parquet", "table.md", "plan.json", "comparison.html", "usefulness.png")
+    ]
     assert {f.name for f in folder.iterdir()} == {f.name for f in comparison.files}
     assert pd.read_csv(folder / "results.csv").A_R[0] == 33.3333
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "results.parquet"), comparison.scores)

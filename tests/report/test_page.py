@@ -9,6 +9,7 @@ from efface.report import format as words
 from efface.report import html
 from tests.pages import Page
 
+
 @pytest.fixture(scope="module")
 def page():
     from tests.report.conftest import build

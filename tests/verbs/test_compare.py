@@ -11,6 +11,7 @@ import yaml
 
 from efface.artifact.artifact import Artifact
 from efface.comparing import Plan
+from efface.comparing.figures import pictures
 from efface.data import load
 from efface.errors import InputError
 from efface.methods.retrain import Retrain
@@ -43,6 +44,12 @@ def plan_file(tmp_path):
     return path
 
 
+@pytest.fixture(autouse=True)
+def _undrawn(monkeypatch):
+    """Draw no figures, which take longer than these grids; what is drawn is tested in tests/comparing."""
+    monkeypatch.setattr("efface.comparing.results.pictures", lambda *_: [])
+
+
 def test_a_plan_from_the_shell_writes_a_row_per_cell_and_published_figures(plan_file, tmp_path):
     answer = efface_command("compare", plan_file, "-q")
     assert answer.status == 0, answer.stderr
@@ -55,6 +62,25 @@ def test_a_plan_from_the_shell_writes_a_row_per_cell_and_published_figures(plan_
     table = (folder / "table.md").read_text()
     assert "12.3 ± 0.4" in table
     assert str(folder / "table.md") in answer.stdout
+
+
+def test_a_run_keeps_what_its_page_and_figures_show(plan_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("efface.comparing.results.pictures", pictures)
+    decay = {"method": "decay", "settings": {"steps": 3}}
+    methods = [{"method": "original"}, {"method": "logit-mask"}, decay]
+    shorter = {"requests": [{"classes": [0]}], "seeds": [0], "methods": methods, "published": {}}
+    plan_file.write_text(yaml.safe_dump({**PLAN, **shorter}))
+    result = compare(plan_file)
+    folder = tmp_path / "results" / "smoke"
+    assert {f.name for f in result.files} == {
+        *("results.csv", "results.parquet", "table.md", "plan.json", "comparison.html"),
+        *("usefulness.png", "seconds.png", "decay-steps.png", "classes-1.png"),
+    }
+    mask = next(c for c in result.kept if c["entry"] == "logit-mask")
+    assert mask["per_class"]["0"] == 0
+    kept = [v for name, v in mask["per_class"].items() if name != "0"]
+    assert 100 * np.mean(kept) == pytest.approx(result.frame.set_index("entry").A_R["logit-mask"], abs=3)
+    assert "Step by step: decay" in (folder / "comparison.html").read_text()
 
 
 def test_means_are_over_seeds_and_requests(plan_file):

@@ -13,7 +13,7 @@ from efface.auditing.measures.accuracy import confusion, per_class_accuracy
 from efface.auditing.result import Histogram, Plots
 from efface.auditing.scores.relearning import Relearned
 
-__all__ = ["margin_histograms", "plots", "class_accuracies"]
+__all__ = ["class_accuracies", "margin_histograms", "plots"]
 
 BINS = 40
 

@@ -98,7 +98,9 @@ def _rows(plan: Plan, frame: pd.DataFrame) -> dict[str, tuple[Entry, pd.DataFram
             found[entry.name] = (entry, cells)
             continue
         for values, part in cells.groupby(list(entry.grid), sort=False, dropna=False):
-            said = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in zip(entry.grid, values, strict=True))
+            said = ", ".join(
+                f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in zip(entry.grid, values, strict=True)
+            )
             found[f"{entry.name}, {said}"] = (entry, part)
     return found
 
@@ -232,7 +234,9 @@ def _classes(plan: Plan, cells: Cells) -> Iterator[Picture]:
         asked = [c for c in cells if c["request"] == request.describe() and c["entry"] in rows and c.get("per_class")]
         names = list(asked[0]["per_class"]) if asked else []
         shares = {
-            entry: pd.DataFrame([c["per_class"] for c in asked if c["entry"] == entry], columns=names, dtype=float).mean()
+            entry: pd.DataFrame(
+                [c["per_class"] for c in asked if c["entry"] == entry], columns=names, dtype=float
+            ).mean()
             for entry in rows
             if any(c["entry"] == entry for c in asked)
         }
@@ -266,7 +270,9 @@ def _few(shares: Mapping[str, pd.Series], wanted: Sequence[int], n: int) -> list
 
 
 def _of_classes(plan: Plan, request: Request, reference: str | None, drawn: int, known: int) -> str:
-    caption = "Test accuracy of each class, mean over seeds" + ("; forgotten classes in bold." if request.classes else ".")
+    caption = "Test accuracy of each class, mean over seeds" + (
+        "; forgotten classes in bold." if request.classes else "."
+    )
     if reference:
         caption += f" Black ticks: {reference}."
     if drawn < known:

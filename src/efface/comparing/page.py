@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from efface import __version__
+from efface.comparing.as_long import COLUMNS as AS_LONG
+from efface.comparing.as_long import WHY
 from efface.comparing.figures import Picture
 from efface.report.figures.illustration import Illustration
 from efface.report.format import count
@@ -28,7 +30,7 @@ MOST_CELLS = 5000
 WORDS = ("entry", "method", "request", "level", "outcome", "useful", "refused")
 """Columns of results.csv that hold words."""
 
-SHOWN_ONCE = ("method", "bounds", "notes", "as_long")
+LEFT_OUT = {"method", "bounds", "notes", WHY, *AS_LONG}
 """Columns of results.csv that the page's list of cells leaves out."""
 
 TITLES = {"entry": "method", "refused": "failed"}
@@ -96,17 +98,21 @@ def html(comparison: Comparison, pictures: Sequence[Picture] = ()) -> str:
         f"figure-{i}": Illustration.of(p.figure, str(i), p.title, p.caption, p.head, p.rows)
         for i, p in enumerate(pictures, start=1)
     }
-    return environment("comparing", "report").get_template("comparison.html.jinja").render(
-        facts_of=_facts(comparison),
-        failed=_failed(comparison),
-        figures=figures,
-        meaning={c: comparison.meaning[c] for c in comparison.columns},
-        plan=comparison.plan,
-        remarks=comparison.remarks(),
-        script=script,
-        script_hash=mark,
-        tables=[methods_table(comparison), cells_table(comparison)],
-        version=__version__,
+    return (
+        environment("comparing", "report")
+        .get_template("comparison.html.jinja")
+        .render(
+            facts_of=_facts(comparison),
+            failed=_failed(comparison),
+            figures=figures,
+            meaning={c: comparison.meaning[c] for c in comparison.columns},
+            plan=comparison.plan,
+            remarks=comparison.remarks(),
+            script=script,
+            script_hash=mark,
+            tables=[methods_table(comparison), cells_table(comparison)],
+            version=__version__,
+        )
     )
 
 
@@ -123,10 +129,10 @@ def methods_table(comparison: Comparison) -> Table:
 
 def cells_table(comparison: Comparison) -> Table:
     """Return one row per cell."""
-    frame = comparison.frame.drop(columns=[c for c in comparison.frame if c.startswith(SHOWN_ONCE)])
+    frame = comparison.frame.drop(columns=[c for c in comparison.frame if c in LEFT_OUT])
     frame = frame.dropna(axis=1, how="all").head(MOST_CELLS)
     columns = []
-    for name in frame:
+    for name in map(str, frame):
         words = name in WORDS or not pd.api.types.is_numeric_dtype(frame[name])
         found = tuple(dict.fromkeys(frame[name].dropna().astype(str)))
         choices = found if name in {"entry", "request", "seed", "outcome"} and 1 < len(found) <= 60 else ()
@@ -166,7 +172,7 @@ def _facts(comparison: Comparison) -> dict[str, str]:
     more = f"; and {len(plan.requests) - 10} more" if len(plan.requests) > 10 else ""
     found = {
         "Data": f"{plan.data.source}, {plan.data.validation:g} of the training data held out",
-        "Model": f"{plan.model.build} {arguments}".strip(),
+        "Model": f"{plan.model.build} ({arguments})" if arguments else plan.model.build,
         "Recipe": f"{recipe.optimiser}, rate {recipe.lr:g}, {recipe.epochs:g} epochs, batch {recipe.batch_size}",
         "Asked to forget": requests + more,
         "Seeds": ", ".join(map(str, plan.seeds)),

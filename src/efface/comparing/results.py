@@ -112,7 +112,7 @@ class Comparison:
             raise InputError(f"{folder} holds no results.csv; `efface compare PLAN --out {folder}` writes it")
         frame = pd.read_csv(folder / "results.csv")
         for name in ("bounds", "refused", "notes", "as_long"):  # what earlier versions did not write is empty
-            frame[name] = frame[name].fillna("").astype(str) if name in frame else ""
+            frame[name] = frame[name].astype(object).fillna("").astype(str) if name in frame else ""
         for name in AS_LONG:
             frame[name] = frame.get(name, float("nan"))
         packed = folder / "results.parquet"

@@ -30,8 +30,8 @@ from efface.files import check_fillable, held, remove_drafts
 from efface.methods.catalogue import named
 from efface.references.as_long import retrained_as_long
 from efface.references.jobs import Retraining
-from efface.running.engines import Engine
 from efface.report.contents import course
+from efface.running.engines import Engine
 from efface.running.progress import Progress
 from efface.verbs.audit import audit
 from efface.verbs.forget import forget

@@ -57,7 +57,8 @@ def class_panels(
         for panel in axes[len(shares) :]:
             panel.set_visible(False)
         axes[0].set(xlim=(0, 1.02), ylim=(n - 0.4, -0.6))
-        name_ticks(axes[0], "y", names, marked)
+        for panel in axes[::COLUMNS]:
+            name_ticks(panel, "y", names, marked)
         percent_ticks(axes[0], "x")
         for panel in axes[max(0, len(shares) - COLUMNS) : len(shares)]:
             panel.tick_params(labelbottom=True)

@@ -37,7 +37,9 @@ def front(at: Points) -> list[str]:
         name
         for name in ordered
         if not any(
-            x <= at[name][0] and y >= at[name][1] and (x, y) != at[name] for other, (x, y) in at.items() if other != name
+            x <= at[name][0] and y >= at[name][1] and (x, y) != at[name]
+            for other, (x, y) in at.items()
+            if other != name
         )
     ]
 
@@ -78,7 +80,9 @@ def points(
             axes.annotate("", at[name], place, arrowprops={"arrowstyle": "-", "color": ORANGE, "linestyle": ":"})
             axes.plot(*place, "o", markerfacecolor="none", markeredgecolor=ORANGE, markeredgewidth=2, markersize=9)
         if edge:
-            axes.step(*zip(*(at[name] for name in edge), strict=True), where="post", color=GREY, linewidth=1.5, zorder=0)
+            axes.step(
+                *zip(*(at[name] for name in edge), strict=True), where="post", color=GREY, linewidth=1.5, zorder=0
+            )
         _scales(axes, given, seconds)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.grid(visible=True)
@@ -87,13 +91,14 @@ def points(
 
 
 def _scales(axes: Axes, given: np.ndarray, seconds: bool) -> None:
-    """Put shares on what the points need of [0, 1], with room around them."""
-    axes.set_ylim(*_room(given[:, 1]))
-    percent_ticks(axes, "y", whole=False)
+    """Put shares on what the points need of [0, 1], with room around them; beside times, on all of it."""
     if not seconds:
-        axes.set_xlim(*_room(given[:, 0]))
+        axes.set(xlim=_room(given[:, 0]), ylim=_room(given[:, 1]))
         percent_ticks(axes, "x", whole=False)
+        percent_ticks(axes, "y", whole=False)
         return
+    axes.set_ylim(-0.03, 1.03)
+    percent_ticks(axes, "y")
     low, high = given[:, 0].min(), given[:, 0].max()
     axes.set_xscale("log")
     axes.set_xlim(low / 1.5, high * 1.5)
@@ -123,7 +128,14 @@ def _named(axes: Axes, at: Points, reference: str | None, gap: float) -> None:
             color=BLACK if name == reference else INK,
             fontweight="bold" if name == reference else "normal",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7, "relpos": (0, 0.5), "shrinkA": 2, "shrinkB": 4},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": GREY,
+                "linewidth": 0.7,
+                "relpos": (0, 0.5),
+                "shrinkA": 2,
+                "shrinkB": 4,
+            },
         )
 
 
