@@ -241,7 +241,7 @@ def test_what_is_written_reads_back(tmp_path):
     comparison.write(folder)
     comparison.write(folder)  # again, over itself
     assert [f.name for f in comparison.files] == [
-        *("results.csv", "results.parquet", "table.md", "plan.json", "comparison.html", "usefulness.png")
+        *("results.csv", "results.parquet", "table.md", "plan.json", "comparison.html")
     ]
     assert {f.name for f in folder.iterdir()} == {f.name for f in comparison.files}
     assert pd.read_csv(folder / "results.csv").A_R[0] == 33.3333
