@@ -67,11 +67,23 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f"{hint}Allowed: {', '.join(names)}."
 
 
-def explain(error: ValidationError) -> str:
-    """Say a pydantic validation error in one line, one clause per field, without pydantic's own links."""
-    clauses = []
+UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
+"""Pydantic's names of the error that a field does not exist."""
+
+
+def explain(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """Say a pydantic validation error in one line, one clause per field, without pydantic's own links.
+
+    Args:
+        error: What pydantic raised.
+        known: Names of the fields that exist, to say which one was probably meant.
+    """
+    clauses, names = [], list(known)
     for e in error.errors(include_url=False):
         where = ".".join(map(str, e["loc"]))
+        if names and len(e["loc"]) == 1 and e["type"] in UNKNOWN:
+            clauses.append(f"there is no {where!r}. {nearest(where, names)}")
+            continue
         given = "" if e["type"] in {"missing", "value_error"} else f" (given: {e['input']!r})"
         clauses.append((f"{where}: " if where else "") + e["msg"].removeprefix("Value error, ") + given)
     return "; ".join(clauses)

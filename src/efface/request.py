@@ -8,15 +8,17 @@ import json
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from efface.errors import InputError, explain, nearest
+from efface.fields import Fields
+from efface.notebook import card
 from efface.predicate import Predicate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import numpy as np
 
@@ -28,6 +30,17 @@ _KINDS: tuple[Kind, ...] = ("classes", "items", "ids", "groups", "where")
 
 ABOUT = frozenset({"reason", "requested_at", "requested_by", "ticket"})
 """Fields that are kept in the record and say nothing about what to forget."""
+
+
+SHOWN = 8
+"""Most values that a request's words name."""
+
+
+class _Few(tuple[Any, ...]):
+    """Values of which three are shown."""
+
+    def __repr__(self) -> str:
+        return f"({', '.join(map(repr, self[:3]))}, ... {len(self):,} of them)"
 
 
 class _Planted(Protocol):
@@ -74,7 +87,7 @@ class Resolved(NamedTuple):
     fingerprint: str
 
 
-class Request(BaseModel):
+class Request(Fields):
     """A deletion request: exactly one of classes, items, ids, groups or where, plus why, when and by whom.
 
     Attributes:
@@ -131,6 +144,19 @@ class Request(BaseModel):
             Predicate(self.where)  # an InputError is a ValueError, which pydantic reports with the field's name
         return self
 
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Yield what was given; of many values the first few."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value:
+                yield name, _Few(value) if isinstance(value, tuple) and len(value) > SHOWN else value
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        when = "" if self.requested_at is None else self.requested_at.isoformat(sep=" ", timespec="minutes")
+        facts = {"reason": self.reason, "requested by": self.requested_by, "at": when, "ticket": self.ticket}
+        return card(f"forget {self.describe()}", facts)
+
     @property
     def kind(self) -> Kind:
         """Which of the five fields is given."""
@@ -161,7 +187,7 @@ class Request(BaseModel):
         if isinstance(self.where, dict) and self.where:
             return "items where " + " and ".join(f"{k} = {v}" for k, v in sorted(self.where.items()))
         values = getattr(self, self.kind)
-        if len(values) > 8:
+        if len(values) > SHOWN:
             return f"{len(values)} {self.kind}"
         noun = (
             {"classes": "class", "items": "item", "ids": "id", "groups": "group"}[self.kind]

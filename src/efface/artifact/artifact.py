@@ -21,6 +21,7 @@ from efface.models.adapt import adapted
 from efface.models.checkpoints import load_weights, write_back
 from efface.models.hugging_face import AUTO_CLASSES, write_folder
 from efface.models.spec import build
+from efface.notebook import card
 
 __all__ = ["Artifact", "foreign_to_artifact"]
 
@@ -35,7 +36,7 @@ BESIDE = {
 beside it: weights without a record are somebody's own."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Artifact:
     """A model with what training left behind and the record of how it came to be.
 
@@ -62,6 +63,34 @@ class Artifact:
     path: Path | None = None
     parent: Artifact | None = None
     _hashed: tuple[tuple[tuple[int, int, int], ...], str] | None = field(default=None, init=False, repr=False)
+
+    def __repr__(self) -> str:
+        """Return one line: what was done, to which model, and where it is."""
+        facts = [f"{k} {v}" for k, v in self._facts().items() if v]
+        return f"<Artifact: {self._title()}; {'; '.join(facts)}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return card(f"Artifact: {self._title()}", self._facts())
+
+    def _title(self) -> str:
+        record = self.record
+        asked = f" {record.request.describe()}" if record.request else ""
+        return f"{record.action}{asked} ({record.method})"
+
+    def _facts(self) -> dict[str, str]:
+        record = self.record
+        spec = type(self.model).__name__ if record.model is None else record.model.build
+        took = sum(record.seconds.values())
+        return {
+            "model": f"{spec}, {sum(p.numel() for p in self.model.parameters()):,} parameters",
+            "data": f"{record.data.source}, {len(record.data.classes)} classes",
+            "took": f"{took:.3g} s" if took else "",
+            "last look": "" if record.recognition is None else record.recognition.text,
+            "failed": "; ".join(record.failures),
+            "weights": f"SHA-256 {record.weights_after[:12]}...",
+            "folder": "" if self.path is None else str(self.path),
+        }
 
     @property
     def weights_sha256(self) -> str:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 from efface.auditing.catalogue import MEASURES, Measure
 from efface.auditing.rows import Level
 from efface.auditing.scores.score import Frozen, Number, Score
+from efface.notebook import card
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from efface.artifact.record import Record
 
 __all__ = [
     "Answer",
@@ -333,6 +341,56 @@ class Audit(Frozen):
             raise ValueError(f"rows are named {names}; each name once, and {needed} among them")
         return self
 
+    def __repr__(self) -> str:
+        """Return one line: what was audited, at which level, and what came of it."""
+        found = Counter(c.outcome for c in self.verdict.checks)
+        counted = ", ".join(f"{outcome} {n}" for outcome, n in found.items())
+        asked = f"{self.candidate!r}, asked to forget {self.request_text} ({self.data})"
+        return f"<Audit of {asked}; level ({self.level}); did it forget? {self.answer}; questions: {counted}>"
+
+    def __str__(self) -> str:
+        """Return the verdict's first sentences."""
+        return self.verdict.headline
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the verdict and the scores that a verdict rests on, of every row."""
+        asked = dict.fromkeys(c.measure for c in self.verdict.checks)
+        keys = [k for k in asked if k in self.measures and any(r.scores[k].measured for r in self.rows)]
+        head = ["", *(self.measures[k].title for k in keys)]
+        rows = [[row.name, *(_shown(row[k], self.measures[k]) for k in keys)] for row in self.rows]
+        facts = {"did it forget?": self.answer, "verdict": self.verdict.headline}
+        return card(f"Audit: forget {self.request_text} ({self.data})", facts, [head, *rows])
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return every score of every row as a pandas table, one line each.
+
+        Columns: `row`, `role`, `score`, `group`, `title`, `unit`, then the fields of `Score`. For a table of rows by
+        scores: `frame.pivot(index="row", columns="score", values="value")`.
+        """
+        import pandas as pd
+
+        roles = {self.candidate: "candidate", self.original: "original", self.reference: "retrained"}
+        lines = []
+        for row in self.rows:
+            for key, score in row.scores.items():
+                measure = self.measures[key]
+                about = {"row": row.name, "role": roles.get(row.name, "other"), "score": key}
+                about |= {"group": measure.group, "title": measure.title, "unit": measure.unit}
+                lines.append(about | score.model_dump())
+        frame = pd.DataFrame(lines)
+        numbers = [k for k, kind in Score.model_fields.items() if kind.annotation == float | None]
+        return frame.astype(dict.fromkeys(numbers, "float64"))
+
+    def figures(self, record: Record | None = None) -> dict[str, Figure]:
+        """Return the report's figures as matplotlib figures, by name: `classes`, `confusion`, `margins` and others.
+
+        Args:
+            record: How the candidate came to be; with it, its accuracies over the steps of forgetting, too.
+        """
+        from efface.report.figures.audit import illustrations
+
+        return {name: made.figure for name, made in illustrations(self, record).items()}
+
     @property
     def answer(self) -> Answer:
         """The verdict's answer; where every request was asked about, the worst of theirs."""
@@ -358,3 +416,10 @@ class Audit(Frozen):
     def from_json(cls, text: str | bytes) -> Audit:
         """Read what `to_json` wrote."""
         return cls.model_validate_json(text)
+
+
+def _shown(score: Score, measure: Measure) -> str:
+    if score.value is None:
+        return "–"
+    bound = {"": "", "at least": "≥ ", "at most": "≤ "}[score.bound]
+    return bound + (f"{100 * score.value:.1f} %" if measure.unit == "share" else f"{score.value:.3g}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from efface.fields import Fields
 
 __all__ = ["AuditSettings"]
 
 
-class AuditSettings(BaseModel):
+class AuditSettings(Fields):
     """What an audit may spend; every bound that bites is named in the audit's notes.
 
     Attributes:

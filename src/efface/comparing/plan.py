@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from efface.auditing.settings import AuditSettings
 from efface.errors import InputError, explain, nearest
+from efface.fields import Fields
 from efface.files import read
 from efface.methods.catalogue import method_of, name_of
 from efface.methods.method import Method
@@ -28,7 +29,7 @@ ORIGINAL = "original"
 Measure = Literal["accuracy", "probe", "relearning", "audit"]
 
 
-class _Strict(BaseModel):
+class _Strict(Fields):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -44,7 +45,7 @@ class Source(_Strict):
 
     source: str
     path: str = ""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     validation: float = Field(default=0.1, ge=0, lt=1)
 
 
@@ -62,7 +63,7 @@ class Preparation(_Strict):
     """How the original is trained: plainly, or under a method that prepares at training time."""
 
     method: str | None = None
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
 
     _instance = model_validator(mode="before")(_by_name)
 
@@ -81,8 +82,8 @@ class Entry(_Strict):
 
     method: str
     label: str = ""
-    settings: dict[str, Any] = {}
-    grid: dict[str, list[Any]] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
     train: Preparation | None = None
 
     _instance = model_validator(mode="before")(_by_name)
@@ -144,7 +145,7 @@ class Plan(_Strict):
     references: int = Field(default=0, ge=0)
     audit: AuditSettings = AuditSettings()
     sampled: int = Field(default=10_000, ge=1)
-    published: dict[str, dict[str, str]] = {}
+    published: dict[str, dict[str, str]] = Field(default_factory=dict)
 
     @field_validator("measures", mode="before")
     @classmethod

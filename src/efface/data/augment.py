@@ -7,13 +7,15 @@ without a Python loop.
 from __future__ import annotations
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from torch import Tensor
+
+from efface.fields import Fields
 
 __all__ = ["Augment"]
 
 
-class Augment(BaseModel):
+class Augment(Fields):
     """Per-sample augmentation, applied to raw pixels before normalisation (so padding is black).
 
     Attributes:

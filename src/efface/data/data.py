@@ -17,14 +17,18 @@ from efface.data.labels import class_names
 from efface.data.samples import ArraySamples, DatasetSamples, Samples, Select
 from efface.data.table import encoded
 from efface.errors import InputError
+from efface.notebook import card
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Data"]
 
+SHOWN = 8
+"""Most classes that its words name."""
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Data:
     """Train and test samples with class names and, where known, a group id and metadata per training item.
 
@@ -103,6 +107,27 @@ class Data:
             if len(self.test_groups) != len(self.test):
                 raise InputError(f"test_groups has {len(self.test_groups)} entries; needed: {len(self.test)}")
             object.__setattr__(self, "test_groups", _of_one_type(self.test_groups, "test_groups"))
+
+    def __repr__(self) -> str:
+        """Return one line: sizes, shape, classes, and what is known of the records."""
+        return f"<Data {self.name!r}: {'; '.join(f'{k} {v}' for k, v in self._facts().items() if v)}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return card(f"Data {self.name}", self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        shown = ", ".join(self.classes[:SHOWN]) + (", ..." if len(self.classes) > SHOWN else "")
+        kinds = {"ids": self.ids, "groups": self.groups}
+        known = [name for name, column in kinds.items() if column is not None] + list(self.metadata)
+        return {
+            "records": f"{len(self.train):,} for training, {len(self.test):,} for testing",
+            "inputs": f"{' x '.join(map(str, self.input_shape))} {str(self.input_dtype).removeprefix('torch.')}",
+            "classes": f"{len(self.classes)} ({shown})",
+            "known of each": ", ".join(known),
+            "canaries": "" if self.canaries is None else str(len(self.train) - self.own_size),
+            "skipped": str(len(self.skipped)) if self.skipped else "",
+        }
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import dataclasses
+from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.record import Record
 from efface.data import Split
-from efface.errors import InputError, NotPreparedError
+from efface.errors import InputError, NotPreparedError, explain, nearest
 from efface.running.run import Run
 from efface.training.loop import fit
 from efface.training.recipe import Recipe
@@ -68,7 +69,23 @@ class Axis:
     choices: tuple[str | bool, ...] = ()
 
 
-class Method(ABC):
+class _Answering(ABCMeta):
+    """Turns what pydantic says of hyper-parameters that do not fit into a sentence, as `efface.fields` does."""
+
+    name: str
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        names = [f.name for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+        for given in kwargs:
+            if names and given not in names:  # pydantic would leave it out without a word
+                raise InputError(f"{cls.name} has no hyper-parameter {given!r}. {nearest(given, names)}")
+        try:
+            return super().__call__(*args, **kwargs)
+        except ValidationError as error:
+            raise InputError(f"{cls.name}: {explain(error)}") from None
+
+
+class Method(ABC, metaclass=_Answering):
     """An unlearning algorithm; its hyper-parameters are its fields (a frozen pydantic dataclass).
 
     Attributes:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import ConfigDict, Field, JsonValue, field_validator
 from torch import nn
 
 from efface.errors import InputError, nearest
+from efface.fields import Fields
 from efface.models.adapt import adapted
 from efface.models.checkpoints import Origin, load_checkpoint
 from efface.models.hugging_face import described, is_folder
@@ -25,7 +26,7 @@ BUILT_FROM = "_efface_built_from"
 """Attribute of a module that was built here: how, so that another can be built with fresh weights."""
 
 
-class ModelSpec(BaseModel):
+class ModelSpec(Fields):
     """A model to be built: what `--model` and record.json hold.
 
     Attributes:
@@ -44,7 +45,7 @@ class ModelSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     build: str = Field(min_length=1)
-    arguments: dict[str, JsonValue] = {}
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
     weights: Path | None = None
 
     @classmethod

@@ -27,7 +27,7 @@ from efface.references.manifest import MANIFEST, Manifest, grown, write_manifest
 from efface.references.references import References, load_references
 from efface.request import Request
 from efface.running.engines import START_UP, cores
-from efface.running.progress import Progress
+from efface.running.progress import Progress, shown
 from efface.running.run import Run
 from efface.training.recipe import Recipe
 
@@ -54,7 +54,7 @@ def train_references(
     backend: Backend = "auto",
     workers: int | None = None,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> References:
     """Retrain many models without the request's data, once for all audits of that request.
 
@@ -81,7 +81,7 @@ def train_references(
             `efface.references.backends.chosen`.
         workers: Most processes or Ray tasks at once; one per core by default.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
-        progress: Where to show progress.
+        progress: Where to show progress: True on the console, False nowhere; by default where a person looks on.
 
     Raises:
         InputError: Numbers do not fit, a job cannot be done, or the folder holds references of something else; it says
@@ -97,7 +97,14 @@ def train_references(
         1
     """
     case = Case.of(
-        original, data, request, seed=seed, device=device, recipe=recipe, validation=validation, progress=progress
+        original,
+        data,
+        request,
+        seed=seed,
+        device=device,
+        recipe=recipe,
+        validation=validation,
+        progress=shown(progress),
     )
     if n < 1 or repeats < 0 or (workers is not None and workers < 1):
         raise InputError(f"{n} references, {repeats} repeats and {workers} workers; needed: at least 1, 0 and 1")

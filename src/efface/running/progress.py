@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["ConsoleProgress", "Progress"]
+__all__ = ["ConsoleProgress", "Progress", "shown"]
 
 
 class Progress:
@@ -83,3 +83,20 @@ class ConsoleProgress(Progress):
                 share = f" of {total}, {(now - start) / done * (total - done):.0f} s left" if total else ""
                 print(f"{label}: {done}{share}", file=sys.stderr, flush=True)
             yield item
+
+
+def shown(progress: Progress | bool | None) -> Progress:
+    """Return where progress goes.
+
+    Args:
+        progress: Somewhere in particular; True for the console, False for nowhere; None for the console where someone
+            looks at it: stderr is a terminal, or this is a notebook.
+    """
+    if isinstance(progress, Progress):
+        return progress
+    if progress is None:
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        progress = console.is_terminal or console.is_jupyter
+    return ConsoleProgress() if progress else Progress()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from efface.data.augment import Augment
+from efface.fields import Fields
 from efface.running.run import Precision
 
 __all__ = ["Recipe"]
 
 
-class Recipe(BaseModel):
+class Recipe(Fields):
     """How to train.
 
     Attributes:

@@ -14,7 +14,7 @@ from efface.errors import InputError
 from efface.models.predictions import accuracy_of
 from efface.references import References
 from efface.request import Request
-from efface.running.progress import Progress
+from efface.running.progress import Progress, shown
 from efface.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def audit(
     settings: AuditSettings | None = None,
     seed: int = 0,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Audit:
     """Measure how far a model has forgotten, beside the original, retrained, fine-tuned and logit-mask rows.
 
@@ -61,7 +61,7 @@ def audit(
         settings: What the audit may spend, and its tolerances.
         seed: Seed of the audit's draws and of the models it trains.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
-        progress: Where to show progress.
+        progress: Where to show progress: True on the console, False nowhere; by default where a person looks on.
 
     Raises:
         InputError: A model, the request or the data is missing or does not fit.
@@ -93,7 +93,7 @@ def audit(
             device=device,
             recipe=recipe,
             validation=validation,
-            progress=progress,
+            progress=shown(progress),
             known=known,
         )
 

@@ -32,7 +32,7 @@ from efface.references.as_long import retrained_as_long
 from efface.references.jobs import Retraining
 from efface.report.contents import course
 from efface.running.engines import Engine
-from efface.running.progress import Progress
+from efface.running.progress import Progress, shown
 from efface.verbs.audit import audit
 from efface.verbs.forget import forget
 from efface.verbs.train import train
@@ -55,7 +55,7 @@ def compare(
     address: str | None = None,
     cells: str | Path | None = None,
     table: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Comparison:
     """Run a grid of methods, requests and seeds, and write results.csv, results.parquet, table.md and plan.json.
 
@@ -74,7 +74,7 @@ def compare(
         address: Of a running Ray cluster; a local one is started if none is given.
         cells: Folder of finished cells, originals and references; OUT/.cells by default. Plans may share one.
         table: Compute nothing; write tables and figures of what is finished.
-        progress: Where to show progress.
+        progress: Where to show progress: True on the console, False nowhere; by default where a person looks on.
 
     Raises:
         InputError: The plan does not fit, the folder holds another plan's results, or no original can be trained.
@@ -107,7 +107,7 @@ def compare(
         raise InputError(f"unknown engine {engine!r}. {nearest(engine, get_args(Engine))}")
     if address is not None and engine != "ray":
         raise InputError(f"the address {address!r} is of a Ray cluster; say engine ray, or leave it out")
-    folder, progress = check_fillable(out), progress or Progress()
+    folder, progress = check_fillable(out), shown(progress)
     check_folder(folder, plan)
     grid = plan.cells()
     own_measures(plan.measures)  # refused before any work

@@ -19,7 +19,7 @@ from efface.models.ensemble import Ensemble
 from efface.models.spec import ModelSpec
 from efface.references.references import References
 from efface.request import Request
-from efface.running.progress import Progress
+from efface.running.progress import Progress, shown
 from efface.running.run import Run
 from efface.training.recipe import Recipe
 
@@ -46,7 +46,7 @@ def forget(
     checkpoints: Path | None = None,
     backend: str = "auto",
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Artifact:
     """Make a trained classifier forget.
 
@@ -69,7 +69,7 @@ def forget(
         checkpoints: Folder for the state of a long training within forgetting, as in `train`.
         backend: Where the members of an ensemble are trained again, as in `train`.
         workers: Most members at once; one per core by default.
-        progress: Where to show progress.
+        progress: Where to show progress: True on the console, False nowhere; by default where a person looks on.
 
     Returns:
         A new artifact whose record names the old one as its parent.
@@ -102,7 +102,7 @@ def forget(
     if searching and checkpoints is not None:
         raise InputError("checkpoints are for one method; a search keeps its trials (keep_trials), and resumes so")
     case = Case.of(
-        model, data, request, seed=seed, device=device, recipe=recipe, validation=validation, progress=progress
+        model, data, request, seed=seed, device=device, recipe=recipe, validation=validation, progress=shown(progress)
     )
     spread(case.run, backend, workers, apart=isinstance(case.original.model, Ensemble))
     case.run.checkpoints = checkpoints

@@ -15,7 +15,7 @@ from efface.errors import InputError, InputWarning
 from efface.models.predictions import accuracy_of, as_naming_the_commonest
 from efface.models.recorded import Recorded
 from efface.request import Request
-from efface.running.progress import Progress
+from efface.running.progress import Progress, shown
 from efface.running.run import Run
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def audit_predictions(
     data_name: str = "predictions",
     settings: AuditSettings | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Audit:
     """Audit models of which only predictions are known; what needs weights or features is "not assessed".
 
@@ -78,7 +78,7 @@ def audit_predictions(
         data_name: What to call the records.
         settings: What the audit may spend, and its tolerances.
         seed: Seed of the audit's draws.
-        progress: Where to show progress.
+        progress: Where to show progress: True on the console, False nowhere; by default where a person looks on.
 
     Raises:
         InputError: Tables do not fit together, or the request does not fit the records.
@@ -109,7 +109,7 @@ def audit_predictions(
     split, notes = _split(read, request)
     _look(read, split)
     rows = _rows(tables, read, split, (*read.notes, *notes), (name, len(retrained), len(repeats)))
-    found = assess(rows, split, Run(seed=seed, device="cpu", progress=progress), settings=settings)
+    found = assess(rows, split, Run(seed=seed, device="cpu", progress=shown(progress)), settings=settings)
     return found.model_copy(update={"limits": (*found.limits, LIMIT)})
 
 

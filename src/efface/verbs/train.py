@@ -19,7 +19,7 @@ from efface.methods.catalogue import method_of
 from efface.methods.method import Method
 from efface.models.adapt import adapted
 from efface.models.spec import ModelSpec, build
-from efface.running.progress import Progress
+from efface.running.progress import Progress, shown
 from efface.running.run import Run
 from efface.training.recipe import Recipe
 
@@ -40,7 +40,7 @@ def train(
     checkpoints: Path | None = None,
     backend: str = "auto",
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Artifact:
     """Train a classifier, plainly or with what a method needs to forget later.
 
@@ -63,7 +63,7 @@ def train(
         backend: Where a method that trains members apart (`sisa`, `arcane`) trains them: `processes`, `serial`, `ray`;
             `auto` takes processes where that pays. The bits are the same.
         workers: Most members at once; one per core by default.
-        progress: Where to show progress.
+        progress: Where to show progress: True on the console, False nowhere; by default where a person looks on.
 
     Returns:
         The artifact; nothing is written until `save`.
@@ -90,7 +90,9 @@ def train(
             "epochs=0 trains nothing, and makes every model retrained by that recipe random; to forget in a model that "
             "was trained elsewhere, hand it to `forget` (`efface forget WEIGHTS --model ... --data ...`)"
         )
-    run = Run(seed=recipe.seed, device=device, precision=recipe.precision, progress=progress, checkpoints=checkpoints)
+    run = Run(
+        seed=recipe.seed, device=device, precision=recipe.precision, progress=shown(progress), checkpoints=checkpoints
+    )
     spread(run, backend, workers, apart=chosen is not None and chosen.apart)
     spec: ModelSpec | None = None
     if isinstance(model, Artifact):

@@ -19,7 +19,7 @@ from efface.errors import InputError
 from efface.methods.applying import rebuilt
 from efface.references import References
 from efface.request import Request
-from efface.running.progress import Progress
+from efface.running.progress import Progress, shown
 from efface.training.recipe import Recipe
 from efface.verbs.audit import audit
 from efface.verifying.finding import Finding, Verification
@@ -42,7 +42,7 @@ def verify(
     seed: int = 0,
     device: str = "auto",
     trust: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Verification:
     """Check an artifact's folder again, or audit a candidate that Efface need not have made.
 
@@ -65,7 +65,7 @@ def verify(
         seed: Seed of the audit's draws, where audit.json does not know it.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         trust: Allow the record's own model builder to be imported.
-        progress: Where to show progress.
+        progress: Where to show progress: True on the console, False nowhere; by default where a person looks on.
 
     Raises:
         InputError: The folder is no artifact, or a model, the data or the request is missing or does not fit.
@@ -109,7 +109,7 @@ def verify(
         settings=_settings(recorded),
         seed=seed,
         device=device,
-        progress=progress,
+        progress=shown(progress),
     )
     if recorded is not None:
         findings += compare_scores(recorded, again, tolerance)

@@ -22,14 +22,16 @@ class Illustration:
     Attributes:
         title: Its name.
         caption: What to look for, in a sentence or two; also its description for screen readers.
-        svg: The figure as an SVG element.
+        key: Its name within a page, unique there.
+        figure: The figure itself.
         head: Header of the table of numbers behind it.
         rows: That table; empty where numbers would not help.
     """
 
     title: str
     caption: str
-    svg: str
+    key: str
+    figure: Figure
     head: tuple[str, ...] = ()
     rows: Rows = ()
 
@@ -37,5 +39,10 @@ class Illustration:
     def of(
         cls, figure: Figure, key: str, title: str, caption: str, head: tuple[str, ...] = (), rows: Rows = ()
     ) -> Illustration:
-        """Draw a figure into a page; `key` is unique on it."""
-        return cls(title, caption, svg(figure, f"fig-{key}", title, caption), head, rows)
+        """Put a figure and its words together; `key` is unique on a page."""
+        return cls(title, caption, f"fig-{key}", figure, head, rows)
+
+    @property
+    def svg(self) -> str:
+        """The figure as an SVG element."""
+        return svg(self.figure, self.key, self.title, self.caption)
