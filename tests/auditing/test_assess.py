@@ -130,6 +130,44 @@ def test_json_goes_both_ways(audits):
         json.loads(audit.to_json(), parse_constant=lambda c: pytest.fail(f"{c} is no JSON"))
 
 
+def test_an_audit_shows_itself_shortly(audits):
+    audit = audits["logit mask"]
+    assert len(repr(audit)) < 300
+    assert "'logit mask', asked to forget class 3 (digits); level (b); did it forget? no" in repr(audit)
+    assert str(audit) == audit.verdict.headline
+    hostile = audit.model_copy(update={"data": "<script>"})._repr_html_()
+    assert "<script>" not in hostile
+    assert "&lt;script&gt;" in hostile
+    assert hostile.count("<tr>") == 1 + len(audit.rows)
+
+
+def test_an_audit_is_a_table_with_every_score(audits):
+    audit = audits["logit mask"]
+    frame = audit.to_frame()
+    assert len(frame) == len(audit.rows) * len(MEASURES)
+    assert dict(zip(frame.row, frame.role, strict=True)) == {
+        "original": "original", "retrained": "retrained", "fine-tuned": "other", "logit mask": "candidate",
+    }  # fmt: skip
+    wide = frame.pivot(index="row", columns="score", values="value")
+    for row in audit.rows:
+        for key, score in row.scores.items():
+            value = wide.loc[row.name, key]
+            assert value == score.value or (score.value is None and value != value)
+    assert frame.value.dtype == frame.floor_high.dtype == "float64"
+
+
+def test_an_audits_figures_are_the_reports(audits):
+    from matplotlib.figure import Figure
+
+    from efface.report.figures.audit import illustrations
+
+    audit = audits["logit mask"]
+    figures = audit.figures()
+    assert list(figures) == list(illustrations(audit))
+    assert {"classes", "confusion", "margins", "relearning"} <= set(figures)
+    assert all(isinstance(figure, Figure) for figure in figures.values())
+
+
 def test_plots_count_every_record(audits, world):
     audit = audits["logit mask"]
     assert sum(audit.plots.forget_answers["logit mask"]) == len(world.split.forget)

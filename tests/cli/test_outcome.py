@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from efface.cli.outcome import Exit, status_of, status_of_verification
+from efface.cli.outcome import Exit, status_of, status_of_verification, wrapped
 from efface.verifying import Verification
 from efface.verifying.finding import Finding
 
@@ -48,3 +48,13 @@ def test_hashes_alone_that_hold_are_a_success() -> None:
     holds = Finding(subject="weights", outcome="holds", text="")
     unchecked = Finding(subject="scores", outcome="not checked", text="")
     assert status_of_verification(Verification(findings=(holds, unchecked))) == Exit.OK
+
+
+def test_lines_fit_a_terminal_and_paths_stay_whole() -> None:
+    path = "/a/" + "long/" * 30
+    text = f"the folder {path} exists already; give another one, or --overwrite to replace what Efface wrote there"
+    lines = wrapped(text).splitlines()
+    assert " ".join(line.strip() for line in lines) == text
+    assert path in lines[1]
+    assert all(len(line) <= 80 for line in lines if path not in line)
+    assert wrapped("short") == "short"

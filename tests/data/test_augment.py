@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from torch import Tensor
 
 from efface.data import Augment
+from efface.errors import InputError
 
 
 def one_by_one(x: Tensor, crop: int, flip: bool, seed: int) -> Tensor:
@@ -62,5 +62,5 @@ def test_features_that_are_no_images_pass_unchanged() -> None:
 def test_off_by_default_and_checked() -> None:
     x = torch.rand(2, 1, 4, 4)
     assert torch.equal(Augment()(x, torch.Generator()), x)
-    with pytest.raises(ValidationError):
+    with pytest.raises(InputError, match="greater than or equal to 0"):
         Augment(crop=-1)

@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import nn
 
 from efface.errors import InputError
-from efface.running.progress import ConsoleProgress, Progress
+from efface.running.progress import ConsoleProgress, Progress, shown
 from efface.running.run import History, Run
 
 
@@ -109,3 +109,13 @@ def test_console_progress_cleans_up_after_an_exception() -> None:
         interrupted()
     assert list(progress.track(range(2), "again")) == [0, 1]
     assert progress._bars is None
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_is_shown_where_a_person_looks_on(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Console, "is_terminal", terminal)
+    assert isinstance(shown(None), ConsoleProgress) == terminal
+    assert isinstance(shown(True), ConsoleProgress)
+    assert type(shown(False)) is Progress
+    mine = Progress()
+    assert shown(mine) is mine

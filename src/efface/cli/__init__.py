@@ -16,6 +16,7 @@ from efface import __version__
 from efface.cli.audit import audit
 from efface.cli.compare import compare
 from efface.cli.demo import demo
+from efface.cli.doctor import doctor
 from efface.cli.export import export
 from efface.cli.forget import forget
 from efface.cli.importing import import_checkpoint
@@ -44,7 +45,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-for command in (train, forget, audit, verify, repair, export, methods, demo, compare):
+for command in (train, forget, audit, verify, repair, export, methods, demo, compare, doctor):
     app.command()(command)
 app.command("import")(import_checkpoint)
 

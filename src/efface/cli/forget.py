@@ -125,25 +125,28 @@ def forget(
     """
     from efface.artifact.artifact import foreign_to_artifact
     from efface.files import check_vacant
+    from efface.verbs.forget import kept_accuracy
 
     check_vacant(out, overwrite, foreign_to_artifact)
     about = requested_at, requested_by, ticket
     asked = Asked(classes, items, groups, where, request, reason, with_canaries, ids, *about).request()
-    forgotten = _forgotten(SimpleNamespace(**locals()), asked)
+    given = SimpleNamespace(**locals())
+    source, known = _source(given)
+    forgotten = _forgotten(given, asked, source, known)
     if forgotten.record.weights_after != forgotten.record.weights_before:
         forgotten.save(out, overwrite=overwrite)
     shutil.rmtree(_trials(out), ignore_errors=True)
-    finish(forgotten, as_json, f"next: efface audit {out} --original {artifact} --retrain")
+    kept = "" if as_json else kept_accuracy(forgotten, known)
+    finish(forgotten, as_json, f"next: efface audit {out} --original {artifact} --retrain", kept)
 
 
-def _forgotten(given: SimpleNamespace, asked: Request) -> Artifact:
+def _forgotten(given: SimpleNamespace, asked: Request, source: Any, data: Data) -> Artifact:
     """Forget with the options as they were given."""
     from efface.references.references import load_references
     from efface.verbs import forget as verb
 
     if given.retrained and given.references:
         raise InputError("give either --references FOLDER or --retrained models, not both")
-    source, data = _source(given)
     like = None if is_weights(given.artifact) else source.model
     judges = tuple(load_artifact(p, given.trust) for p in given.retrained or ())
     searching = given.tune or given.method == verb.AUTO

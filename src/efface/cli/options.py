@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import signal
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from efface.cli.outcome import Exit
+from efface.cli.outcome import Exit, say
 from efface.errors import InputError, nearest
+
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show where an expected failure comes from.")]
 
 
 class Terminated(KeyboardInterrupt):
@@ -29,25 +33,34 @@ def end_as_interrupted() -> None:
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn every expected failure into one line on stderr and its exit status."""
+    """Turn every expected failure into one line on stderr and its exit status; --verbose says where it comes from."""
 
     @functools.wraps(command)
-    def guarded(*args: Any, **kwargs: Any) -> None:
+    def guarded(*args: Any, verbose: bool = False, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except InputError as error:
-            message, status = str(error), Exit.BAD_INPUT
-        except OSError as error:
-            message, status = f"{type(error).__name__}: {error}", Exit.FAILED
+        except (InputError, OSError) as error:
+            if verbose:
+                traceback.print_exc()
+            expected = isinstance(error, InputError)
+            message = str(error) if expected else f"{type(error).__name__}: {error}"
+            status = Exit.BAD_INPUT if expected else Exit.FAILED
         except Terminated:
             message, status = "terminated; nothing half-written was left behind", Exit.TERMINATED
         except KeyboardInterrupt:
             message, status = "interrupted; nothing half-written was left behind", Exit.INTERRUPTED
         else:
             return
-        typer.echo(f"error: {message}", err=True)
+        say(f"error: {message}", err=True)
         raise typer.Exit(status)
 
+    # Typer reads signature and annotations; names in them are those of the command's own module.
+    hints = get_type_hints(command, include_extras=True) | {"verbose": VerboseOption}
+    own = inspect.signature(command)
+    option = inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False)
+    parameters = [p.replace(annotation=hints[p.name]) for p in (*own.parameters.values(), option)]
+    guarded.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    guarded.__annotations__ = hints
     return guarded
 
 

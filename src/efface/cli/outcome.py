@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import textwrap
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from efface.references import References
     from efface.verifying import Verification
 
-__all__ = ["Exit", "close", "finish", "finish_references", "status_of", "status_of_verification"]
+__all__ = ["Exit", "close", "finish", "finish_references", "say", "status_of", "status_of_verification", "wrapped"]
 
 
 class Exit(IntEnum):
@@ -28,6 +31,29 @@ class Exit(IntEnum):
     COULD_NOT_TELL = 4
     INTERRUPTED = 130
     TERMINATED = 143
+
+
+WIDTH = 80
+
+
+def wrapped(text: str, indent: int = 2, width: int = WIDTH) -> str:
+    """Return text whose lines fit a terminal, broken between words; what follows the first line is indented.
+
+    Args:
+        text: One line.
+        indent: Of the lines that follow.
+        width: Characters in a line; a longer word, such as a path, stays whole.
+    """
+    within = textwrap.TextWrapper(width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    within.drop_whitespace = True
+    return "\n".join(within.wrap(text)) or text
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print a line: broken to fit where a person looks on, whole where a program reads it."""
+    stream = sys.stderr if err else sys.stdout
+    width = shutil.get_terminal_size().columns if stream.isatty() else 0
+    typer.echo(wrapped(text, width=min(WIDTH, width)) if width else text, err=err)
 
 
 STATUS = """Exit status: 0 done, and no difference found where that was asked (verify, audit --check); 1 failed;
@@ -62,8 +88,15 @@ def close(audit: Audit | None, as_json: bool) -> None:
     typer.echo(f"Did it forget? {answer}", err=as_json)
 
 
-def finish(artifact: Artifact, as_json: bool, hint: str) -> None:
-    """Say what was made, what it is worth, and where it is; exit status 1 if it is no result."""
+def finish(artifact: Artifact, as_json: bool, hint: str, kept: str = "") -> None:
+    """Say what was made, what it is worth, and where it is; exit status 1 if it is no result.
+
+    Args:
+        artifact: What was made.
+        as_json: Print the record in place of words.
+        hint: The next command.
+        kept: What is known of usefulness, in a sentence.
+    """
     record = artifact.record
     if as_json:
         folder = None if artifact.path is None else str(artifact.path)
@@ -75,14 +108,16 @@ def finish(artifact: Artifact, as_json: bool, hint: str) -> None:
         else:
             typer.echo(f"{record.action} ({record.method}){asked}: {sum(record.seconds.values()):.2f} s")
         for note in (n for n in record.notes if n not in record.failures):
-            typer.echo(f"note: {note}")
+            say(f"note: {note}")
         typer.echo("nothing was written" if artifact.path is None else f"written: {artifact.path}")
         if record.counts is not None:
-            typer.echo(record.counts.text)
+            say(record.counts.text)
         if record.recognition is not None and not record.failures:
-            typer.echo(f"last look: {record.recognition.text}")
+            say(f"last look: {record.recognition.text}")
+        if kept:
+            say(kept)
     for text in record.failures:
-        typer.echo(f"failed: {text}", err=as_json)
+        say(f"failed: {text}", err=as_json)
     if record.failures:
         raise typer.Exit(Exit.FAILED)
     if not as_json:

@@ -35,6 +35,12 @@ MOST_CLASSES = 20
 MOST_REQUESTS = 3
 """Requests whose classes are drawn; of more, the first."""
 
+OVER_SETTINGS = {"A_R": "Accuracy on kept classes", "E_F": "Error on forgotten classes"}
+"""Columns that are drawn over one setting or two, and what they are."""
+
+DECADES = 20
+"""From this ratio of a setting's largest value to its smallest, its axis is one of factors."""
+
 Cells = Sequence[Mapping[str, Any]]
 
 
@@ -69,6 +75,8 @@ def pictures(plan: Plan, frame: pd.DataFrame, cells: Cells = ()) -> list[Picture
     """
     found = [*_useful(plan, frame), *_passed(plan, frame), *_seconds(plan, frame)]
     for entry in plan.methods:
+        if len(entry.grid) == 1:
+            found += _sweep(entry, frame[frame.entry == entry.name])
         if len(entry.grid) == 2:
             found += _maps(entry, frame[frame.entry == entry.name])
     for entry in plan.methods:
@@ -185,9 +193,33 @@ def _seconds(plan: Plan, frame: pd.DataFrame) -> Iterator[Picture]:
     yield Picture("seconds", "Time", caption, figure, ("Row", "Wall time"), lines)
 
 
+def _sweep(entry: Entry, cells: pd.DataFrame) -> Iterator[Picture]:
+    """Draw A_R and E_F over one setting; where it has no order a table says as much."""
+    (setting,) = entry.grid
+    shown = {
+        title: column for column, title in OVER_SETTINGS.items() if column in cells and cells[column].notna().any()
+    }
+    if not shown or cells[setting].nunique() < 2 or not pd.api.types.is_numeric_dtype(cells[setting]):
+        return
+    over = cells.groupby(setting)[list(shown.values())].agg(["mean", "std"]) / 100
+    means = {title: over[column, "mean"].to_numpy() for title, column in shown.items()}
+    spread = {title: over[column, "std"].fillna(0.0).to_numpy() for title, column in shown.items()}
+    bands = {title: (mean - spread[title], mean + spread[title]) for title, mean in means.items()}
+    values = over.index.to_numpy(float)
+    figure = curves(values, means, x_label=setting, y_label="share of records", bands=bands)
+    if values.min() > 0 and values.max() / values.min() > DECADES:
+        figure.axes[0].set_xscale("log")
+    rows = tuple(
+        (f"{value:g}", *(f"{share(means[t][i])} ± {share(spread[t][i])}" for t in means))
+        for i, value in enumerate(values)
+    )
+    caption = f"{entry.name}: mean over seeds and requests; a standard deviation on both sides is shaded."
+    yield Picture(_stem(entry.name), f"Over {setting}: {entry.name}", caption, figure, (setting, *means), rows)
+
+
 def _maps(entry: Entry, cells: pd.DataFrame) -> Iterator[Picture]:
     down, across = entry.grid
-    for column, title in (("A_R", "Accuracy on kept classes"), ("E_F", "Error on forgotten classes")):
+    for column, title in OVER_SETTINGS.items():
         if column not in cells or not cells[column].notna().any():
             continue
         table = cells.pivot_table(index=down, columns=across, values=column, aggfunc="mean") / 100

@@ -22,6 +22,7 @@ from efface.comparing.page import html
 from efface.comparing.plan import Plan
 from efface.errors import InputError
 from efface.files import read, write_file
+from efface.notebook import card
 from efface.report.console import print_table
 
 __all__ = ["Comparison"]
@@ -50,7 +51,7 @@ FIELDS = (
 """Of a score: numbers, and words."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Comparison:
     """A finished grid.
 
@@ -118,6 +119,18 @@ class Comparison:
         packed = folder / "results.parquet"
         return cls(plan, frame, pd.read_parquet(packed) if packed.is_file() else pd.DataFrame())
 
+    def __repr__(self) -> str:
+        """Return one line: what was compared, and how far it came."""
+        entries, cells = self.frame.entry.nunique(), len(self.frame)
+        failed = int((self.frame.refused != "").sum())
+        said = f"{entries} methods, {len(self.plan.requests)} requests, {len(self.plan.seeds)} seeds; {cells} cells"
+        return f"<Comparison {self.plan.name!r}: {said}{f', {failed} refused or failed' if failed else ''}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the table of means."""
+        facts = {"mean ± standard deviation": "over seeds" + " and requests" * (len(self.plan.requests) > 1)}
+        return card(f"Comparison {self.plan.name}", facts, self.cells(by_request=False))
+
     @property
     def columns(self) -> list[str]:
         """The measured columns, in order."""
@@ -142,6 +155,24 @@ class Comparison:
             grouped.sort_index(level="entry", key=lambda i: i.map(order.index), sort_remaining=False)
             if len(keys) > 1
             else grouped.loc[order]
+        )
+
+    def to_frame(self, *, by_request: bool = False) -> pd.DataFrame:
+        """Return the table of means as a pandas table: for each column `mean`, `std` and `count`; see `summary`.
+
+        `frame` has every cell, `scores` every cell's every score with interval and floor.
+        """
+        return self.summary(by_request=by_request)
+
+    def to_latex(self, *, by_request: bool = False) -> str:
+        """Return the table of means as LaTeX for the package booktabs: mean ± standard deviation.
+
+        Args:
+            by_request: One row per method and request, instead of one per method.
+        """
+        header, *rows = [[_latex(cell) for cell in row] for row in self.cells(by_request=by_request)]
+        return pd.DataFrame(rows, columns=header).to_latex(
+            index=False, escape=False, column_format="l" + "r" * (len(header) - 1)
         )
 
     def markdown(self) -> str:
@@ -329,6 +360,18 @@ def _sign(column: str, bounds: str) -> str:
     """Return what stands before a mean of which some values are only bounds."""
     below, above = (f"{column} {side}" in bounds.split("; ") for side in ("at least", "at most"))
     return "≷ " if below and above else "≥ " if below else "≤ " if above else ""
+
+
+LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"±": r"$\pm$", "≥": r"$\geq$", "≤": r"$\leq$", "≷": r"$\gtrless$"}
+)
+"""Characters that mean something to LaTeX, or that it has no plain letter for."""
+
+
+def _latex(text: str) -> str:
+    return text.translate(LATEX)
 
 
 def _where(row: Mapping[str, Any]) -> str:

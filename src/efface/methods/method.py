@@ -157,7 +157,7 @@ class Method(ABC, metaclass=_Answering):
         model = self.forget(artifact, split, run)
         return model, self.memory_after(artifact, model, split)
 
-    def check(self, artifact: Artifact, split: Split) -> None:  # noqa: B027 - most methods have nothing to check
+    def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if the method cannot serve this request; called before any work."""
 
     def rebuild(self, model: nn.Module, record: Record) -> nn.Module:

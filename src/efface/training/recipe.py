@@ -72,7 +72,7 @@ class Recipe(Fields):
         kept = self.model_dump()
         if changes.get("schedule", self.schedule) != self.schedule:
             kept["average"] = 0.0
-        return Recipe.model_validate({**kept, **changes})
+        return Recipe(**{**kept, **changes})
 
     def bare(self, **changes: Any) -> Recipe:
         """Return a copy at a constant rate with nothing beside the loss, and with some fields changed.

@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import Case, Model
+from efface.artifact.case import Case, Model, split_under
 from efface.data import Counts, Data
 from efface.errors import ForgettingWarning, InputError
 from efface.mechanisms.members import spread
 from efface.methods.applying import apply
 from efface.methods.catalogue import method_of
 from efface.methods.method import Method
+<<<<<<< HEAD
 from efface.models.ensemble import Ensemble
+=======
+from efface.models.predictions import accuracy_of
+>>>>>>> 0d01a04 (efface doctor, --verbose, lines that fit a terminal, and kept accuracy in the summary of forget)
 from efface.models.spec import ModelSpec
 from efface.references.references import References
 from efface.request import Request
@@ -23,7 +27,7 @@ from efface.running.progress import Progress, shown
 from efface.running.run import Run
 from efface.training.recipe import Recipe
 
-__all__ = ["forget"]
+__all__ = ["forget", "kept_accuracy"]
 
 AUTO = "auto"
 
@@ -152,3 +156,22 @@ def _ask_whether_seen(counts: Counts, validation: float, run: Run) -> None:
     )
     run.note(text)
     warnings.warn(text, ForgettingWarning, stacklevel=3)
+
+
+def kept_accuracy(forgotten: Artifact, data: Data) -> str:
+    """Say how useful a model stayed, on kept records that were held out of training; test data is left for audits.
+
+    Args:
+        forgotten: Made by `forget` in this process, so that its original is at hand.
+        data: What the original was trained on.
+
+    Returns:
+        A sentence, also where nothing was held out.
+    """
+    before, request = forgotten.parent, forgotten.record.request
+    assert before is not None
+    part = split_under(before.record, data, request).validation_retain
+    if not len(part):
+        return "kept accuracy: not looked at, as nothing was held out of training; an audit asks test data"
+    now, then = (accuracy_of(a.model, part) for a in (forgotten, before))
+    return f"kept accuracy: {now:.1%} of {len(part)} held-out records, {then:.1%} before"
