@@ -32,6 +32,7 @@ def test_every_row_of_a_customer_is_forgotten_and_counted_and_the_gate_answers(w
     answer = efface_command("forget", weights, *BUILT, *RECIPE, *asked)
     assert answer.status == 0, answer.stderr
     assert "41 records asked for: 40 to forget, 1 named more than once" in answer.stdout
+    assert "kept accuracy: not looked at, as nothing was held out" in answer.stdout
     record = Artifact.read_record(out)
     assert record.data.validation == 0
     assert (record.parent.action, record.parent.recipe.epochs) == ("given", 8)

@@ -14,6 +14,7 @@ from efface.auditing.settings import AuditSettings
 from efface.data import Split
 from efface.errors import ForgettingWarning, InputError
 from efface.running.seeding import seeded
+from efface.verbs.forget import kept_accuracy
 
 RECIPE = efface.Recipe(lr=0.1, epochs=6, batch_size=64)
 CLASS = efface.Request(classes=(4,))
@@ -128,3 +129,18 @@ def test_without_a_method_a_small_network_passes_a_sealed_audit(data, original, 
     assert found.level == "c"
     assert [c.key for c in found.verdict.checks if c.outcome == "differs"] == []
     assert found.verdict.outcome == "alike"
+
+
+def test_kept_accuracy_is_that_of_held_out_records_of_what_stays(data):
+    """By hand, over the held-out positions; test data is not looked at."""
+    network = efface.ModelSpec(build="mlp", arguments={"hidden": [32]})
+    trained = efface.train(network, data, recipe=RECIPE, validation=0.1, device="cpu")
+    made = quiet(trained, data, CLASS, "logit-mask")
+    held_out = Split.of(data, CLASS, 0.1, trained.record.data.split_seed).held_out
+    kept = torch.from_numpy(held_out[data.train_labels[held_out] != 4])
+    y = data.train.labels[kept]
+    with torch.no_grad():
+        (x,) = data.train.read([kept])
+        shares = [float((a.model(x).argmax(1) == y).double().mean()) for a in (made, trained)]
+    expected = f"kept accuracy: {shares[0]:.1%} of {len(kept)} held-out records, {shares[1]:.1%} before"
+    assert kept_accuracy(made, data) == expected
