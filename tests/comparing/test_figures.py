@@ -196,3 +196,28 @@ def test_a_grid_of_two_is_a_map_of_means_as_shares(called):
     assert called[1][1]["title"] == "Error on forgotten classes"
     np.testing.assert_allclose(called[1][0][0], 1)
     assert files(plan(entry), frame.drop(columns="E_F")) == found[:1]
+
+
+@pytest.mark.parametrize(("values", "scale"), [((0.01, 0.1, 1.0), "log"), ((1.0, 2.0, 3.0), "linear")])
+def test_a_sweep_of_one_setting_is_lines_through_its_means(values, scale, make_comparison):
+    cells = [
+        cell("swept", r, s, settings={"alpha": v}, scores={"A_R": {"value": 80 + 10 * v + s}, "E_F": {"value": 100.0}})
+        for v in values
+        for r in (1, 2)
+        for s in SEEDS
+    ]
+    entry = {"method": "ssd", "label": "swept", "grid": {"alpha": list(values)}}
+    picture = drawn(make_comparison(cells, methods=[{"method": "original"}, entry]))["swept"]
+    (axes,) = picture.figure.axes
+    assert axes.get_xscale() == scale
+    line = axes.lines[0]
+    assert line.get_xdata().tolist() == list(values)
+    assert np.allclose(line.get_ydata(), [(80.5 + 10 * v) / 100 for v in values])
+    spread = np.std([80, 81, 80, 81], ddof=1)
+    assert picture.rows[0][1] == f"{80.5 + 10 * values[0]:.1f}\u00a0% ± {spread:.1f}\u00a0%"
+
+
+def test_a_sweep_of_words_is_left_to_the_table(make_comparison):
+    cells = [cell("swept", 1, 0, settings={"order": v}) for v in ("ours", "published")]
+    entry = {"method": "ssd", "label": "swept", "grid": {"order": ["ours", "published"]}}
+    assert "swept" not in drawn(make_comparison(cells, methods=[{"method": "original"}, entry]))

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 """Tables of a comparison, against figures worked out by hand from planted cells."""
 
 from __future__ import annotations
@@ -343,76 +342,25 @@ def test_the_machine_with_most_cells_comes_first():
     made = plan("ssd", seeds=[0, 1, 2, 3])
     text = "cpu, threads not recorded (2 cells); cuda:0, threads not recorded (1 cells)"
     assert Comparison.of(made, rows).machine == text
-=======
-"""A finished grid as tables, from rows that nothing had to be trained for."""
-
-from __future__ import annotations
-
-import numpy as np
-import pytest
-
-from efface.comparing import Plan
-from efface.comparing.figures import draw
-from efface.comparing.results import Comparison
-from efface.comparing.rows import unmeasured
-
-
-def comparison(*entries, seeds=(0, 1)) -> Comparison:
-    """A_R of an entry is 80 + seed plus ten times its setting, E_F is 100."""
-    fields = {"name": "small", "data": {"source": "digits"}, "model": {"build": "mlp"}, "seeds": list(seeds)}
-    published = {"ssd": {"A_R": "77 ± 1"}} if any(e.get("label") == "ssd" for e in entries) else {}
-    plan = Plan(**fields, requests=[{"classes": [3]}], methods=list(entries), published=published)
-    rows = []
-    for cell in plan.cells():
-        a_r = 80 + cell.seed + 10 * sum(v for v in cell.settings.values() if isinstance(v, float))
-        scores = {"A_R": {"value": a_r}, "E_F": {"value": 100.0}}
-        about = {"seconds": 1.0 + cell.seed, "device": "cpu", "threads": 1, "versions": {"efface": "0"}}
-        rows.append(unmeasured(cell) | about | {"scores": scores})
-    return Comparison.of(plan, rows)
 
 
 def test_it_shows_itself_shortly_and_escaped():
-    made = comparison({"method": "ssd", "label": "<hr>"}, {"method": "logit-mask"})
-    assert repr(made) == "<Comparison 'small': 2 methods, 1 requests, 2 seeds; 4 cells>"
-    html = made._repr_html_()
-    assert "<hr>" not in html
-    assert "<td>&lt;hr&gt;</td>" in html
-    assert "80.5 ± 0.7" in html
+    named = plan(methods=[{"method": "ssd", "label": "<hr>"}])
+    made = Comparison.of(named, [cell("<hr>", seed, 97.0 + seed, 1.0) for seed in (0, 1)])
+    assert repr(made) == "<Comparison 'smoke': 1 methods, 1 requests, 2 seeds; 2 cells>"
+    assert "<hr>" not in made._repr_html_()
+    assert "<td>&lt;hr&gt;</td>" in made._repr_html_()
+    assert "<td>97.5 ± 0.7</td>" in made._repr_html_()
 
 
-def test_tables_have_means_and_deviations():
-    made = comparison({"method": "ssd", "label": "ssd"}, {"method": "logit-mask"})
-    frame = made.to_frame()
-    assert frame.loc["ssd", ("A_R", "mean")] == pytest.approx(80.5)
-    assert frame.loc["ssd", ("A_R", "std")] == pytest.approx(0.5**0.5)
-    assert frame.loc["ssd", ("A_R", "count")] == 2
-    latex = made.to_latex()
-    assert r"\toprule" in latex
-    header, first = [line for line in latex.splitlines() if "&" in line][:2]
-    assert header.startswith(r"method & A\_R & A\_R published & E\_F")
-    assert first.startswith(r"ssd & 80.5 $\pm$ 0.7 & 77 $\pm$ 1 & 100.0 $\pm$ 0.0")
-    assert first.endswith(r"\\")
-    hostile = comparison({"method": "ssd", "label": r"50% {of} $x^2$ \input~"}).to_latex()
-    assert r"50\% \{of\} \$x\textasciicircum{}2\$ \textbackslash{}input\textasciitilde{} &" in hostile
-
-
-def test_one_setting_is_drawn_as_lines_and_two_as_maps(tmp_path):
-    one = {"method": "ssd", "label": "one", "grid": {"alpha": [0.01, 0.1, 1.0]}}
-    two = {"method": "ssd", "label": "two", "grid": {"alpha": [0.1, 1.0], "dampening": [0.5, 1.0]}}
-    made = comparison(one, two)
-    files = {f.name for f in draw(made.plan, made.frame, tmp_path)}
-    assert files >= {"one.png", "two-A_R.png", "two-E_F.png"}
-    assert all((tmp_path / f).stat().st_size > 5000 for f in files)
-
-
-def test_lines_go_through_the_means_on_an_axis_of_factors(tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr("efface.comparing.figures.save", lambda figure, path: drawn.append(figure) or path)
-    made = comparison({"method": "ssd", "label": "one", "grid": {"alpha": [0.01, 0.1, 1.0]}})
-    draw(made.plan, made.frame, tmp_path)
-    (axes,) = drawn[-1].axes
-    assert axes.get_xscale() == "log"
-    kept = axes.lines[0]
-    assert kept.get_xdata().tolist() == [0.01, 0.1, 1.0]
-    assert np.allclose(kept.get_ydata(), [0.806, 0.815, 0.905])
->>>>>>> 0d01a04 (efface doctor, --verbose, lines that fit a terminal, and kept accuracy in the summary of forget)
+def test_means_come_as_a_frame_and_as_latex():
+    named = plan("ssd", published={"ssd": {"probe": "77 ± 1"}})
+    made = Comparison.of(named, [cell("ssd", seed, 97.0 + seed, 1.0) for seed in (0, 1)])
+    assert made.to_frame().loc["ssd"]["probe", "mean"].item() == pytest.approx(97.5)
+    header, row = [line for line in made.to_latex().splitlines() if "&" in line]
+    assert header.startswith(r"method & A\_R & probe & probe published & ")
+    assert row.startswith(r"ssd & 90.0 $\pm$ 0.0 & 97.5 $\pm$ 0.7 & 77 $\pm$ 1 & ")
+    assert r"\toprule" in made.to_latex()
+    hostile = plan(methods=[{"method": "ssd", "label": r"50% {of} $x^2$ \input~"}])
+    latex = Comparison.of(hostile, [cell(r"50% {of} $x^2$ \input~", s, 97.0, 1.0) for s in (0, 1)]).to_latex()
+    assert r"50\% \{of\} \$x\textasciicircum{}2\$ \textbackslash{}input\textasciitilde{} &" in latex

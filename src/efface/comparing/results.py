@@ -129,7 +129,7 @@ class Comparison:
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the table of means."""
         facts = {"mean ± standard deviation": "over seeds" + " and requests" * (len(self.plan.requests) > 1)}
-        return card(f"Comparison {self.plan.name}", facts, self.cells(by_request=False))
+        return card(f"Comparison {self.plan.name}", facts, self.table_rows(by_request=False))
 
     @property
     def columns(self) -> list[str]:
@@ -170,7 +170,7 @@ class Comparison:
         Args:
             by_request: One row per method and request, instead of one per method.
         """
-        header, *rows = [[_latex(cell) for cell in row] for row in self.cells(by_request=by_request)]
+        header, *rows = [[_latex(cell) for cell in row] for row in self.table_rows(by_request=by_request)]
         return pd.DataFrame(rows, columns=header).to_latex(
             index=False, escape=False, column_format="l" + "r" * (len(header) - 1)
         )

@@ -15,11 +15,8 @@ from efface.mechanisms.members import spread
 from efface.methods.applying import apply
 from efface.methods.catalogue import method_of
 from efface.methods.method import Method
-<<<<<<< HEAD
 from efface.models.ensemble import Ensemble
-=======
 from efface.models.predictions import accuracy_of
->>>>>>> 0d01a04 (efface doctor, --verbose, lines that fit a terminal, and kept accuracy in the summary of forget)
 from efface.models.spec import ModelSpec
 from efface.references.references import References
 from efface.request import Request
