@@ -207,7 +207,7 @@ def test_a_sweep_of_one_setting_is_lines_through_its_means(values, scale, make_c
         for s in SEEDS
     ]
     entry = {"method": "ssd", "label": "swept", "grid": {"alpha": list(values)}}
-    picture = drawn(make_comparison(cells, methods=[{"method": "original"}, entry]))["swept"]
+    picture = drawn(make_comparison(cells, methods=[{"method": "original"}, entry], published={}))["swept"]
     (axes,) = picture.figure.axes
     assert axes.get_xscale() == scale
     line = axes.lines[0]
@@ -220,4 +220,4 @@ def test_a_sweep_of_one_setting_is_lines_through_its_means(values, scale, make_c
 def test_a_sweep_of_words_is_left_to_the_table(make_comparison):
     cells = [cell("swept", 1, 0, settings={"order": v}) for v in ("ours", "published")]
     entry = {"method": "ssd", "label": "swept", "grid": {"order": ["ours", "published"]}}
-    assert "swept" not in drawn(make_comparison(cells, methods=[{"method": "original"}, entry]))
+    assert "swept" not in drawn(make_comparison(cells, methods=[{"method": "original"}, entry], published={}))
