@@ -2,9 +2,21 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
-from efface.auditing.scores.deeper import deeper_scores
+from efface.auditing.answers import Answers
+from efface.auditing.measures.neighbourhood import residual_knowledge
+from efface.auditing.measures.path_back import loss_barrier
+from efface.auditing.records import Records
+from efface.auditing.rows import Row
+from efface.auditing.scores import deeper as module
+from efface.auditing.scores.deeper import deeper_scores, path_scores
 from efface.auditing.scores.looked import DRAWS, PROBES, Looked
+from efface.auditing.settings import AuditSettings
+from efface.data import ArraySamples, Data, Split
+from efface.request import Request
+from efface.running.run import Run
 
 
 def _seen(seed, *, margin=-15.0, bias=0.0, recall=0.5, near=0.0, mass=(0.0, 0.0, 0.0), missing=()):
@@ -112,3 +124,101 @@ def test_of_items_the_most_memorised_are_asked_about_after_training_on_kept_data
     assert "the 10 most memorised records" in score.why
     gone = deeper_scores(seen(100), references, original, 0.997, items=True)["kept_data_margin"]
     assert gone.floor_low < gone.value < gone.floor_high
+
+
+# --- the way back, and the words ------------------------------------------------------------------------------------
+
+
+def linear(weight):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 3, bias=False))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.as_tensor(weight))
+    return model
+
+
+HERE, THERE = [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 1.0], [3.0, 4.0]]
+
+
+def asked(model):
+    labels = torch.arange(30) % 2
+    x = torch.eye(2)[labels] + 0.1 * torch.randn(30, 2, generator=torch.Generator().manual_seed(0))
+    split = Split.of(
+        Data("two", ArraySamples(x, labels), ArraySamples(x, labels), tuple("abc")), Request(items=(0,)), 0
+    )
+    return Answers.of(Row("mine", "other", model), Records.drawn(split, AuditSettings(), Run(device="cpu")))
+
+
+def test_the_way_back_is_a_straight_line_between_both_models_weights():
+    ours, theirs = asked(linear(HERE)), asked(linear(THERE))
+    found = path_scores(ours, theirs)
+    assert found["path_distance"].value == pytest.approx(5)
+    x, y = ours.records.parts["retain"].tensors()
+    losses = []
+    for t in torch.linspace(0, 1, 11):
+        with torch.no_grad():
+            losses.append(F.cross_entropy(x @ torch.lerp(torch.tensor(HERE), torch.tensor(THERE), t).T, y))
+    assert found["path_barrier"].value == pytest.approx(loss_barrier(torch.stack(losses).double()), abs=1e-6)
+    same = path_scores(ours, ours)
+    assert (same["path_distance"].value, same["path_barrier"].value) == pytest.approx((0, 0), abs=1e-7)
+    assert torch.equal(ours.model[1].weight, torch.tensor(HERE))
+
+
+def test_a_barrier_is_what_rises_above_the_line(monkeypatch):
+    monkeypatch.setattr(module, "_losses", lambda *_: torch.tensor([0.0, 3.0, 1.0], dtype=torch.float64))
+    assert path_scores(asked(linear(HERE)), asked(linear(THERE)))["path_barrier"].value == pytest.approx(2.5)
+
+
+def test_models_of_other_shapes_have_no_way_between_them():
+    wide = nn.Sequential(nn.Flatten(), nn.Linear(2, 4, bias=False), nn.Linear(4, 3, bias=False))
+    found = path_scores(asked(wide), asked(linear(HERE)))
+    assert {s.why for s in found.values()} == {"its weights have other names or shapes than the original's"}
+    assert set(found) == {"path_distance", "path_barrier"}
+
+
+def test_each_score_says_what_it_rests_on():
+    looked = _seen(100, near=0.02, recall=0.5)
+    looked.found["recognised"][:5] = 1
+    scores = deeper_scores(looked, [_seen(s, near=0.01) for s in range(8)], ORIGINAL, 0.95)
+    assert scores["kept_data_margin"].why == "10.0% recognised afterwards"
+    assert scores["kept_data_margin"].value == pytest.approx(float(looked.found["margins"].mean()))
+    # 5 hits of 250 where retrained models have 2.5: r is their ratio, counted as the measure counts.
+    assert scores["neighbourhood"].value == pytest.approx(0.02)
+    hits = torch.full((8,), 0.01 * DRAWS * 50, dtype=torch.float64)
+    assert scores["neighbourhood"].why == (
+        f"r = {residual_knowledge(0.02 * DRAWS * 50, hits, 50 * DRAWS):.3g} times as often as retrained models"
+    )
+    assert {scores[k].why for k in ("head_bias", "head_norm", "kept_mass", "kept_lean", "kept_entropy")} == {""}
+    assert scores["head_bias"].value == pytest.approx(float(looked.found["bias"][0]))
+    one = _seen(100)
+    one.found["blocks"][0, 1] = 0.9
+    others = sum(float(r.found["blocks"][0, 1]) for r in REFERENCES) / 8
+    assert deeper_scores(one, REFERENCES, ORIGINAL, 0.95)["block_probe"].why == (
+        f"before 'c' from 1 record a class: recall 90.0%, mean of the others {others:.1%}"
+    )
+
+
+def test_of_several_classes_the_row_furthest_away_counts():
+    looked = _seen(100)
+    looked.found["bias"] = torch.tensor([1.0, -7.0, 3.0])
+    assert deeper_scores(looked, REFERENCES, ORIGINAL, 0.95)["head_bias"].value == -7
+
+
+@pytest.mark.parametrize("found", [{"before"}, {"mass"}])
+def test_an_original_that_could_not_be_looked_at_is_said(found):
+    original = _seen(0, missing=("mass", "margins"))
+    if found == {"mass"}:
+        score = deeper_scores(_seen(100), REFERENCES, original, 0.95)["kept_lean"]
+        assert (score.measured, score.why) == (False, "why not")
+    else:
+        score = deeper_scores(_seen(100), REFERENCES, original, 0.95, items=True)["kept_data_margin"]
+        assert (score.measured, score.why) == (False, "of the original: why not")
+
+
+def test_references_that_miss_a_look_are_left_out_of_its_band():
+    some = [*REFERENCES[:4], *(_seen(s, missing=("bias",)) for s in (20, 21))]
+    scores = deeper_scores(_seen(100), some, ORIGINAL, 0.95)
+    assert scores["head_bias"].measured
+    assert scores["head_bias"].floor == pytest.approx(sum(float(r.found["bias"]) for r in REFERENCES[:4]) / 4)
+    three = deeper_scores(_seen(100), [*REFERENCES[:3], *some[4:]], ORIGINAL, 0.95)
+    assert three["head_bias"].why.endswith("there are 3")
+    assert three["head_norm"].measured
