@@ -1,14 +1,21 @@
 """Kept answers are the model's own, and belong to its weights and to the samples."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from efface.auditing import answers as module
-from efface.auditing.answers import KeptAnswers
+from efface.auditing.answers import AllAnswers, Answers, KeptAnswers
+from efface.auditing.records import Records
+from efface.auditing.rows import Row, Rows
 from efface.auditing.scores import features, relearning
+from efface.auditing.settings import AuditSettings
+from efface.data import ArraySamples, Data, Split
 from efface.errors import InputError
 from efface.models.predictions import logits_of
+from efface.request import Request
 from efface.running.run import Run
 from tests.world import assessed
 
@@ -118,3 +125,98 @@ def test_unusable_answers_are_refused_with_the_models_name(world):
         broken[1].weight[0, 30] = torch.nan
     with pytest.raises(InputError, match="logits of the candidate on the test"):
         module.checked_logits(broken, world.split.test_forget, name="the candidate")
+
+
+# --- by hand --------------------------------------------------------------------------------------------------------
+
+
+class Fixed(nn.Module):
+    """From the position, which is the input, to given logits; counts how often it is asked."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.register_buffer("table", logits)
+        self.asked = 0
+
+    def forward(self, x):
+        self.asked += 1
+        return self.table[x[:, 0].long()]
+
+
+def small(request):
+    train, test = (
+        ArraySamples(places[:, None].float(), places % 3) for places in (torch.arange(12), 11 - torch.arange(12))
+    )
+    split = Split.of(Data("small", train, test, tuple("abc")), request, 0.0)
+    return Records.drawn(split, AuditSettings(), Run(device="cpu"))
+
+
+def fixed(width=3, seed=0):
+    return Fixed(torch.randn(12, width, generator=torch.Generator().manual_seed(seed)))
+
+
+@pytest.mark.parametrize("by_class", [True, False])
+def test_every_part_is_answered_and_unseen_records_are_those_like_the_forgotten_ones(by_class):
+    records = small(Request(classes=(1,)) if by_class else Request(items=(0, 4)))
+    model = fixed()
+    own = Answers.of(Row("mine", "candidate", model), records)
+    assert set(own.logits) == set(own.labels) == {"forget", "retain", "test_retain", "test_forget", "held_out"}
+    for name in ("forget", "retain", "test_retain", "test_forget"):
+        part = records.parts[name]
+        places = part.tensors()[0][:, 0].long()
+        assert torch.equal(own.logits[name].reshape(len(part), 3), model.table[places])
+        assert own.labels[name].tolist() == part.labels.tolist()
+    like = "test_forget" if by_class else "test_retain"
+    assert own.logits["held_out"] is own.logits[like]
+    assert own.labels["held_out"] is own.labels[like]
+    right = own.logits["forget"].argmax(1) == own.labels["forget"]
+    assert own.correct("forget").tolist() == right.tolist()
+    assert own.accuracy("forget") == pytest.approx(float(right.double().mean()))
+    ours, theirs = own.attack_margins
+    assert torch.equal(ours, own.margin("forget")[records.members])
+    assert torch.equal(theirs, own.margin("held_out")[records.others])
+
+
+def test_of_an_empty_part_nothing_is_known():
+    own = Answers.of(Row("mine", "candidate", fixed()), small(Request(items=(0, 4))))
+    assert len(own.labels["test_forget"]) == 0
+    assert own.margin("test_forget").shape == (0,)
+    assert own.margin("test_forget").dtype == torch.float64
+    assert math.isnan(own.accuracy("test_forget"))
+
+
+def test_another_number_of_outputs_is_refused_by_the_models_name():
+    with pytest.raises(InputError) as error:
+        Answers.of(Row("mine", "candidate", fixed(5)), small(Request(classes=(1,))))
+    assert str(error.value) == (
+        "The model 'mine' has 5 outputs, but small has 3 classes; give a model with one output per class, in the "
+        "data's order."
+    )
+
+
+@pytest.mark.parametrize("retrained", [True, False])
+def test_each_model_is_asked_once_and_the_original_serves_all(retrained, tmp_path):
+    models = {name: fixed(seed=k) for k, name in enumerate(("original", "retrained", "mine", "more", "again"))}
+    roles = {"original": "original", "retrained": "retrained", "mine": "candidate"}
+    rows = Rows(
+        tuple(Row(n, r, models[n]) for n, r in roles.items() if retrained or n != "retrained"),
+        further=(Row("more", "retrained", models["more"]),) if retrained else (),
+        repeats=(Row("again", "candidate", models["again"]),),
+    )
+    records = small(Request(classes=(1,)))
+    found = AllAnswers.of(rows, records, KeptAnswers(tmp_path))
+    assert list(found.table) == [row.name for row in rows]
+    assert found.original is found.table["original"]
+    assert found.candidate is found.table["mine"]
+    assert found.retrained is (found.table["retrained"] if retrained else None)
+    assert [a.name for a in found.further] == (["more"] if retrained else [])
+    assert [a.name for a in found.repeats] == ["again"]
+    assert [a.name for a in found.everyone] == (["retrained", "more"] if retrained else [])
+    assert found.original.original is None
+    for own in (found.candidate, *found.further, *found.repeats):
+        assert own.original is found.original
+    assert models["original"].asked == models["mine"].asked == models["again"].asked == 4  # once for each part
+    # Kept are further models' answers, of four parts each; rows of the table are always asked.
+    assert len(list(tmp_path.iterdir())) == 4 * len([*found.further, *found.repeats])
+    AllAnswers.of(rows, records, KeptAnswers(tmp_path))
+    assert (models["mine"].asked, models["again"].asked) == (8, 4)

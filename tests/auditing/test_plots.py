@@ -1,0 +1,88 @@
+"""The arrays that a report draws and the records that it lists, from answers made by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from efface.auditing.exposed import most_exposed
+from efface.auditing.measures.exposure import deviations
+from efface.auditing.plots import BINS, margin_histograms, plots
+
+PARTS = {"forget": [1, 1], "test_retain": [0, 0, 2], "test_forget": [1], "held_out": [1]}
+
+
+def answering(name, *, empty=(), **answered):
+    """A model of three classes that answers each part with these classes."""
+    labels = {p: torch.tensor([] if p in empty else v, dtype=torch.int64) for p, v in PARTS.items()}
+    said = {p: answered.get(p, v) for p, v in PARTS.items()}
+    logits = {p: F.one_hot(torch.tensor(v), 3).float()[: len(labels[p])] for p, v in said.items()}
+    margins = {"forget": torch.tensor([-1.0, 1.0]), "held_out": torch.tensor([2.0])}
+    return SimpleNamespace(name=name, labels=labels, logits=logits, margin=margins.__getitem__)
+
+
+def test_accuracies_confusions_and_answers_of_each_row():
+    first = answering("first", test_retain=[0, 1, 2], test_forget=[0], forget=[0, 2])
+    course = SimpleNamespace(course=SimpleNamespace(accuracies=(0.1, 0.9)))
+    history = [{"stage": "decay", "step": 1}]
+    found = plots([first, answering("right")], {"first": course, "right": SimpleNamespace(course=None)}, history)
+    assert found.per_class["first"] == (0.5, 0.0, 1.0)
+    assert found.per_class["right"] == (1.0, 1.0, 1.0)
+    assert found.per_class_counts == (2, 1, 1)
+    assert found.confusion["first"] == ((1, 1, 0), (1, 0, 0), (0, 0, 1))
+    assert found.forget_answers == {"first": (1, 0, 1), "right": (0, 2, 0)}
+    assert [(h.row, h.part, sum(h.counts)) for h in found.margins] == [
+        ("first", "forget", 2), ("first", "held out", 1), ("right", "forget", 2), ("right", "held out", 1),
+    ]  # fmt: skip
+    assert found.relearning == {"first": (0.1, 0.9)}
+    assert found.history == ({"stage": "decay", "step": 1},)
+    without = plots([answering("x", empty=("test_forget", "held_out"))], {}, [])
+    assert without.per_class_counts == (2, 0, 1)
+    assert without.per_class["x"] == (1.0, None, 1.0)  # of a class without records nothing is known
+    assert [(h.row, h.part) for h in without.margins] == [("x", "forget")]
+    bare = plots([answering("x", empty=("test_retain", "test_forget", "held_out"))], {}, [])
+    assert (bare.per_class, bare.confusion, bare.per_class_counts) == ({}, {}, ())
+
+
+def test_edges_leave_half_a_unit_around_all_but_the_outermost_margins():
+    values = torch.arange(1001.0) / 10  # 0 to 100
+    (found,) = margin_histograms({("a", "b"): values})
+    assert (found.edges[0], found.edges[-1], len(found.edges)) == (pytest.approx(0.0), pytest.approx(100.0), BINS + 1)
+    assert np.diff(found.edges) == pytest.approx(100 / BINS)
+    assert sum(found.counts) == 1001
+    assert found.counts[0] == 26  # 0 to 2.5, both ends included
+    assert found.counts[1:-1] == (25,) * (BINS - 2)
+    # What is infinite, or far beyond any margin, does not stretch the axis but is counted at its end.
+    far = torch.tensor([torch.inf, -torch.inf, 1e4, -1000.0])
+    first, second = margin_histograms({("a", "b"): values, ("c", "d"): far})
+    assert first.edges == found.edges
+    assert (second.counts[0], second.counts[-1], sum(second.counts)) == (2, 2, 4)
+    assert margin_histograms({}) == margin_histograms({("a", "b"): far}) == ()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_records_that_leak_most_are_listed_worst_first(named):
+    mine = torch.tensor([0.0, 5.0, -9.0, 1.0], dtype=torch.float64)
+    theirs = torch.randn(4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ids = np.array([f"person {i}" for i in range(50)]) if named else None
+    records = SimpleNamespace(
+        parts={"forget": SimpleNamespace(indices=np.array([10, 20, 30, 40]))},
+        split=SimpleNamespace(data=SimpleNamespace(ids=ids)),
+    )
+    candidate = SimpleNamespace(
+        margin={"forget": mine}.__getitem__, records=records, labels={"forget": torch.tensor([7, 8, 9, 6])}
+    )
+    retrained = [SimpleNamespace(margin={"forget": row}.__getitem__) for row in theirs]
+    score, expected, words = deviations(mine, theirs)
+    found = most_exposed(candidate, retrained, 2)
+    assert [(e.id, e.label, e.direction) for e in found] == [(30, 9, "over"), (20, 8, "left")]
+    assert [e.name for e in found] == (["person 30", "person 20"] if named else ["", ""])
+    for e, i in zip(found, (2, 1), strict=True):
+        assert (e.score, e.margin, e.expected) == (float(score[i]), float(mine[i]), float(expected[i]))
+        assert e.measure == words
+    assert len(most_exposed(candidate, retrained, 99)) == 4
+    assert most_exposed(candidate, retrained, 0) == most_exposed(candidate, [], 3) == ()
