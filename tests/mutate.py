@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, help="try a random share of each file's changes, between 0 and 1")
     parser.add_argument("--seed", type=int, default=0, help="which share; 0 unless told")
     parser.add_argument("--again", action="store_true", help="try only what survived the last time, on today's tests")
+    parser.add_argument("--so-far", action="store_true", help="try nothing; say what a run that was stopped has found")
     chosen = parser.parse_args()
     sources: list[Path] = []
     for given in chosen.sources:
@@ -114,15 +115,15 @@ def main() -> None:
         sources += [p.relative_to(ROOT) for p in found if p.name != "__init__.py"]
     if chosen.share is not None and not 0 < chosen.share <= 1:
         parser.error(f"--share {chosen.share} is not above 0 and at most 1")
-    if chosen.share is not None and chosen.again:
-        parser.error("--again tries what survived of the share of last time; leave --share out")
+    if chosen.share is not None and (chosen.again or chosen.so_far):
+        parser.error("--again and --so-far are about the share of last time; leave --share out")
     tests = chosen.tests or sorted({test for source in sources for test in related(source)})
     print(f"{' '.join(map(str, sources))} against {' '.join(tests)}", flush=True)
-    folder = prepare(sources, tests, chosen.again)
+    folder = prepare(sources, tests, chosen.again or chosen.so_far)
     names = drawn(sources, chosen.share, chosen.seed) if chosen.share else []
     if chosen.again:
         names = [n for n, outcome in outcomes(folder).items() if outcome not in {"killed", "segfault", "not checked"}]
-    if names or not chosen.again:
+    if not chosen.so_far and (names or not chosen.again):
         mutmut(folder, "run", "--max-children", "1", *names, shown=sys.stdout.isatty())
     found = outcomes(folder)
     for source in sources:
