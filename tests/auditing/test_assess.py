@@ -14,12 +14,13 @@ from efface.auditing.checks import Standard
 from efface.auditing.measures.agreement import agreement
 from efface.auditing.measures.intervals import paired_gap
 from efface.auditing.measures.js_divergence import js_divergence
-from efface.auditing.result import Audit
+from efface.auditing.result import Audit, Check
 from efface.auditing.rows import AS_LONG
 from efface.auditing.settings import AuditSettings
 from efface.data import Split, load
 from efface.errors import InputError
 from efface.models.predictions import logits_of
+from efface.models.recorded import Recorded
 from efface.request import Request
 from efface.running.run import Run
 from efface.training.loop import fit
@@ -429,26 +430,25 @@ def test_further_questions_are_asked_where_they_are_open(monkeypatch):
 
 @pytest.fixture
 def verdict(monkeypatch):
-    """Conclude at a level from checks that say what they were made from."""
+    """Conclude at a level from checks that say what they were made from; recorded answers have checks left open."""
 
-    def conclude_(level, unfit="", candidate="mine"):
-        scores = {"mine": "our scores", "original": "their scores"}
+    def concluded(level, unfit="", *, recorded=False):
         floors = SimpleNamespace()
-        asked = SimpleNamespace(
-            settings=AuditSettings(), by_class=True, simultaneous_confidence=0.99, with_canaries=False
-        )
+        asked = SimpleNamespace(settings=AuditSettings(), by_class=True, simultaneous_confidence=0.99)
         rows = SimpleNamespace(
-            level=level, candidate=SimpleNamespace(name=candidate), original=SimpleNamespace(name="original")
+            level=level, candidate=SimpleNamespace(name="mine"), original=SimpleNamespace(name="original")
         )
-        answers = SimpleNamespace(candidate="ours", original="theirs")
-        table = SimpleNamespace(scores=scores, floors=floors)
+        ours = SimpleNamespace(model=Recorded(torch.zeros(1, 2)) if recorded else nn.Identity())
+        answers = SimpleNamespace(candidate=ours, original="theirs")
+        table = SimpleNamespace(scores={"mine": "our scores", "original": "their scores"}, floors=floors)
         for name, function in {
-            "unchanged": lambda a, b: (a, b) == ("ours", "theirs"),
+            "unchanged": lambda a, b: (a, b) == (ours, "theirs"),
             "unfit": lambda *_: unfit,
             "_further": lambda row, *_, meddled=False: (f"further of {row}{' meddled' if meddled else ''}",),
             "checks_against_original": lambda s, settings, *, by_class: ((s, settings, by_class),),
             "checks_against_floor": lambda s, standard, *, by_class, control=None: ((s, standard, by_class, control),),
             "not_assessed": lambda checks, why: ("not assessed", checks, why),
+            "_open": lambda checks, control: ("open", checks, control),
             "about_the_records": lambda *_: "about",
             "canaries_instead": lambda _: "instead",
             "conclude": lambda *given, **named: (given, named),
@@ -456,33 +456,50 @@ def verdict(monkeypatch):
             monkeypatch.setattr(flow, name, function)
         return flow._verdict(rows, answers, table, asked), Standard(level, floors, asked.settings, 0.99)
 
-    return conclude_
+    return concluded
 
 
-def test_level_a_asks_what_needs_no_retrained_model(verdict):
-    (given, named), _ = verdict("a")
+@pytest.mark.parametrize("recorded", [True, False])
+def test_level_a_asks_what_needs_no_retrained_model(recorded, verdict):
+    (given, named), _ = verdict("a", recorded=recorded)
     assert given == ("a", "mine", (("our scores", AuditSettings(), True), "further of mine"))
-    assert named == {"unchanged": True}
+    assert named == {"unchanged": True, "recorded": recorded}
 
 
 @pytest.mark.parametrize("level", ["b", "c"])
 def test_levels_above_ask_the_original_first_as_a_control(level, verdict):
     (given, named), standard = verdict(level)
     control = (("their scores", standard, True, None),)
-    assert given == (
-        level,
-        "mine",
-        (("our scores", standard, True, control), "further of mine"),
-        (*control, "further of original"),
-    )
-    assert named == {"unchanged": True, "about": "about", "instead": "instead"}
-    (given, named), _ = verdict(level, unfit="no reference")
-    assert given[:2] == (level, "mine")
-    assert given[2] == (
-        "not assessed", (("our scores", standard, True, control), "further of mine"), "no reference",
-    )  # fmt: skip
-    assert len(given) == 3
+    checks = (("our scores", standard, True, control), "further of mine")
+    both = (*control, "further of original")
+    assert given == (level, "mine", checks, both)
+    assert named == {"unchanged": True, "about": "about", "instead": "instead", "recorded": False}
+    (given, named), _ = verdict(level, recorded=True)
+    assert given[2][0] == "open"
+    assert (len(given[2][1]), len(given[2][2])) == (2, 2)
+    assert named == {"unchanged": True, "about": "about", "instead": "", "recorded": True}
+    (given, named), standard = verdict(level, unfit="no reference")
+    control = (("their scores", standard, True, None),)
+    checks = (("our scores", standard, True, control), "further of mine")
+    assert given == (level, "mine", ("not assessed", checks, "no reference"))
     assert named == {"unchanged": True, "unfit": "no reference"}
+
+
+def test_what_recorded_answers_cannot_be_asked_stays_open():
+    """The control was not asked either: whether it can tell is not known, which is no pass."""
+
+    def check(key, outcome, told):
+        return Check(key=key, question="?", outcome=outcome, finding="", measure="tow", told=told)
+
+    control = [
+        check("probe", "not assessed", None),
+        check("single", "not assessed", False),
+        check("test", "alike", None),
+    ]
+    asked = [check(key, "not assessed", False) for key in ("probe", "single", "test", "other")]
+    found = flow._open(asked, control)
+    assert [(c.key, c.told) for c in found] == [("probe", None), ("single", False), ("test", False), ("other", False)]
+    assert [c.outcome for c in found] == ["not assessed"] * 4
 
 
 @pytest.mark.parametrize("missing", [None, "row", "level", "unfit", "records"])
