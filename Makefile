@@ -52,6 +52,7 @@ bench: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/catalogue.py
+	$(BIN)/python docs/notebook.py
 	$(BIN)/python docs/architecture.py
 	$(BIN)/python docs/research.py
 	$(BIN)/python docs/reliability.py

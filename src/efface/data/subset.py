@@ -68,4 +68,5 @@ def held_out_as_test(split: Split) -> Split:
     """
     test = SubSamples(split.data.train, split.validation.indices)
     kinds = frozenset({"forget", "retain", "validation", "test"})
-    return dataclasses.replace(split, data=dataclasses.replace(split.data, test=test), allowed=kinds)
+    # The test set's groups leave with it: they only count records of a request, which has been done.
+    return dataclasses.replace(split, data=dataclasses.replace(split.data, test=test, test_groups=None), allowed=kinds)
