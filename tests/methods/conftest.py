@@ -1,4 +1,4 @@
-"""One small real problem for all method tests: digits, an MLP, a BatchNorm CNN, a class request and an item request."""
+"""One small real problem for all method tests: that of the contract, trained once, with a request of each kind."""
 
 from __future__ import annotations
 
@@ -9,37 +9,10 @@ from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
 from efface.data import Data, Part, Split, load
-from efface.methods.applying import prepare
-from efface.models.spec import ModelSpec, build
 from efface.request import Request
-from efface.running.run import Run
-from efface.running.seeding import seeded
-from efface.training.recipe import Recipe
+from efface.testing.bench import MLP_SPEC, RECIPE, plainly_trained, small_cnn, small_mlp
 
-RECIPE = Recipe(lr=0.1, epochs=8, batch_size=64, weight_decay=5e-4)
-MLP_SPEC = ModelSpec(build="mlp", arguments={"hidden": [64], "activation": "relu"})
-
-
-def small_mlp(seed: int = 0) -> nn.Module:
-    """64-64-10 with ReLU."""
-    return build(MLP_SPEC, input_shape=(1, 8, 8), num_classes=10, seed=seed)
-
-
-def small_cnn(seed: int = 0) -> nn.Module:
-    """Two convolutions with BatchNorm, pooled to 2 x 2, and a linear head."""
-    with seeded(seed):
-        return nn.Sequential(
-            nn.Conv2d(1, 8, 3, padding=1, bias=False),
-            nn.BatchNorm2d(8),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(8, 16, 3, padding=1, bias=False),
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(64, 10),
-        )
+__all__ = ["MLP_SPEC", "RECIPE", "accuracy", "logits", "small_cnn", "small_mlp"]
 
 
 def logits(model: nn.Module, part: Part) -> Tensor:
@@ -60,11 +33,7 @@ def digits_data() -> Data:
 @pytest.fixture(scope="session")
 def trained(digits_data: Data) -> dict[str, Artifact]:
     """Plainly trained artifacts `mlp` (with a spec) and `cnn` (without one); about 1 s for both."""
-    split = Split.of(digits_data)
-    return {
-        "mlp": prepare(None, small_mlp(), split, RECIPE, Run(device="cpu"), spec=MLP_SPEC),
-        "cnn": prepare(None, small_cnn(), split, RECIPE, Run(device="cpu")),
-    }
+    return plainly_trained(digits_data)
 
 
 @pytest.fixture(scope="session")
