@@ -6,7 +6,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 # Models this small run faster with one thread per process, and tests use two processes.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all test-faults revisions lint mutate bench docs reproduce reproduce-small clean
+.PHONY: demo test test-all test-faults revisions lint mutate bench docs site reproduce reproduce-small clean
 
 # What should change no result: `make revisions` compares the working tree with its last commit, and prints nothing.
 OLD ?= HEAD
@@ -50,13 +50,19 @@ mutate: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/run.py
 
-docs: $(VENV)/.installed-dev
+docs: $(VENV)/.installed-dev $(VENV)/.installed-docs
 	$(BIN)/python docs/catalogue.py
 	$(BIN)/python docs/notebook.py
 	$(BIN)/python docs/architecture.py
 	$(BIN)/python docs/research.py
 	$(BIN)/python docs/reliability.py
 	$(BIN)/python docs/results.py
+	$(BIN)/python docs/which_method.py
+	$(MAKE) site
+
+# The pages as a site, below site/; a dead link, a missing page or a name that is not there is an error.
+site: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # Both talks' tables beside the published figures (docs/results.md). DATA holds MNIST/raw and CIFAR10. What is finished is kept:
 # started again, both go on where they were stopped.
@@ -77,9 +83,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt -e .
 	touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) install -c constraints.txt -e '.[docs]'
+	touch $@
+
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install -c constraints.txt -e '.[dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

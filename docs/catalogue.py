@@ -1,6 +1,6 @@
-"""Write the method list into README.md and docs/methods.md; `--check` says if both are current.
+"""Write docs/methods.md; `--check` says if it is current.
 
-docs/methods.md is made of the classes' docstrings and of docs/methods/NAME.md, one file per method with its differences
+It is made of the classes' docstrings and of docs/methods/NAME.md, one file per method with its differences
 from paper and official code. There a last line `rows: PLAN ...` stands for the method's rows in the results of these
 plans, so that measured effects are read from experiments/results and never typed.
 """
@@ -17,7 +17,7 @@ from efface.methods.catalogue import describe, methods
 
 ROOT = Path(__file__).resolve().parents[1]
 DIFFERENCES = ROOT / "docs" / "methods"
-BEGIN, END = "<!-- methods: docs/catalogue.py writes this -->", "<!-- /methods -->"
+PAGE = ROOT / "docs" / "methods.md"
 
 
 def table(*columns: str) -> str:
@@ -97,19 +97,14 @@ def catalogue() -> str:
 
 
 def main() -> None:
-    """Write both files, or with --check exit with status 1 if one of them is not current."""
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    wanted = {readme: f"{text[:start]}\n{table()}\n{text[end:]}", ROOT / "docs" / "methods.md": catalogue()}
-    stale = [path for path, content in wanted.items() if not path.is_file() or path.read_text("utf-8") != content]
-    if "--check" in sys.argv:
-        if stale:
-            sys.exit(f"not current: {', '.join(p.name for p in stale)}; run `make docs`")
+    """Write the page, or with --check exit with status 1 if it is not current."""
+    wanted = catalogue()
+    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == wanted:
         return
-    for path in stale:
-        path.write_text(wanted[path], encoding="utf-8")
-        print(f"written: {path.relative_to(ROOT)}")
+    if "--check" in sys.argv:
+        sys.exit(f"not current: {PAGE.relative_to(ROOT)}; run `make docs`")
+    PAGE.write_text(wanted, encoding="utf-8")
+    print(f"written: {PAGE.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,21 @@ def test_the_page_of_published_figures_is_current():
     subprocess.run([sys.executable, ROOT / "docs" / "results.py", "--check"], check=True)
 
 
+def test_the_tables_of_methods_to_choose_from_are_current():
+    subprocess.run([sys.executable, ROOT / "docs" / "which_method.py", "--check"], check=True)
+
+
+def test_the_site_shows_every_page():
+    def pages(entry):
+        return [entry] if isinstance(entry, str) else [p for e in entry for p in pages(next(iter(e.values())))]
+
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    shown = [page for entry in settings["nav"] for page in pages(next(iter(entry.values())))]
+    docs = ROOT / "docs"
+    there = [*docs.glob("*.md"), *(docs / "api").glob("*.md")]
+    assert sorted(shown) == sorted(p.relative_to(docs).as_posix() for p in there)
+
+
 def test_published_figures_of_plans_are_those_of_the_page():
     known = yaml.safe_load((ROOT / "experiments" / "published.yaml").read_text(encoding="utf-8"))
     plans = {plan: read_plan(ROOT / "experiments" / f"{plan}.yaml") for plan in {t["plan"] for t in known["tables"]}}

@@ -30,7 +30,7 @@ NO_MODULE = {
     "test_faults.py": "real kills of real runs",
     "test_fuzz.py": "malformed input of every kind",
     "test_reproduce.py": "the script that reproduces both talks",
-    "test_guide.py": "the guide's examples",
+    "test_guide.py": "the code that documents show",
     "test_house.py": "this file",
     "test_public.py": "the names of the package",
     "test_readme.py": "the README",

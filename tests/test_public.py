@@ -16,7 +16,8 @@ NAMES = [name for name in efface.__all__ if name != "__version__"]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_used_where_a_user_looks(name: str) -> None:
-    pages = "".join((ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/guide.md"))
+    places = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages = "".join(page.read_text(encoding="utf-8") for page in places)
     assert re.search(rf"\befface\.{name}\b", pages)
 
 
