@@ -229,11 +229,11 @@ def _inputs(
                 (layer, (ours,)), (_, (theirs,)) = new[tap.name], old[tap.name]
                 if len(ours) != len(y):
                     return
-                pair = [_places(layer, a).double().cpu() for a in (ours, theirs)]
+                pair = [_places(layer, a).cpu() for a in (ours, theirs)]
                 at = choose(len(y), pair[0].shape[-1])
                 if at is not None:
                     pair = [a.gather(3, at[:, None, None].expand(-1, *a.shape[1:3], -1)) for a in pair]
-                yield pair[0], pair[1], y.cpu()
+                yield pair[0].double(), pair[1].double(), y.cpu()  # widened last: of a convolution few places are kept
 
 
 def _places(layer: nn.Module, a: Tensor) -> Tensor:
