@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from efface.auditing.exposed import most_exposed
 from efface.auditing.measures.exposure import deviations
-from efface.auditing.plots import BINS, margin_histograms, plots
+from efface.auditing.plots import BINS, MOST_CLASSES, cut, margin_histograms, most_changed, plots
 
 PARTS = {"forget": [1, 1], "test_retain": [0, 0, 2], "test_forget": [1], "held_out": [1]}
 
@@ -86,3 +88,30 @@ def test_the_records_that_leak_most_are_listed_worst_first(named):
         assert e.measure == words
     assert len(most_exposed(candidate, retrained, 99)) == 4
     assert most_exposed(candidate, retrained, 0) == most_exposed(candidate, [], 3) == ()
+
+
+@given(st.integers(3, 40), st.data())
+@settings(max_examples=50, deadline=None)
+def test_a_cut_table_holds_its_classes_and_the_sums_of_all_others(k, data):
+    chosen = sorted(data.draw(st.sets(st.integers(0, k - 1), min_size=1, max_size=k - 1)))
+    table = torch.randint(0, 9, (k, k), generator=torch.Generator().manual_seed(k))
+    found = cut(table, chosen)
+    others = [c for c in range(k) if c not in chosen]
+    assert found.sum() == table.sum()
+    for i, c in enumerate(chosen):
+        assert found[i, :-1].tolist() == [int(table[c, d]) for d in chosen]
+        assert found[i, -1] == sum(int(table[c, d]) for d in others)
+        assert found[-1, i] == sum(int(table[d, c]) for d in others)
+
+
+def test_of_many_classes_the_forgotten_and_the_most_changed_are_shown_in_order():
+    before = [0.5] * 200
+    after = list(before)
+    for c, share in {199: 0.6, 7: 0.0, 50: None, 120: 0.45}.items():
+        after[c] = share
+    shown = most_changed(before, after, forgotten=[3, 150])
+    assert len(shown) == MOST_CLASSES
+    assert list(shown) == sorted(shown)
+    assert {3, 150, 199, 7, 50, 120} <= set(shown)
+    assert most_changed(before[:MOST_CLASSES], after[:MOST_CLASSES], [3]) == tuple(range(MOST_CLASSES))
+    assert set(most_changed(before, after, forgotten=range(30, 60))) <= set(range(30, 60))

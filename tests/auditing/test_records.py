@@ -44,6 +44,36 @@ def test_attacks_compare_equally_many_of_each_class(world):
         assert len(members) <= 60
 
 
+def test_the_probes_records_are_drawn_class_by_class(world):
+    """As they were when each class was looked for in all labels."""
+    settings, run = AuditSettings(probe_per_class=20), Run(seed=5)
+    train, generator = world.split.train, run.generator("audit/probe")
+    rows = []
+    for c in range(10):
+        own = (train.labels == c).nonzero().flatten()
+        rows.append(own[torch.randperm(len(own), generator=generator)[:20]])
+    drawn = Records.drawn(world.split, settings, run)
+    assert drawn.parts["probe_train"].indices.tolist() == train.take(torch.cat(rows).sort().values).indices.tolist()
+    assert (drawn.probed, drawn.among) == (tuple(range(10)), "")
+
+
+@pytest.mark.parametrize(("forgotten", "gone", "kept"), [((3,), 1, 5), ((0, 1, 2, 3, 4), 3, 3), (range(8), 3, 2)])
+def test_of_too_many_classes_probes_look_at_some_forgotten_and_some_kept_ones(world, forgotten, gone, kept):
+    split = Split.of(world.split.data, Request(classes=tuple(forgotten)))
+    drawn, again, other = (Records.drawn(split, AuditSettings(probe_classes=6), Run(seed=s)) for s in (0, 0, 7))
+    assert drawn.probed == again.probed
+    assert drawn.probed != other.probed
+    assert list(drawn.probed) == sorted(set(drawn.probed))
+    assert len(drawn.probed_forgotten) == gone
+    assert len(drawn.probed) == gone + kept
+    assert set(drawn.parts["probe_train"].labels.tolist()) == set(drawn.probed)
+    assert set(drawn.parts["probe_test"].labels.tolist()) == set(drawn.probed_forgotten)
+    assert drawn.among == f"among {gone + kept} of 10 classes"
+    assert f"{gone} of the {len(forgotten)} forgotten ones, and {kept} others" in " ".join(drawn.notes)
+    items = Records.drawn(Split.of(world.split.data, Request(items=(1, 2))), AuditSettings(probe_classes=6), Run())
+    assert (items.probed, items.among) == ((), "")
+
+
 def test_margins_are_those_of_the_formula_and_computed_once(world):
     records = Records.drawn(world.split, AuditSettings(), Run())
     answers = Answers.of(Row("original", "original", world.models["original"]), records)

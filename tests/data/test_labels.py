@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset, TensorDataset
 
 from efface.data import Data
-from efface.data.labels import class_names, class_numbers
+from efface.data.labels import class_names, class_numbers, sorted_by_class
 from efface.errors import InputError
 from efface.request import Request
 
@@ -192,3 +192,11 @@ def test_ids_name_one_sample_each() -> None:
         Data.of(train, train, ids=range(5))
     with pytest.raises(InputError, match="no ids of its samples"):
         Request.of(ids=["row 4"]).resolve(Data.of(train, train))
+
+
+@pytest.mark.parametrize("classes", [1, 3, 256, 257, 65_536, 65_537, 10**6])
+def test_positions_are_sorted_by_class_and_stay_in_order_within(classes: int) -> None:
+    labels = np.random.default_rng(classes).integers(0, classes, 3000)
+    labels[7] = classes - 1
+    assert sorted_by_class(labels).tolist() == np.argsort(labels, kind="stable").tolist()
+    assert sorted_by_class(labels[:0]).tolist() == []

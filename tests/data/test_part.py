@@ -78,6 +78,16 @@ def test_taking_parts_of_parts() -> None:
     assert part(1, 2).sample(5, seeded()).indices.tolist() == [1, 2]
 
 
+@given(st.lists(st.integers(0, N - 1), max_size=N))
+@settings(max_examples=50, deadline=None)
+def test_positions_of_all_classes_are_those_of_each(indices: list[int]) -> None:
+    some = part(*indices)
+    found = some.by_class()
+    assert sorted(found) == sorted(set(some.labels.tolist()))
+    for c, positions in found.items():
+        assert some.indices[positions].tolist() == some.of_class(c).indices.tolist()
+
+
 def test_relabelled_keeps_samples_and_changes_labels_everywhere() -> None:
     other = torch.tensor([7, 8, 9, 7])
     some = part(5, 9, 20, 33).relabelled(other)

@@ -169,7 +169,24 @@ def test_a_hundred_classes_are_light_too(make_audit):
     names = tuple(f"class number {i}" for i in range(100))
     text = html(make_audit(drawn=True, names=names))
     assert len(text.encode()) < 1_500_000
-    assert "Of 100 classes, the 20 that matter" in text
+    assert "Of 100 classes these 20: the forgotten ones" in text
+    assert len(Page(text).of("th", scope="row")) < 200
+
+
+def test_a_cut_confusion_table_says_so_and_keeps_all_records(make_audit):
+    names = tuple(f"class number {i}" for i in range(1000))
+    audit = make_audit(drawn=True, names=names)
+    shown = (0, 1, 500, 999)
+    table = tuple(tuple(10 * i + j for j in range(5)) for i in range(5))
+    plots = audit.plots.model_copy(
+        update={"confusion": dict.fromkeys(audit.plots.confusion, table), "confusion_classes": shown}
+    )
+    text = html(audit.model_copy(update={"plots": plots}))
+    assert "Of 1,000 classes these 4: the forgotten ones" in text
+    heads = [said for _, said in Page(text).of("th", scope="col")]
+    assert [h for h in heads if h.startswith("answered ")] == [
+        *(f"answered {names[c]}" for c in shown), "answered all others",
+    ]  # fmt: skip
 
 
 def test_item_requests_show_no_numbers_of_forgotten_classes(make_audit):

@@ -150,6 +150,8 @@ def _compared(q: Question, scores: Mapping[str, Score], standard: Standard) -> C
     show = _plain if q.tolerance == "separation_factor" else _percent
     expected = score.value - score.gap
     text = f"{show(score.value)}, expected {show(expected)}"
+    if score.why and ALL[q.measure].group == "features":
+        text += f" ({score.why})"
     # A score passes within the spread of retrained models (b: the tolerance), and within what the draw of records
     # explains: the two ends of the gap's interval, laid around what is expected.
     drawn = score.value - score.gap_high, score.value - score.gap_low

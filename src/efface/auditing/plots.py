@@ -13,9 +13,12 @@ from efface.auditing.measures.accuracy import confusion, per_class_accuracy
 from efface.auditing.result import Histogram, Plots
 from efface.auditing.scores.relearning import Relearned
 
-__all__ = ["class_accuracies", "margin_histograms", "plots"]
+__all__ = ["MOST_CLASSES", "class_accuracies", "margin_histograms", "most_changed", "plots"]
 
 BINS = 40
+
+MOST_CLASSES = 20
+"""Classes in a table or figure of classes; of more, those that matter."""
 
 
 def margin_histograms(margins: Mapping[tuple[str, str], Tensor]) -> tuple[Histogram, ...]:
@@ -56,10 +59,47 @@ def class_accuracies(model: Answers) -> tuple[float | None, ...]:
     return tuple(None if math.isnan(share) else share for share in known)
 
 
+def most_changed(
+    before: Sequence[float | None], after: Sequence[float | None], forgotten: Sequence[int]
+) -> tuple[int, ...]:
+    """Return all classes, or where there are too many the forgotten ones first, then those that changed most, sorted.
+
+    Args:
+        before: A share for each class, in the model before.
+        after: The same in the model after.
+        forgotten: Class numbers.
+    """
+    if len(before) <= MOST_CLASSES:
+        return tuple(range(len(before)))
+    gone = set(forgotten)
+    moved = [abs((b or 0.0) - (a or 0.0)) for a, b in zip(before, after, strict=True)]
+    return tuple(sorted(sorted(range(len(before)), key=lambda c: (c not in gone, -moved[c]))[:MOST_CLASSES]))
+
+
+def cut(table: Tensor, classes: Sequence[int]) -> Tensor:
+    """Return a confusion matrix of some classes, in which all others share the last row and column.
+
+    Args:
+        table: Counts, shape (K, K).
+        classes: n different ones of the K.
+
+    Returns:
+        Shape (n + 1, n + 1), of the same sum.
+    """
+    place = torch.full((len(table),), len(classes))
+    place[list(classes)] = torch.arange(len(classes))
+    n = len(classes) + 1
+    rows = table.new_zeros(n, len(table)).index_add_(0, place, table)
+    return table.new_zeros(n, n).index_add_(1, place, rows)
+
+
 def plots(
     models: Sequence[Answers],
     relearning: Mapping[str, Relearned],
     history: Sequence[Mapping[str, float | str]],
+    *,
+    between: tuple[str, str] | None = None,
+    forgotten: Sequence[int] = (),
 ) -> Plots:
     """Return the arrays that a report draws.
 
@@ -67,22 +107,31 @@ def plots(
         models: Of the table's rows.
         relearning: By row.
         history: Rows of named numbers from forgetting, passed through.
+        between: Rows before and after forgetting: of many classes, the confusion tables hold those that changed most
+            from one to the other. None keeps tables of all classes.
+        forgotten: Classes to forget, which the tables hold in any case.
     """
-    per_class, matrices, answered, margins = {}, {}, {}, {}
+    per_class, tables, answered, margins = {}, {}, {}, {}
     counts: tuple[int, ...] = ()
     for s in models:
         if (table := _test_confusion(s)) is not None:
             per_class[s.name] = class_accuracies(s)
-            matrices[s.name] = tuple(tuple(row) for row in table.tolist())
+            tables[s.name] = table
             counts = tuple(table.sum(1).tolist())
         answered[s.name] = tuple(confusion(s.logits["forget"], s.labels["forget"]).sum(0).tolist())
         margins[s.name, "forget"] = s.margin("forget")
         if len(s.labels["held_out"]):
             margins[s.name, "held out"] = s.margin("held_out")
+    shown: tuple[int, ...] = ()
+    if between is not None and len(counts) > MOST_CLASSES:
+        before, after = between
+        shown = most_changed(per_class[before], per_class[after], forgotten)
+        tables = {name: cut(table, shown) for name, table in tables.items()}
     return Plots(
         per_class=per_class,
         per_class_counts=counts,
-        confusion=matrices,
+        confusion={name: tuple(map(tuple, table.tolist())) for name, table in tables.items()},
+        confusion_classes=shown,
         forget_answers=answered,
         margins=margin_histograms(margins),
         relearning={name: found.course.accuracies for name, found in relearning.items() if found.course},

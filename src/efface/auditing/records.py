@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,7 @@ class Records:
         run: Device and randomness.
         parts: `forget`, `retain`, `test_retain`, `test_forget`, `held_out` (unseen records like the forget data:
             test data of the forgotten classes, or of the kept ones for items), `probe_train`, `probe_test`.
+        probed: The classes that probes tell apart; empty for a request of items.
         members: Positions in `forget` used by attacks.
         others: Positions in `held_out` used by attacks, as many of each class as members.
         watched: Positions in `forget` used where margins of two models are compared.
@@ -42,6 +44,7 @@ class Records:
     members: Tensor
     others: Tensor
     watched: Tensor
+    probed: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -61,11 +64,14 @@ class Records:
             "test_forget": split.test_forget,
             "held_out": split.test_forget if split.forget_classes else split.test_retain,
         }
+        probed: tuple[int, ...] = ()
         if split.forget_classes:
-            parts["probe_train"] = _equally_by_class(split, settings, run, notes)
-            parts["probe_test"] = _bounded(
-                split.test_forget, settings.probe_test, "the probes' unseen records", run, notes
-            )
+            probed = _probed(split, settings, run, notes)
+            unseen = split.test_forget
+            if not set(split.forget_classes) <= set(probed):
+                unseen = dataclasses.replace(unseen.of_class(*probed), name=unseen.name)
+            parts["probe_train"] = _equally_by_class(split, probed, settings, run, notes)
+            parts["probe_test"] = _bounded(unseen, settings.probe_test, "the probes' unseen records", run, notes)
         members = others = torch.empty(0, dtype=torch.int64)
         if len(parts["held_out"]) and set(parts["forget"].labels.tolist()) & set(parts["held_out"].labels.tolist()):
             generator = run.generator("audit/membership")
@@ -75,12 +81,23 @@ class Records:
         notes += _of_canaries(split)
         drawn = torch.randperm(len(parts["forget"]), generator=run.generator("audit/watched"))
         watched = drawn[: settings.attack_samples].sort().values
-        return cls(split, settings, run, parts, members, others, watched, tuple(notes))
+        return cls(split, settings, run, parts, members, others, watched, probed, tuple(notes))
 
     @property
     def by_class(self) -> bool:
         """Whether whole classes are forgotten."""
         return bool(self.split.forget_classes)
+
+    @property
+    def probed_forgotten(self) -> tuple[int, ...]:
+        """The forgotten classes among those that probes tell apart."""
+        return tuple(c for c in self.split.forget_classes if c in set(self.probed))
+
+    @property
+    def among(self) -> str:
+        """Among which classes probes look, in words; empty where these are all."""
+        everyone = len(self.split.data.classes)
+        return "" if len(self.probed) in {0, everyone} else f"among {len(self.probed)} of {everyone} classes"
 
     @property
     def with_canaries(self) -> bool:
@@ -115,13 +132,35 @@ def _bounded(part: Part, size: int, purpose: str, run: Run, notes: list[str]) ->
     return part.sample(size, run.generator(f"audit/{purpose}"))
 
 
-def _equally_by_class(split: Split, settings: AuditSettings, run: Run, notes: list[str]) -> Part:
+def _probed(split: Split, settings: AuditSettings, run: Run, notes: list[str]) -> tuple[int, ...]:
+    """Return the classes that probes tell apart: all, or of too many some forgotten and some kept ones."""
+    classes, most = len(split.data.classes), settings.probe_classes
+    if classes <= most:
+        return tuple(range(classes))
+    generator = run.generator("audit/probe classes")
+
+    def drawn(of: tuple[int, ...], size: int) -> list[int]:
+        return [of[i] for i in torch.randperm(len(of), generator=generator)[:size].tolist()]
+
+    gone = drawn(split.forget_classes, most // 2)
+    chosen = sorted([*gone, *drawn(split.retain_classes, most - len(gone))])
+    notes.append(
+        f"{len(chosen)} of {classes} classes, drawn at random, for the probes: {len(gone)} of the "
+        f"{len(split.forget_classes)} forgotten ones, and {len(chosen) - len(gone)} others."
+    )
+    return tuple(chosen)
+
+
+def _equally_by_class(
+    split: Split, classes: Sequence[int], settings: AuditSettings, run: Run, notes: list[str]
+) -> Part:
     """Return training records for the probes, equally many of each class where there are enough."""
     train, generator = split.train, run.generator("audit/probe")
-    rows = []
-    for c in range(len(split.data.classes)):
-        own = (train.labels == c).nonzero().flatten()
-        rows.append(own[torch.randperm(len(own), generator=generator)[: settings.probe_per_class]])
+    by_class = {c: torch.from_numpy(own) for c, own in train.by_class().items()}
+    rows = [
+        own[torch.randperm(len(own), generator=generator)[: settings.probe_per_class]]
+        for own in (by_class[c] for c in classes if c in by_class)
+    ]
     chosen = torch.cat(rows).sort().values
     if len(chosen) < len(train):
         notes.append(

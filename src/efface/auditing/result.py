@@ -245,6 +245,8 @@ class Plots(Frozen):
         per_class: Test accuracy of each class by row; None where the test data lacks a class.
         per_class_counts: Test records of each class.
         confusion: Test confusion matrix by row: rows are labels, columns answers.
+        confusion_classes: Classes of these matrices, in which all others then share the last row and column; empty
+            where they are of all classes.
         forget_answers: By row, how often each class was answered for the forget records: where they went.
         margins: Histograms of margins.
         relearning: By row, forget accuracy after each relearning step, from 0 on.
@@ -254,6 +256,7 @@ class Plots(Frozen):
     per_class: dict[str, tuple[Number, ...]] = Field(default_factory=dict)
     per_class_counts: tuple[int, ...] = ()
     confusion: dict[str, tuple[tuple[int, ...], ...]] = Field(default_factory=dict)
+    confusion_classes: tuple[int, ...] = ()
     forget_answers: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     margins: tuple[Histogram, ...] = ()
     relearning: dict[str, tuple[float, ...]] = Field(default_factory=dict)

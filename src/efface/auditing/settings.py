@@ -18,6 +18,8 @@ class AuditSettings(Fields):
         retain_samples: Most kept training records that are looked at.
         attack_samples: Most records on each side of an attack.
         probe_per_class: Training records of each class for the full probe.
+        probe_classes: Most classes that probes tell apart, drawn where there are more: forgotten ones up to half of
+            them, and others. The work of a full probe grows with their square.
         few_per_class: Training records of each class for the probe from a few records.
         few_draws: Draws of that probe.
         probe_test: Most unseen records of the forgotten classes for probes.
@@ -50,6 +52,7 @@ class AuditSettings(Fields):
     retain_samples: int = Field(default=10_000, ge=1)
     attack_samples: int = Field(default=2_000, ge=2)
     probe_per_class: int = Field(default=200, ge=1)
+    probe_classes: int = Field(default=100, ge=4)
     few_per_class: int = Field(default=1, ge=1)
     few_draws: int = Field(default=100, ge=2)
     probe_test: int = Field(default=1_000, ge=1)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from efface.data.epoch import Epoch
+from efface.data.labels import sorted_by_class
 from efface.data.samples import Samples
 from efface.data.touched import count
 from efface.errors import InputError
@@ -49,6 +50,13 @@ class Part:
         chosen = np.asarray(positions, dtype=np.int64)
         other = None if self.other_labels is None else self.other_labels[torch.from_numpy(chosen)]
         return Part(name or self.name, self.samples, self.indices[chosen], other)
+
+    def by_class(self) -> dict[int, np.ndarray]:
+        """Return the positions within this part of each class that it holds, in order; found in one pass."""
+        labels = self.labels.numpy()
+        order = sorted_by_class(labels)
+        classes, starts = np.unique(labels[order], return_index=True)
+        return dict(zip(classes.tolist(), np.split(order, starts)[1:], strict=True))
 
     def of_class(self, *classes: int) -> Part:
         """Return the samples of the given classes."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from efface.data.counts import Counts
 from efface.data.data import Data
+from efface.data.labels import sorted_by_class
 from efface.data.part import Part
 from efface.errors import DataAccessError, InputError
 from efface.request import Request, Resolved
@@ -241,7 +242,7 @@ def held_out_of(data: Data, validation: float, seed: int) -> np.ndarray:
     labels = data.train_labels[: data.own_size]  # canaries are for training
     rng = np.random.default_rng([seed, 0x5EED])
     sizes = np.bincount(labels, minlength=len(data.classes))
-    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
+    by_class = np.split(sorted_by_class(labels), np.cumsum(sizes)[:-1])
     chosen = [rng.permutation(rows)[: round(validation * len(rows))] for rows in by_class]
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 

@@ -181,8 +181,9 @@ class Looks:
         generator = run.generator("auto/probe")
         parts = (split.forget, split.retain)
         chosen = [
-            part.of_class(c).sample(PROBE_PER_CLASS, generator)
+            part.take(own.get(c, ())).sample(PROBE_PER_CLASS, generator)
             for part, kinds in zip(parts, (split.forget_classes, split.retain_classes), strict=True)
+            for own in (part.by_class(),)
             for c in kinds
         ]
         train = chosen[0]

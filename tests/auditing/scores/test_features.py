@@ -108,3 +108,13 @@ def test_a_reference_without_a_probe_leaves_no_gap(drawn):
     ours = Probed.of(answers(drawn))
     theirs = dataclasses.replace(ours, hits={})
     assert probe_scores(answers(drawn), ours, theirs) == probe_scores(answers(drawn), ours, None)
+
+
+def test_among_which_classes_a_probe_looked_is_said_and_not_where_these_are_all():
+    labels, names = [*range(12)] * 4, "abcdefghijkl"
+    settings = SETTINGS.model_copy(update={"probe_classes": 5})
+    model = answers(records(labels, labels, settings=settings, names=names, classes=[2]))
+    scores = probe_scores(model, Probed.of(model), None)
+    assert {k: "among 5 of 12 classes" in s.why for k, s in scores.items()} == dict.fromkeys(scores, True)
+    everyone = answers(records(labels, labels, settings=SETTINGS, names=names, classes=[2]))
+    assert not any("among" in s.why for s in probe_scores(everyone, Probed.of(everyone), None).values())

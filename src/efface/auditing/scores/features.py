@@ -123,7 +123,7 @@ class Probed:
 
         def apart() -> Tensor:
             generator = records.run.generator("audit/separation")
-            return class_separation(features()[0], y, records.split.forget_classes, generator, settings.resamples)
+            return class_separation(features()[0], y, records.probed_forgotten, generator, settings.resamples)
 
         def outputs() -> Tensor:
             gone = records.split.forget_classes
@@ -168,17 +168,18 @@ def _score(measure: Measure, answers: Answers, ours: Probed, theirs: Probed | No
     hits, confidence = ours.hits[key], records.simultaneous_confidence
     other = None if theirs is None else theirs.hits.get(key)
     if measure is SEPARATION:
-        score = scored(percentiles(float(hits[0]), hits[1:], settings.confidence))
+        score = scored(percentiles(float(hits[0]), hits[1:], settings.confidence), records.among)
         if other is None:
             return score
         return with_gap(score, percentiles(float(hits[0] - other[0]), (hits - other)[1:], confidence))
     if measure is FEW:
         why = f"{ours.few} records per class, {settings.few_draws} draws"
+        why += f", {records.among}" if records.among else ""
         score = mean_score(hits, records, key, settings.resamples, why)
         if other is None:
             return score
         generator = records.run.generator(f"audit/bootstrap/{key} gap")
         gap = bootstrap_mean(hits - other, generator, resamples=settings.resamples, confidence=confidence)
         return with_gap(score, gap)
-    score = share_score(hits, None, records)
+    score = share_score(hits, None, records, records.among)
     return score if other is None else with_gap(score, paired_gap(hits, other, confidence))

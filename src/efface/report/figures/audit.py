@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from efface.artifact.record import Record
+from efface.auditing.plots import MOST_CLASSES, most_changed
 from efface.auditing.result import Audit
 from efface.report.contents import steps
 from efface.report.figures.charts import class_bars, curves, histograms, time_bars
@@ -14,9 +15,6 @@ from efface.report.figures.style import BLACK, BLUE, INK
 from efface.report.format import count, duration, share
 
 __all__ = ["illustrations"]
-
-MOST_CLASSES = 20
-"""Classes in a bar figure; of more, the forgotten ones and those that changed most are drawn."""
 
 
 def illustrations(audit: Audit, record: Record | None = None) -> dict[str, Illustration]:
@@ -47,15 +45,8 @@ def _percent(value: float | None) -> str:
     return "no data" if value is None else share(value)
 
 
-def _few(audit: Audit, before: list[float | None], after: list[float | None]) -> list[int]:
-    """Classes to draw when there are too many: the forgotten ones, then those that changed most, in class order."""
-    everyone = range(len(audit.classes))
-    if len(audit.classes) <= MOST_CLASSES:
-        return list(everyone)
-    moved = sorted(
-        everyone, key=lambda c: (c not in audit.forget_classes, -abs((after[c] or 0.0) - (before[c] or 0.0)))
-    )
-    return sorted(moved[:MOST_CLASSES])
+def _some_of(audit: Audit, drawn: int) -> str:
+    return f" Of {count(len(audit.classes))} classes these {drawn}: the forgotten ones, and the most changed."
 
 
 def _bars(
@@ -63,9 +54,9 @@ def _bars(
 ) -> Illustration:
     names = [n for n in _compared(audit) if n in shares]
     columns = [shares[n] for n in names]
-    picked = _few(audit, columns[0], columns[1])
+    picked = most_changed(columns[0], columns[1], audit.forget_classes)
     if len(picked) < len(audit.classes):
-        caption += f" Of {len(audit.classes)} classes, the {len(picked)} that matter or changed most are drawn."
+        caption += _some_of(audit, len(picked))
     labels = [audit.classes[c] for c in picked]
     drawn = [[column[c] for c in picked] for column in columns]
     figure = class_bars(
@@ -75,7 +66,7 @@ def _bars(
         series=(names[0], names[1], names[2] if len(names) > 2 else ""),
         x_label=axis,
     )
-    rows = tuple((name, *(_percent(column[c]) for column in columns)) for c, name in enumerate(audit.classes))
+    rows = tuple((name, *(_percent(column[c]) for column in columns)) for c, name in zip(picked, labels, strict=True))
     return Illustration.of(figure, key, title, caption, ("Class", *names), rows)
 
 
@@ -106,16 +97,22 @@ def _confusion(audit: Audit) -> Illustration | None:
     matrices = {n: audit.plots.confusion[n] for n in _compared(audit)[:2] if n in audit.plots.confusion}
     if not matrices:
         return None
-    figure = confusions(matrices, audit.classes, marked=audit.forget_classes)
+    names = list(audit.classes)
+    if shown := audit.plots.confusion_classes:
+        names = [*(audit.classes[c] for c in shown), "all others"]
+    marked = [i for i, c in enumerate(shown or range(len(names))) if c in audit.forget_classes]
+    figure = confusions(matrices, names, marked=marked)
     caption = (
         "Each row holds the unseen test records of one class; the shade is the share, in percent, that got each answer."
     )
+    if shown:
+        caption += _some_of(audit, len(shown))
     head: tuple[str, ...] = ()
     rows: Rows = ()
-    if len(audit.classes) <= MOST_CLASSES and audit.candidate in matrices:
-        head = (f"Records of {audit.candidate}", *(f"answered {name}" for name in audit.classes))
+    if len(names) <= MOST_CLASSES + 1 and audit.candidate in matrices:
+        head = (f"Records of {audit.candidate}", *(f"answered {name}" for name in names))
         table = matrices[audit.candidate]
-        rows = tuple((name, *map(count, row)) for name, row in zip(audit.classes, table, strict=True))
+        rows = tuple((name, *map(count, row)) for name, row in zip(names, table, strict=True))
     return Illustration.of(figure, "confusion", "Confusion before and after", caption, head, rows)
 
 
