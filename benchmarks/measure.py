@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from efface.running.where import processor
+
 __all__ = ["Benchmark", "machine", "measure", "peak_memory"]
 
 _PAGE = 4096
@@ -95,20 +97,11 @@ def measure(benchmark: Benchmark, device: torch.device) -> dict[str, Any]:
 
 def machine(device: torch.device) -> str:
     """Return the processor (or accelerator), the threads used, and the versions that matter."""
-    chip = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    chip = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return (
         f"{chip}, {torch.get_num_threads()} threads, {platform.system()}, Python {platform.python_version()}, "
         f"torch {torch.__version__}"
     )
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _timed(way: Callable[[], Any], device: torch.device) -> tuple[tuple[float, float], Any]:

@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -215,8 +216,9 @@ class Forge:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.temporary = folder, folder / "tmp"
-        self.temporary.mkdir(parents=True)
+        folder.mkdir(parents=True)
+        # Not below the tests' folder: Ray's sockets have names of 107 bytes at most.
+        self.folder, self.temporary = folder, Path(tempfile.mkdtemp())
         self.runs = 0
         environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
@@ -278,6 +280,7 @@ class Forge:
         self.process.stdin.close()
         self.process.kill()  # it has nothing to finish
         self.process.wait()
+        shutil.rmtree(self.temporary, ignore_errors=True)
 
 
 def drafts(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ import pytest
 from efface.auditing.catalogue import MEASURES
 from efface.auditing.result import Audit
 from efface.auditing.scores.score import Score
+from efface.running.where import Machine
 from efface.verifying.recomputed import TOLERANCE, compare_scores
 from tests.report.conftest import UNMEASURED, build, served
 
@@ -27,6 +28,8 @@ def changed(audit: Audit, row: str, **values: float | None) -> Audit:
 def texts(recorded: Audit, again: Audit, **settings: float) -> dict[str, tuple[str, str]]:
     return {f.subject: (f.outcome, f.text) for f in compare_scores(recorded, again, **settings)}
 
+
+HERE = Machine.here()
 
 COMPARED = sum(m.group != "cost" for m in MEASURES.values()) - len(UNMEASURED)
 
@@ -181,3 +184,16 @@ def test_every_request_of_a_sequence_is_compared():
         found = texts(recorded, again)
         assert found["request 1"] == ("fails", named)
         assert found["request 2"][0] == found["request 3"][0] == "holds"
+
+
+def test_scores_that_differ_are_explained_by_the_machine_and_fail_all_the_same():
+    recorded = changed(build(machine=HERE), "mnemonic", test_accuracy=0.5)
+    other = changed(recorded, "mnemonic", test_accuracy=0.6)
+    two = other.model_copy(update={"machine": HERE.model_copy(update={"threads": 2 + HERE.threads})})
+    found = texts(recorded, two)
+    assert found["scores of 'mnemonic'"][0] == "fails"
+    assert found["machine of the audit"][0] == "not checked"
+    assert f"{2 + HERE.threads} threads instead of {HERE.threads}" in found["machine of the audit"][1]
+    assert "rounding explains no difference" in texts(recorded, other)["machine of the audit"][1]
+    assert "machine of the audit" not in texts(recorded, recorded)
+    assert "machine of the audit" not in texts(build(), changed(build(), "mnemonic", test_accuracy=0.5))

@@ -13,6 +13,7 @@ from efface.artifact.record import DataRecord, Record, weights_sha256
 from efface.data import ArraySamples, Data
 from efface.errors import InputError
 from efface.request import Request
+from efface.running.where import Machine
 from efface.training.recipe import Recipe
 from efface.verifying.record import check_folder, check_origin, recorded_audit
 from tests.report.conftest import build
@@ -23,6 +24,7 @@ THEN = datetime(2026, 3, 5, 6, 7, tzinfo=UTC)
 SAMPLES = ArraySamples(torch.arange(6.0)[:, None], np.arange(6) % 2)
 DATA = Data("six", SAMPLES, SAMPLES, ("even", "odd"))
 REQUEST = Request(classes=(1,))
+HERE = Machine.here()
 
 
 def record(**changes) -> Record:
@@ -177,6 +179,38 @@ def test_the_original_is_known_by_its_weights():
     assert origin(later, "b" * 64)[0] == "holds"  # an audit of all requests starts from before the first
     for changes in ({"weights_before": None}, {"parent": None}):
         assert origin(record(**changes), "b" * 64) == ("fails", "the record does not say what it was made from")
+
+
+def test_other_weights_of_an_original_made_alike_are_explained_by_the_machine():
+    """Never excused: it fails all the same."""
+
+    def found(**changes) -> str:
+        parent = record().parent.model_copy(update={"machine": changes.pop("recorded", HERE)})
+        other = parent.model_copy(update={"weights_after": "c" * 64, "machine": HERE, **changes})
+        finding = check_origin(record(parent=parent), Artifact(torch.nn.Identity(), other, {}))
+        assert finding.outcome == "fails"
+        return finding.text
+
+    two = HERE.model_copy(update={"threads": 2 + HERE.threads})
+    assert f"but with {2 + HERE.threads} threads instead of {HERE.threads}: bits may differ" in found(machine=two)
+    assert "on an equal machine, where the bits should be equal, too" in found()
+    assert "where is not recorded" in found(machine=None)
+    assert "where is not recorded" in found(recorded=None)
+    for another in ({"seed": 8}, {"recipe": Recipe(epochs=99)}, {"settings": {"x": 1}}, {"method": "sisa"}):
+        assert found(machine=two, **another).endswith("this original has cccccccccccc...")
+
+
+def test_whether_it_can_be_made_again_with_the_same_bits_is_said(checked):
+    assert checked(record(machine=HERE))["machine"] == (
+        "holds",
+        f"as recorded: {HERE}; made again here, it has the same bits",
+    )
+    outcome, text = checked(record(machine=HERE.model_copy(update={"threads": 99})))["machine"]
+    assert (outcome, text) == (
+        "not checked",
+        f"here {HERE.threads} threads instead of 99: made again here, its bits may differ",
+    )
+    assert "machine" not in checked(record())
 
 
 def test_an_audit_belongs_to_the_record_that_names_the_same(tmp_path: Path):

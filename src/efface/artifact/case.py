@@ -20,6 +20,7 @@ from efface.models.spec import ModelSpec, opened
 from efface.request import Request
 from efface.running.progress import Progress
 from efface.running.run import Run
+from efface.running.where import Machine
 from efface.training.recipe import Recipe
 
 __all__ = ["Case", "Model", "asked_seed", "given", "network_of", "split_under", "step_seed"]
@@ -196,6 +197,7 @@ def given(
         seconds={},
         notes=(*notes, *more),
         versions=versions(),
+        machine=Machine.here(run.device),
         weights_after=weights_sha256(copied.state_dict()),
     )
     return Artifact(copied, record)

@@ -18,6 +18,7 @@ from efface.data.canaries import Canaries
 from efface.models.checkpoints import Origin
 from efface.models.spec import ModelSpec
 from efface.request import ABOUT, Request
+from efface.running.where import Machine
 from efface.training.recipe import Recipe
 
 __all__ = ["DataRecord", "Record", "Spent", "describe_data", "weights_sha256"]
@@ -131,6 +132,7 @@ class Record(BaseModel):
         recognition: Whether the model still recognises what it was to forget, where the method may look.
         history: Rows for plots.
         versions: Of Python, torch and Efface.
+        machine: Where it ran, as far as bits depend on it; None in records from before this was kept.
         weights_before: SHA-256 of the weights that the step started from.
         weights_after: SHA-256 of the weights in this artifact.
         memory_after: SHA-256 of its memory as saved; None without one.
@@ -162,6 +164,7 @@ class Record(BaseModel):
     recognition: Recognition | None = None
     history: tuple[dict[str, Any], ...] = ()
     versions: dict[str, str]
+    machine: Machine | None = None
     weights_before: str | None = None
     weights_after: str
     memory_after: str | None = None
@@ -178,6 +181,19 @@ class Record(BaseModel):
     def earlier_requests(self) -> tuple[Request, ...]:
         """Every request that this artifact has already served."""
         return tuple(r.request for r in self.chain if r.request is not None)
+
+    def made_like(self, other: Record) -> bool:
+        """Whether the same was asked for: data, network, method and settings, recipe, seed, request and start.
+
+        Then weights that differ do so by where they were computed, or by what a version computes.
+        """
+        return self._asked_for == other._asked_for
+
+    @property
+    def _asked_for(self) -> tuple[Any, ...]:
+        request = None if self.request is None else self.request_fingerprint
+        origin = self.data.fingerprint, self.data.validation, self.data.split_seed, self.weights_before
+        return self.action, self.method, self.settings, self.model, self.recipe, self.seed, request, origin
 
     def step_of(self, request: Request) -> int | None:
         """Return the place among `earlier_requests` of the one that asked for the same; None if none did."""

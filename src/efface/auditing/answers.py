@@ -132,6 +132,7 @@ class Answers:
     labels: Mapping[str, Tensor]
     original: Answers | None = None
     _margins: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    _correct: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(
@@ -176,8 +177,10 @@ class Answers:
         return self._margins[part]
 
     def correct(self, part: str) -> Tensor:
-        """Return which records of a part are answered with their label."""
-        return correct(self.logits[part], self.labels[part])
+        """Return which records of a part are answered with their label, computed once."""
+        if part not in self._correct:
+            self._correct[part] = correct(self.logits[part], self.labels[part])
+        return self._correct[part]
 
     def accuracy(self, part: str) -> float:
         """Return the share of a part that is answered with its label; NaN if it is empty."""

@@ -29,6 +29,7 @@ from efface.data.split import Split
 from efface.errors import InputError
 from efface.models.recorded import Recorded
 from efface.running.run import Run
+from efface.running.where import Machine
 
 __all__ = ["assess"]
 
@@ -118,6 +119,7 @@ def _audit(rows: Rows, records: Records, table: Table, verdict: Verdict) -> Audi
         seed=records.run.seed,
         notes=(*records.notes, *rows.notes),
         limits=LIMITS,
+        machine=Machine.here(records.run.device),
     )
 
 

@@ -11,6 +11,7 @@ from efface.auditing.catalogue import MEASURES, Measure
 from efface.auditing.rows import Level
 from efface.auditing.scores.score import Frozen, Number, Score
 from efface.notebook import card
+from efface.running.where import Machine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -294,6 +295,7 @@ class Audit(Frozen):
         notes: Sub-samples drawn, caps reached and other things to know.
         limits: What this audit does not show.
         seconds: Wall time of the audit.
+        machine: Where it was made; None in audits from before it was kept.
 
     Example:
         >>> import efface
@@ -334,6 +336,7 @@ class Audit(Frozen):
     notes: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     seconds: Number = None
+    machine: Machine | None = None
 
     @model_validator(mode="after")
     def _rows_are_named(self) -> Audit:

@@ -26,6 +26,7 @@ from efface.models.spec import ModelSpec
 from efface.running.peak import watched_memory
 from efface.running.run import Run
 from efface.running.seeding import seeded
+from efface.running.where import Machine
 from efface.training.convergence import still_falling
 from efface.training.loop import fit, warm_up
 from efface.training.recipe import Recipe
@@ -110,6 +111,7 @@ def prepare(
         notes=tuple(run.notes),
         history=tuple(run.history.rows),
         versions=versions(),
+        machine=Machine.here(run.device),
         weights_before=before,
         weights_after=after,
         kept=tuple(dict.fromkeys(keep)),
@@ -236,6 +238,7 @@ def forgotten(
         recognition=recognition,
         history=tuple(run.history.rows),
         versions=versions(),
+        machine=Machine.here(run.device),
         weights_before=artifact.weights_sha256,
         weights_after=after,
         kept=(KEPT,) if LayerMeans.recalled(memory) else (),

@@ -214,6 +214,7 @@ def audited(audit: Audit) -> dict[str, str]:
     }
     if audit.seconds is not None:
         found["Time"] = words.duration(audit.seconds)
+    found["Machine"] = str(audit.machine or "")
     return {k: v for k, v in found.items() if v}
 
 
@@ -254,6 +255,7 @@ def _step(record: Record) -> Step:
         "Weights before (SHA-256)": record.weights_before or "",
         "Weights after (SHA-256)": record.weights_after,
         "Versions": _pairs(record.versions),
+        "Machine": str(record.machine or ""),
     }
     return Step(title, *({k: v for k, v in d.items() if v} for d in (facts, details)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from efface.auditing.catalogue import CANARY_MEASURES, MEASURES, SEALED_MEASURES, Measure
 from efface.auditing.result import Audit, RowScores
@@ -34,7 +34,8 @@ def compare_scores(recorded: Audit, again: Audit, tolerance: float = TOLERANCE) 
 
     Returns:
         One finding per row, naming each score that differs; where both audits were sealed one for its sealed scores;
-        one for what could not be compared; one for the verdict.
+        one that explains scores that differ by where both were computed; one for what could not be compared; one for
+        the verdict.
     """
     findings: list[Finding] = []
     names = [row.name for row in again.rows]
@@ -55,6 +56,7 @@ def compare_scores(recorded: Audit, again: Audit, tolerance: float = TOLERANCE) 
                 text = f"{len(pairs)} {subject} come out as recorded"
                 findings.append(Finding.of(f"{subject} of {row.name!r}", "; ".join(wrong), text))
     findings += _sequence(recorded, again, tolerance)
+    findings += _machine(recorded, again, findings)
     if skipped:
         few = ", ".join(skipped[:4]) + (f" and {len(skipped) - 4} more" if len(skipped) > 4 else "")
         why = "" if same_references else f" ({again.references} retrained models given, {recorded.references} recorded)"
@@ -67,6 +69,17 @@ def compare_scores(recorded: Audit, again: Audit, tolerance: float = TOLERANCE) 
         text = f"{again.verdict.outcome!r}, recorded {recorded.verdict.outcome!r}" if differs else ""
         findings.append(Finding.of("verdict", text, f"comes out as recorded: {recorded.verdict.outcome}"))
     return findings
+
+
+def _machine(recorded: Audit, again: Audit, findings: Sequence[Finding]) -> list[Finding]:
+    """Name the machines' differences where scores differ; that explains them, and excuses none."""
+    if recorded.machine is None or again.machine is None or all(f.outcome != "fails" for f in findings):
+        return []
+    if unlike := again.machine.unlike(recorded.machine):
+        text = f"scores were computed again with {', '.join(unlike)}, which rounds otherwise"
+    else:
+        text = f"scores were computed again on an equal machine ({again.machine}), so rounding explains no difference"
+    return [Finding(subject="machine of the audit", outcome="not checked", text=text)]
 
 
 def _sequence(recorded: Audit, again: Audit, tolerance: float) -> list[Finding]:

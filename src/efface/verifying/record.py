@@ -19,6 +19,7 @@ from efface.auditing.result import Audit
 from efface.data import Data
 from efface.drafts import left_over
 from efface.errors import InputError, explain
+from efface.running.where import Machine
 from efface.verifying.finding import Finding
 
 __all__ = ["AUDIT", "check_folder", "check_origin", "recorded_audit"]
@@ -48,7 +49,7 @@ def check_folder(path: Path, data: Data | None = None) -> tuple[Record | None, l
     except InputError as error:
         return None, [Finding(subject="record", outcome="fails", text=str(error))]
     findings = [_weights(path, record), _memory(path, record), _chain(record), *_data(record, data)]
-    return record, [*findings, *_copies(path)]
+    return record, [*findings, *_machine(record), *_copies(path)]
 
 
 def check_origin(record: Record, original: Artifact) -> Finding:
@@ -59,9 +60,37 @@ def check_origin(record: Record, original: Artifact) -> Finding:
     elif original.record.weights_after not in {r.weights_before for r in record.chain if r.request or r is record}:
         wrong = (
             f"the record starts from weights {record.weights_before[:12]}..., this original has "
-            f"{original.record.weights_after[:12]}..."
+            f"{original.record.weights_after[:12]}...{_because(record, original.record)}"
         )
     return Finding.of("original", wrong, "the artifact was made from the weights of this original")
+
+
+def _because(record: Record, original: Record) -> str:
+    """Explain why an original has other weights than the one in a chain, where both were made alike; else nothing."""
+    twin = next((step for step in record.chain[:-1] if step.made_like(original)), None)
+    if twin is None:
+        return ""
+    text = "; it was made from the same data with the same recipe and seed"
+    if twin.machine is None or original.machine is None:
+        return f"{text}, where is not recorded: other threads or versions give other bits. Give the very original"
+    if unlike := original.machine.unlike(twin.machine):
+        return f"{text}, but with {', '.join(unlike)}: bits may differ. Give the very original"
+    return f"{text} on an equal machine, where the bits should be equal, too"
+
+
+def _machine(record: Record) -> Iterator[Finding]:
+    """Say whether the artifact, made again here, can be expected to have the same bits."""
+    if record.machine is None:
+        return
+    if unlike := Machine.here(record.device).unlike(record.machine):
+        text = f"here {', '.join(unlike)}: made again here, its bits may differ"
+        yield Finding(subject="machine", outcome="not checked", text=text)
+    elif record.machine.accelerator:
+        text = f"as recorded: {record.machine}; made again, its bits may differ, as sums on a GPU have no fixed order"
+        yield Finding(subject="machine", outcome="holds", text=text)
+    else:
+        text = f"as recorded: {record.machine}; made again here, it has the same bits"
+        yield Finding(subject="machine", outcome="holds", text=text)
 
 
 def recorded_audit(path: Path, record: Record) -> tuple[Audit | None, list[Finding]]:
