@@ -81,7 +81,7 @@ def test_an_intact_artifact_holds(folder, digits):
     assert found.ok
     assert outcomes(found) == {
         "weights": "holds", "memory": "holds", "record chain": "holds", "data": "holds", "request": "holds",
-        "copies": "holds", "audit": "holds", "scores": "not checked",
+        "machine": "holds", "copies": "holds", "audit": "holds", "scores": "not checked",
     }  # fmt: skip
     assert "not checked" in found.lines()[-1]
     assert outcomes(verify(folder / "forgotten"))["data"] == "not checked"
