@@ -19,6 +19,8 @@ from efface.request import Request
 from efface.running.run import Run
 from tests.world import assessed
 
+QUICK = AuditSettings(few_draws=2, resamples=100, relearn_cap=5, probe_per_class=20)
+
 
 class Counted(nn.Sequential):
     calls = 0
@@ -86,7 +88,7 @@ def only_of_the_table(real, further):
 
 
 def test_an_audit_with_kept_answers_says_the_same(world, tmp_path, monkeypatch):
-    settings = {"split": world.split, "candidate": "logit mask", "references": world.retrained(4)}
+    settings = {"split": world.split, "candidate": "logit mask", "references": world.retrained(4), "settings": QUICK}
     plain = assessed(world.models, run=Run(), **settings)
     first = assessed(world.models, run=Run(), **settings, kept=KeptAnswers(tmp_path))
     ask, further = module.checked_logits, {id(m) for m in settings["references"]}
@@ -112,7 +114,12 @@ class Muted(nn.Sequential):
 
 def test_a_row_of_the_same_weights_that_computes_something_else_is_asked_itself(world, tmp_path):
     models = {**world.models, "muted": Muted(*world.models["original"])}
-    settings = {"split": world.split, "references": world.retrained(4), "kept": KeptAnswers(tmp_path)}
+    settings = {
+        "split": world.split,
+        "references": world.retrained(4),
+        "kept": KeptAnswers(tmp_path),
+        "settings": QUICK,
+    }
     assessed(world.models, run=Run(), candidate="logit mask", **settings)
     found = assessed(models, run=Run(), candidate="muted", **settings)
     assert found.row("muted").scores["forget_accuracy"].value == 0
