@@ -42,3 +42,37 @@ def test_one_pair_has_no_interval_and_reasons_are_listed():
     text = table(cell("ssd", 0, 95.0, there(90.0)), cell("logit-mask", 0, 90.0, {"missing": "too short"}))
     assert "+5.0 (one pair: no interval)" in text
     assert "Not measured: logit-mask (1 cells): too short." in text
+
+
+def test_the_table_word_by_word():
+    cells = [
+        cell("ssd", 0, 92.0, there(90.0) | {"seconds": 1.0}),
+        cell("ssd", 1, 96.0, there(90.5)),
+        cell("msg", 0, 80.0, there(90.0)),
+        cell("mask", 0, 90.0, {"missing": "too short"}),
+        cell("mask", 1, 90.0, {"missing": "too short"}),
+        cell("cfk", 0, 90.0, {"missing": "timed on cuda"}),
+        cell("original", 0, 95.0, None),
+    ]
+    cells[1]["seconds"] = 5.0
+    # Gaps of 2 and 5.5: mean 3.75, t of one degree 12.706 times 2.475 by the root of 2.
+    assert table(*cells) == "\n".join(
+        [
+            "Retraining for as long: the same recipe from new weights on the kept data, its schedule shortened to the "
+            "time that forgetting took. A method that keeps no more than that row has no use.",
+            "",
+            "| method | pairs | seconds | of that retraining | A_R | of that retraining | E_F | of that retraining | kept "
+            "accuracy |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+            "| ssd | 2 | 3.5 | 1.45 | 94.0 | 90.2 | 100.0 | 100.0 | no difference shown: +3.8 ± 22.2 |",
+            "| msg | 1 | 2 | 1.9 | 80.0 | 90.0 | 100.0 | 100.0 | -10.0 (one pair: no interval) |",
+            "",
+            "Not measured: mask (2 cells): too short.",
+            "",
+            "Not measured: cfk (1 cells): timed on cuda.",
+            "",
+        ]
+    )
+    only = table(cells[3])
+    assert "| method |" not in only
+    assert only.endswith("has no use.\n\n\nNot measured: mask (1 cells): too short.\n")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from efface.comparing.keys import Keys, content_of, method_source
+from efface.comparing.keys import Keys, _with_imports, content_of, method_source
 from efface.comparing.plan import Plan
 from efface.data import ArraySamples, Data
+from efface.errors import InputError
 from efface.methods.retrain import Retrain
 from efface.models.spec import ModelSpec, build
 
@@ -140,3 +144,137 @@ def test_a_methods_source_is_its_file_and_what_it_stands_on(tmp_path, monkeypatc
         assert with_change(shared)[0] != before[0]
         assert with_change(shared)[1] == before[1]
     method_source.cache_clear()
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A package of the user's own, `my_keys`, whose files can be rewritten: a builder, a measure and a method."""
+    folder = tmp_path / "my_keys"
+    folder.mkdir()
+
+    def write(name: str, text: str) -> None:
+        (folder / f"{name}.py").write_text(text)
+
+    write("__init__", "")
+    write("nets", "def build(classes=10):\n    raise NotImplementedError\n")
+    write("metric", 'def metric(model, case):\n    """Nothing."""\n    return 0.0\n')
+    write("deeper", "STEPS = 1\n")
+    write("method", METHOD)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield write
+    for name in [n for n in sys.modules if n.partition(".")[0] == "my_keys"]:
+        del sys.modules[name]
+    method_source.cache_clear()
+
+
+METHOD = """
+import torch
+from my_keys.deeper import STEPS
+from efface.methods.retrain import Retrain
+from efface.mechanisms.relabelling import Relabelled
+
+
+class Mine(Retrain):
+    name = "mine-of-keys"
+"""
+
+
+def one(**change) -> str:
+    plan = {**PLAN, "requests": [{"classes": [0]}], "seeds": [0], "methods": [{"method": "original"}], **change}
+    (key,) = keys(plan)
+    return key
+
+
+def test_a_builder_or_a_measure_of_ones_own_counts_with_its_file(mine):
+    for change, file, text in (
+        ({"model": {"build": "my_keys.nets:build"}}, "nets", "def build(classes=11):\n    pass\n"),
+        ({"measures": ["accuracy", "my_keys.metric:metric"]}, "metric", "def metric(model, case):\n    return 1.0\n"),
+    ):
+        before = one(**change)
+        mine("deeper", "STEPS = 5\n")  # another file of the package is none of its own
+        assert one(**change) == before
+        mine(file, text)
+        assert one(**change) != before
+    assert one(measures=["accuracy", "my_keys.metric:metric"]) != one()
+
+
+def test_a_preparation_counts_with_its_source_and_its_settings(monkeypatch):
+    prepared = one(train={"method": "mnemonic"})
+    assert one(train={"method": "mnemonic", "settings": {"t_mix": 0.5}}) != prepared
+    monkeypatch.setattr("efface.comparing.keys.method_source", lambda name: f"changed {name}")
+    assert one(train={"method": "mnemonic"}) != prepared
+
+
+def test_the_key_of_references_is_the_originals_and_the_requests_and_retrainings(monkeypatch):
+    made = Plan.model_validate(PLAN)
+    room = Keys(made, "abc")
+    found = [room.references(c) for c in made.cells()]
+    assert len(set(found)) == 4  # of two seeds and two requests, whatever the method
+    assert not set(found) & set(keys())
+    reason = Plan.model_validate({**PLAN, "requests": [{**r, "reason": "she asked"} for r in PLAN["requests"]]})
+    assert {Keys(reason, "abc").references(c) for c in reason.cells()} == set(found)
+    monkeypatch.setattr("efface.comparing.keys.method_source", lambda name: f"changed {name}")
+    assert not {Keys(made, "abc").references(c) for c in made.cells()} & set(found)
+
+
+def test_only_what_retrains_counts_with_the_source_of_retraining(monkeypatch):
+    """A method does, for the row of retraining for as long; the original does where references are asked for."""
+    asked = []
+    monkeypatch.setattr("efface.comparing.keys.method_source", lambda name: asked.append(name) or name)
+    one()
+    assert asked == []
+    one(measures=["audit"], references=4)
+    assert asked == ["retrain"]
+    asked.clear()
+    one(methods=[{"method": "ssd"}])
+    assert sorted(asked) == ["retrain", "ssd"]
+
+
+def test_a_method_of_ones_own_counts_with_the_files_of_its_package_and_of_ours(mine, monkeypatch):
+    """The files are read, not run."""
+    monkeypatch.setattr("efface.comparing.keys.named", lambda path: path)
+    kind = type("Mine", (), {"__module__": "my_keys.method"})
+    monkeypatch.setattr("efface.comparing.keys.methods", lambda: {"my_keys.method:Mine": kind})
+
+    def source() -> str:
+        method_source.cache_clear()
+        return method_source("my_keys.method:Mine")
+
+    before = source()
+    assert source() == before
+    assert len(before) == 64
+    files = {p.name for p in _with_imports("my_keys.method", {})}
+    assert {"method.py", "deeper.py", "retrain.py", "relabelling.py"} <= files
+    assert not {"errors.py", "run.py", "__init__.py"} & {p.name for p in _with_imports("efface.methods.retrain", {})}
+    mine("metric", "unused = 1\n")
+    assert source() == before
+    mine("deeper", "STEPS = 9\n")
+    assert source() != before
+
+
+def test_a_method_typed_into_a_script_counts_with_its_own_text_or_is_refused(monkeypatch):
+    class Typed(Retrain):
+        """Nothing else."""
+
+    Typed.__module__ = "__main__"
+    monkeypatch.setattr("efface.comparing.keys.methods", lambda: {"typed": Typed})
+    monkeypatch.setattr("efface.comparing.keys.named", lambda name: name)
+    text = "class Typed(Retrain): ..."
+    monkeypatch.setattr("efface.comparing.keys.inspect.getsource", lambda kind: text)
+    method_source.cache_clear()
+    assert method_source("typed") == hashlib.sha256(text.encode()).hexdigest()
+
+    def nowhere(kind):
+        raise OSError
+
+    monkeypatch.setattr("efface.comparing.keys.inspect.getsource", nowhere)
+    method_source.cache_clear()
+    with pytest.raises(InputError, match="the source of Typed is not to be found, so that its finished cells"):
+        method_source("typed")
+    method_source.cache_clear()
+
+
+def test_weights_that_are_not_there_are_no_others(tmp_path):
+    first, second = ({"model": {**PLAN["model"], "weights": str(tmp_path / name)}} for name in ("a", "b"))
+    assert one(**first) != one(**second)
+    assert one(**first) == one(**first) != one()
