@@ -61,8 +61,8 @@ def test_the_table_word_by_word():
             "Retraining for as long: the same recipe from new weights on the kept data, its schedule shortened to the "
             "time that forgetting took. A method that keeps no more than that row has no use.",
             "",
-            "| method | pairs | seconds | of that retraining | A_R | of that retraining | E_F | of that retraining | kept "
-            "accuracy |",
+            "| method | pairs | seconds | of that retraining | A_R | of that retraining | E_F | of that retraining | "
+            "kept accuracy |",
             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
             "| ssd | 2 | 3.5 | 1.45 | 94.0 | 90.2 | 100.0 | 100.0 | no difference shown: +3.8 ± 22.2 |",
             "| msg | 1 | 2 | 1.9 | 80.0 | 90.0 | 100.0 | 100.0 | -10.0 (one pair: no interval) |",

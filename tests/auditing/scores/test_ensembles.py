@@ -11,6 +11,7 @@ from efface.auditing.measures.u_lira import Role, thirds
 from efface.auditing.plots import margin_histograms
 from efface.auditing.records import Records
 from efface.auditing.rows import Row
+from efface.auditing.scores import ensembles as module
 from efface.auditing.scores.ensembles import OF_RUNS, Thirds, ensemble_scores, thirds_scores
 from efface.auditing.settings import AuditSettings
 from efface.errors import InputError
@@ -175,3 +176,101 @@ def test_low_false_positive_rates_are_measured_or_say_what_they_take(records):
     assert scores["lira_tpr_1"].status == "not assessed"
     assert "8 models a side and 9 records make 72: it would take 13 records, or 12 models" in scores["lira_tpr_1"].why
     assert scores["lira_accuracy"].measured
+
+
+# --- words and numbers of halvings ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("unlearned", "retrained", "why"),
+    [
+        (0, 8, "the method was run once; several unlearned models are needed"),
+        (
+            2,
+            8,
+            "2 unlearned and 8 retrained models are too few: at least 3 and 6 are needed, so that the noise floor is",
+        ),
+        (3, 5, "3 unlearned and 5 retrained models are too few"),
+    ],
+)
+def test_how_many_models_are_too_few(unlearned, retrained, why, records):
+    scores = ensemble_scores([noisy(records, s) for s in range(unlearned)], [noisy(records, 9)] * retrained, records)
+    assert [*scores] == [m.key for m in OF_RUNS]
+    assert all(s.why.startswith(why) for s in scores.values())
+
+
+def test_as_many_models_a_side_as_both_allow(records, monkeypatch):
+    """Each halving compares n unlearned and n retrained ones with the same other n retrained ones."""
+    sizes = []
+
+    def compare(pairs, *, closed):
+        sizes.append({part: tuple(len(side) for side in both) for part, both in pairs.items()})
+        return {m.key: float(len(sizes)) for m in OF_RUNS if m.key != "final_score"}
+
+    monkeypatch.setattr(module, "_compare", compare)
+    scores = ensemble_scores(
+        [noisy(records, s) for s in range(5)], [noisy(records, 100 + s) for s in range(7)], records
+    )
+    assert len(sizes) == 2 * module.SPLITS
+    assert {v for s in sizes for v in s.values()} == {(3, 3)}
+    assert set(sizes[0]) == {"forget", "retain", "test_retain"}
+    score = scores["klom_forget"]
+    # Calls alternate: 1, 3, ... are the method's, 2, 4, ... the floor's.
+    ours, floors = range(1, 2 * module.SPLITS, 2), range(2, 2 * module.SPLITS + 1, 2)
+    assert (score.value, score.low, score.high) == (sum(ours) / 6, min(ours), max(ours))
+    assert score.floor == sum(floors) / 6
+    assert score.floor_low <= min(floors) < max(floors) <= score.floor_high
+    assert score.why == "3 models a side, mean over 6 random halvings of 7 retrained models"
+
+
+def test_a_floor_is_other_retrained_models_than_those_compared_with(records, monkeypatch):
+    """Of ten, five are the reference and the other five the floor; margins say which model is which."""
+    marked = []
+    for k in range(10):
+        made = noisy(records, 100 + k)
+        marked.append(dataclasses.replace(made, _margins={p: torch.full_like(m, k) for p, m in made._margins.items()}))
+    seen = []
+
+    def compare(pairs, *, closed):
+        seen.append([side[:, 0].tolist() for side in pairs["forget"]])
+        return {m.key: 0.5 for m in OF_RUNS if m.key != "final_score"}
+
+    monkeypatch.setattr(module, "_compare", compare)
+    ensemble_scores([noisy(records, s) for s in range(5)], marked, records)
+    references = []
+    for (_, first), (floor, second) in zip(seen[::2], seen[1::2], strict=True):
+        assert first == second
+        assert sorted([*floor, *second]) == list(range(10))
+        references.append(tuple(sorted(first)))
+    assert len(set(references)) > 1
+
+
+def test_what_is_asked_of_low_rates_is_counted():
+    assert module._too_few(0.01, 8, 9) == (
+        "a false-positive rate of 1 % needs 100 pairs of a model held out and a record; 8 models a side and 9 records "
+        "make 72: it would take 13 records, or 12 models a side"
+    )
+    assert module._too_few(0.001, 10, 50).endswith("make 500: it would take 100 records, or 20 models a side")
+
+
+def test_the_final_score_needs_accuracies_on_both_parts():
+    ours, theirs = torch.tensor([0.8, 0.6]), torch.tensor([1.0, 0.5])
+    assert module._final(0.5, ours, theirs) == {"final_score": pytest.approx(0.5 * 0.8 * 1.2)}
+    assert module._final(0.5, torch.tensor([0.8, torch.nan]), theirs) == {}
+
+
+def test_roles_that_fit_no_models_are_refused_and_few_are_counted(records):
+    n = len(records.parts["forget"])
+    with pytest.raises(InputError) as error:
+        thirds_scores(Thirds([nn.Identity()] * 2, torch.zeros(3, n)), records)
+    assert str(error.value).startswith(
+        f"The roles have shape (3, {n}) for 2 shadow models and {n} forget records; give"
+    )
+    roles = torch.zeros(6, n)
+    roles[:3] = Role.OUT
+    roles[3:5] = Role.UNLEARNED
+    few = thirds_scores(Thirds([nn.Identity()] * 6, roles), records)
+    assert {s.why for s in few.values()} == {
+        "some record is out of or unlearned by only 2 of 6 shadow models; 3 are needed"
+    }
+    assert set(few) == {"thirds_accuracy", "thirds_auc", "thirds_tpr_1", "thirds_tpr_01"}

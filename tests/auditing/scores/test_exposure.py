@@ -7,6 +7,7 @@ import torch
 
 from efface.auditing.answers import Answers
 from efface.auditing.floors import Floors
+from efface.auditing.measures.exposure import deviations
 from efface.auditing.records import Records
 from efface.auditing.rows import Row
 from efface.auditing.scores.exposure import exposure_scores
@@ -75,3 +76,31 @@ def test_one_reference_compares_with_unseen_records(plain):
     assert score["exposure_ratio"].value > 3
     assert not score["exposure"].measured
     assert not exposure_scores(reference, reference, [reference])["exposure_ratio"].measured
+
+
+def test_the_record_that_stands_out_is_named_with_what_it_was_measured_in(plain):
+    reference, others = drawn(plain, 0), [drawn(plain, i) for i in range(1, 4)]
+    own = drawn(plain, 9, r30=40.0)
+    found = exposure_scores(own, reference, [reference, *others, own])  # the model itself is none of the others
+    record = plain.records.parts["forget"].indices[30]
+    assert found["exposure"].why == f"record {record}; standard deviations from the mean of 4 retrained models"
+    z, _, _ = deviations(own.margin("forget"), torch.stack([m.margin("forget") for m in (reference, *others)]))
+    assert found["exposure"].value == pytest.approx(float(z[30]))
+    unseen = (own.margin("held_out") - reference.margin("held_out")).abs()
+    n = len(z)
+    expected = (40.0 - float(reference.margin("forget")[30])) / float(unseen.quantile(n / (n + 1)))
+    assert found["exposure_ratio"].value == pytest.approx(expected)
+    assert found["exposure_ratio"].why == f"record {record}; {len(unseen)} unseen records"
+
+
+def test_without_anything_to_compare_with_it_says_so(plain):
+    own = drawn(plain, 0)
+    alone = exposure_scores(own, None, [])
+    assert alone["exposure_ratio"].why == "no retrained model was given"
+    assert alone["exposure"].why.endswith("there are 0")
+    assert exposure_scores(drawn(plain, 1), own, [own])["exposure"].why.endswith("there is 1")
+    assert exposure_scores(own, own, [own])["exposure_ratio"].why == "this is the retrained model itself"
+    same = dataclasses.replace(own, name="twin")
+    assert (
+        exposure_scores(same, own, [own])["exposure_ratio"].why == "both models give the same margins on unseen records"
+    )
