@@ -26,6 +26,8 @@ _PUBLIC = {
     "import_checkpoint": "efface.verbs.importing",
     "load_data": "efface.data:load",
     "load_references": "efface.references",
+    "log": "efface.report.logged",
+    "model_card": "efface.report.card",
     "preprocessing": "efface.models.preprocessing",
     "register": "efface.methods.catalogue",
     "repair": "efface.verbs.repair",
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from efface.references import load_references as load_references
     from efface.references import train_references as train_references
     from efface.report import write as write_report  # noqa: F401
+    from efface.report.card import model_card as model_card
+    from efface.report.logged import log as log
     from efface.request import Request as Request
     from efface.running.run import Run as Run
     from efface.training.recipe import Recipe as Recipe

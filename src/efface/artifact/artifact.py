@@ -16,9 +16,10 @@ from efface.artifact.pieces import only_pieces, read_piece, remedy, sorted_out
 from efface.artifact.record import Record, bit_sums, weights_sha256
 from efface.drafts import recover
 from efface.errors import InputError, explain
-from efface.files import new_folder
+from efface.files import new_folder, write_file
 from efface.models.adapt import adapted
 from efface.models.checkpoints import load_weights, write_back
+from efface.models.checkpoints.card import check_card
 from efface.models.hugging_face import AUTO_CLASSES, write_folder
 from efface.models.spec import build
 from efface.notebook import card
@@ -135,7 +136,7 @@ class Artifact:
         self.path = Path(path)
         return self.path
 
-    def export(self, path: str | Path, *, overwrite: bool = False) -> Path:
+    def export(self, path: str | Path, *, overwrite: bool = False, card: str = "") -> Path:
         """Write the weights alone, as the original's came: in its format, its entry of a checkpoint, its names.
 
         The library that made the original loads them as it loaded that, and computes the same. Weights are float32, as
@@ -146,6 +147,7 @@ class Artifact:
             path: A file; its suffix says safetensors (.safetensors) or torch.save (.pt, .pth, .ckpt, .bin, .tar). For
                 a model of Hugging Face's, without a suffix: a folder that `from_pretrained` reads.
             overwrite: Replace what is there.
+            card: A model card (`efface.model_card`) to write beside: FILE.md, or README.md within a folder.
 
         Returns:
             The path.
@@ -166,8 +168,12 @@ class Artifact:
                     "reads"
                 )
             if spec.build in AUTO_CLASSES and not Path(path).suffix:
-                return write_folder(plain, state, path, origin, overwrite=overwrite)
-        return write_back(state, path, origin, overwrite=overwrite)
+                return write_folder(plain, state, path, origin, overwrite=overwrite, card=card)
+        beside = check_card(Path(path), overwrite) if card else None
+        written = write_back(state, path, origin, overwrite=overwrite)
+        if beside is not None:
+            write_file(beside, card)
+        return written
 
     @classmethod
     def load(

@@ -16,13 +16,14 @@ from efface.cli.options import (
     DeviceOption,
     DownloadOption,
     JsonOption,
+    LogOption,
     QuietOption,
     ReferencesFolderOption,
     RootOption,
     TrustOption,
     guarded,
 )
-from efface.cli.outcome import close, status_of
+from efface.cli.outcome import close, logged, opened, status_of
 from efface.cli.predictions import (
     PredictedClasses,
     PredictedGroups,
@@ -104,11 +105,12 @@ def audit(
     device: DeviceOption = "auto",
     trust: TrustOption = False,
     as_json: JsonOption = False,
+    log: LogOption = None,
     quiet: QuietOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Measure how far a model has forgotten, and write audit.json, report.html and report.md."""
-    given = SimpleNamespace(**locals())
+    given = SimpleNamespace(**locals(), logger=opened(log))
     if predictions:
         _to(out, shareable, None)
         _deliver(audit_tables(given), None, given, out)
@@ -143,6 +145,7 @@ def _deliver(found: Audit, record: Record | None, given: SimpleNamespace, folder
     from efface.files import remove_drafts
     from efface.report import write
 
+    logged(found, given.logger)
     files = []
     for place, share in ((folder, False), (given.shareable, True)):
         if place is not None:

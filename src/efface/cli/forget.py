@@ -37,6 +37,7 @@ from efface.cli.options import (
     ItemsOption,
     JsonOption,
     JudgesOption,
+    LogOption,
     MethodOption,
     ModelOption,
     ModelSetOption,
@@ -63,7 +64,7 @@ from efface.cli.options import (
     WorkersOption,
     guarded,
 )
-from efface.cli.outcome import finish
+from efface.cli.outcome import finish, logged, opened
 from efface.errors import ForgettingWarning, InputError, InputWarning
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def forget(
     overwrite: OverwriteOption = False,
     trust: TrustOption = False,
     as_json: JsonOption = False,
+    log: LogOption = None,
     quiet: QuietOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -131,11 +133,13 @@ def forget(
     about = requested_at, requested_by, ticket
     asked = Asked(classes, items, groups, where, request, reason, with_canaries, ids, *about).request()
     given = SimpleNamespace(**locals())
+    logger = opened(log)
     source, known = _source(given)
     forgotten = _forgotten(given, asked, source, known)
     if forgotten.record.weights_after != forgotten.record.weights_before:
         forgotten.save(out, overwrite=overwrite)
     shutil.rmtree(_trials(out), ignore_errors=True)
+    logged(forgotten, logger)
     kept = "" if as_json else kept_accuracy(forgotten, known)
     finish(forgotten, as_json, f"next: efface audit {out} --original {artifact} --retrain", kept)
 

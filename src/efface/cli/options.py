@@ -191,6 +191,11 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
+LogOption = Annotated[
+    Path | None,
+    typer.Option("--log", metavar="FOLDER", help="Write event files for TensorBoard into this folder, too."),
+]
+
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 SetOption = Annotated[

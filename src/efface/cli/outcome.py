@@ -13,12 +13,25 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from lightning_fabric.loggers import TensorBoardLogger
+
     from efface.artifact.artifact import Artifact
     from efface.auditing.result import Audit
     from efface.references import References
     from efface.verifying import Verification
 
-__all__ = ["Exit", "close", "finish", "finish_references", "say", "status_of", "status_of_verification", "wrapped"]
+__all__ = [
+    "Exit",
+    "close",
+    "finish",
+    "finish_references",
+    "logged",
+    "opened",
+    "say",
+    "status_of",
+    "status_of_verification",
+    "wrapped",
+]
 
 
 class Exit(IntEnum):
@@ -122,6 +135,28 @@ def finish(artifact: Artifact, as_json: bool, hint: str, kept: str = "") -> None
         raise typer.Exit(Exit.FAILED)
     if not as_json:
         typer.echo(hint)
+
+
+def opened(folder: Path | None) -> TensorBoardLogger | None:
+    """Return a logger for --log before any work, so that a missing package is said at once.
+
+    Raises:
+        InputError: TensorBoard is not installed.
+    """
+    if folder is None:
+        return None
+    from efface.report.logged import tensorboard
+
+    return tensorboard(folder)
+
+
+def logged(what: Artifact | Audit, logger: TensorBoardLogger | None) -> None:
+    """Write a run's or an audit's numbers to --log."""
+    if logger is not None:
+        from efface.report.logged import log
+
+        log(what, logger)
+        logger.finalize("success")
 
 
 def finish_references(made: References, source: Path, as_json: bool) -> None:

@@ -34,6 +34,7 @@ from efface.cli.options import (
     ItemsOption,
     JsonOption,
     KeepOption,
+    LogOption,
     ModelOption,
     ModelSetOption,
     OutOption,
@@ -58,7 +59,7 @@ from efface.cli.options import (
     WorkersOption,
     guarded,
 )
-from efface.cli.outcome import finish, finish_references
+from efface.cli.outcome import finish, finish_references, logged, opened
 from efface.errors import InputError
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def train(
     overwrite: OverwriteOption = False,
     trust: TrustOption = False,
     as_json: JsonOption = False,
+    log: LogOption = None,
     quiet: QuietOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -136,6 +138,8 @@ def _references(given: SimpleNamespace, asked: Asked) -> None:
         )
     if given.keep:
         raise InputError("--keep belongs to training an original; a reference keeps nothing")
+    if given.log is not None:
+        raise InputError("--log belongs to training an original; references are many models")
     if given.checkpoints is not None:
         raise InputError("--checkpoints belongs to training an original; references resume by themselves")
     if source is None or any(getattr(given, name) for name in ("recipe", "recipe_set", "model", "weights")):
@@ -201,6 +205,7 @@ def _original(given: SimpleNamespace) -> None:
             raise InputError("--data is missing; name a data set, e.g. --data digits")
         loaded = load_data(given.data, given.root, given.download, pairs(options), spec)
         start = import_checkpoint(spec, loaded, device=given.device) if foreign else spec
+    logger = opened(given.log)
     artifact = verb.train(
         start,
         loaded,
@@ -217,4 +222,5 @@ def _original(given: SimpleNamespace) -> None:
         progress=progress_of(given.quiet),
     )
     artifact.save(out, overwrite=given.overwrite)
+    logged(artifact, logger)
     finish(artifact, given.as_json, f"next: efface forget {out} --classes ... --out FOLDER")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from efface.errors import InputError
 from efface.files import new_folder
+from efface.models.checkpoints.card import README, is_own
 from efface.models.checkpoints.origin import CONFIG, PREPROCESSOR, Origin
 from efface.running.extras import import_transformers
 
@@ -92,6 +93,7 @@ def write_folder(
     origin: Origin | None,
     *,
     overwrite: bool = False,
+    card: str = "",
 ) -> Path:
     """Write a folder by the library's own `save_pretrained`; whole or not at all.
 
@@ -101,6 +103,7 @@ def write_folder(
         path: The folder to make.
         origin: How the original came; its `preprocessor_config.json` goes along.
         overwrite: Replace what is there.
+        card: Text of its README.md; none if empty.
     """
     model.load_state_dict(state)
     with new_folder(path, overwrite, _foreign) as draft, _quiet():
@@ -108,12 +111,18 @@ def write_folder(
         said = origin.beside.get(PREPROCESSOR) if origin else None
         if said is not None:
             (draft / PREPROCESSOR).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        if card:
+            (draft / README).write_text(card, encoding="utf-8")
     return Path(path)
 
 
 def _foreign(folder: Path) -> list[str]:
     """Return the names in a folder that `write_folder` does not write."""
-    return [p.name for p in folder.iterdir() if not p.is_file() or not WRITTEN.fullmatch(p.name)]
+    return [
+        p.name
+        for p in folder.iterdir()
+        if not p.is_file() or not (WRITTEN.fullmatch(p.name) or (p.name == README and is_own(p)))
+    ]
 
 
 @contextmanager

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 from efface import __version__
 from efface.artifact.record import Record
@@ -21,6 +20,9 @@ from efface.report.contents import (
     sequence,
     sequence_lede,
 )
+from efface.report.marks import listed as _list
+from efface.report.marks import table as _table
+from efface.report.marks import text as _text
 from efface.report.officer import for_the_officer
 from efface.report.page import (
     LIMITS_LEDE,
@@ -61,29 +63,11 @@ def markdown(audit: Audit, record: Record | None = None, *, share: bool = False)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _text(value: object) -> str:
-    """Text in which nothing is markup: one line, HTML and Markdown characters escaped."""
-    line = " ".join(str(value).split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    line = re.sub(r"([\\`*_\[\]|~#!$])", r"\\\1", line)
-    # A scheme in plain text would become a link.
-    return re.sub(r"(?i)\b(https?|ftp|www)([:.])", r"\1&#8203;\2", line)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], rest: str = "---:") -> str:
-    lines = [head, ["---"] + [rest] * (len(head) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _value(score: Score, measure: Measure) -> str:
     if not score.measured:
         return "–"
     ends = words.interval(score.low, score.high, measure.unit)
     return words.value(score, measure) + (f" ({ends})" if ends else "")
-
-
-def _list(mapping: Mapping[str, str]) -> str:
-    return "\n".join(f"- {_text(k)}: {_text(v)}" for k, v in mapping.items())
 
 
 def _first(audit: Audit, record: Record | None) -> list[str]:
