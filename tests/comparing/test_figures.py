@@ -210,6 +210,8 @@ def test_a_sweep_of_one_setting_is_lines_through_its_means(values, scale, make_c
     picture = drawn(make_comparison(cells, methods=[{"method": "original"}, entry], published={}))["swept"]
     (axes,) = picture.figure.axes
     assert axes.get_xscale() == scale
+    ticks = [t.get_text() for t in axes.get_xticklabels()]
+    assert ticks == [f"{v:g}" for v in values] or (scale == "linear" and not any("$" in t for t in ticks))
     line = axes.lines[0]
     assert line.get_xdata().tolist() == list(values)
     assert np.allclose(line.get_ydata(), [(80.5 + 10 * v) / 100 for v in values])

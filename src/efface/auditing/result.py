@@ -364,7 +364,7 @@ class Audit(Frozen):
         keys = [k for k in asked if k in self.measures and any(r.scores[k].measured for r in self.rows)]
         head = ["", *(self.measures[k].title for k in keys)]
         rows = [[row.name, *(_shown(row[k], self.measures[k]) for k in keys)] for row in self.rows]
-        facts = {"did it forget?": self.answer, "verdict": self.verdict.headline}
+        facts = {"did it forget": self.answer, "verdict": self.verdict.headline}
         return card(f"Audit: forget {self.request_text} ({self.data})", facts, [head, *rows])
 
     def to_frame(self) -> pd.DataFrame:

@@ -41,6 +41,9 @@ OVER_SETTINGS = {"A_R": "Accuracy on kept classes", "E_F": "Error on forgotten c
 DECADES = 20
 """From this ratio of a setting's largest value to its smallest, its axis is one of factors."""
 
+MOST_TICKS = 10
+"""Values of a setting that are named on such an axis."""
+
 Cells = Sequence[Mapping[str, Any]]
 
 
@@ -209,6 +212,9 @@ def _sweep(entry: Entry, cells: pd.DataFrame) -> Iterator[Picture]:
     figure = curves(values, means, x_label=setting, y_label="share of records", bands=bands)
     if values.min() > 0 and values.max() / values.min() > DECADES:
         figure.axes[0].set_xscale("log")
+        some = values[:: -(-len(values) // MOST_TICKS)]
+        figure.axes[0].set_xticks(some, [f"{v:g}" for v in some])
+        figure.axes[0].minorticks_off()
     rows = tuple(
         (f"{value:g}", *(f"{share(means[t][i])} ± {share(spread[t][i])}" for t in means))
         for i, value in enumerate(values)
