@@ -95,7 +95,7 @@ def _run(main: Callable[[], None], asked: dict[str, Any]) -> int:
             os.dup2(source, target)
         os.environ |= {"TMPDIR": asked["temporary"], "COLUMNS": "200"}
         sys.argv = ["efface", *asked["arguments"]]
-        counted = _killed_at(asked["within"], asked["step"]) if asked["within"] else list[int]()
+        counted = killed_at(asked["within"], asked["step"]) if asked["within"] else list[int]()
         if asked["forked"]:
             workers._context = lambda module: multiprocessing.get_context("fork")  # type: ignore[assignment]
         if asked["limit"] is not None:
@@ -117,7 +117,7 @@ def _run(main: Callable[[], None], asked: dict[str, Any]) -> int:
         os._exit(code)
 
 
-def _killed_at(within: str, step: int | None) -> list[int]:
+def killed_at(within: str, step: int | None) -> list[int]:
     """Count what touches the disk below a folder, and kill this process at one of these steps."""
     counted: list[int] = []
 

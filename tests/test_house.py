@@ -29,6 +29,7 @@ NO_MODULE = {
     "test_examples.py": "the scripts of examples/",
     "test_faults.py": "real kills of real runs",
     "test_fuzz.py": "malformed input of every kind",
+    "test_ray.py": "one cluster for all that the plain suite runs over Ray",
     "test_reproduce.py": "the script that reproduces both talks",
     "test_guide.py": "the code that documents show",
     "test_house.py": "this file",

@@ -51,6 +51,10 @@ def test_cells_are_entries_by_settings_by_requests_by_seeds():
         ({"methods": [{"method": "original", "settings": {"alpha": 1}}]}, "the entry `original` forgets nothing and"),
         ({"methods": [{"method": "sssd"}]}, "mean 'ssd'"),
         ({"methods": [{"method": "ssd", "grid": {"alfa": [1]}}]}, "mean 'alpha'"),
+        (
+            {"methods": [{"method": "original"}, {"method": "boundary-shrink"}], "requests": [{"items": [1, 2]}]},
+            "'boundary-shrink' forgets classes, and the plan asks to forget 2 items",
+        ),
         ({"train": {"method": "mnemonicc"}}, "mean 'mnemonic'"),
         ({"train": {"method": "mnemonic", "settings": {"nothing": 1}}}, "nothing"),
     ],

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import signal
 
 import numpy as np
 import pandas as pd
@@ -19,6 +22,7 @@ from efface.references import train_references
 from efface.request import Request
 from efface.verbs.compare import compare
 from tests.conftest import efface_command
+from tests.faults import drafts, killed_at
 
 PLAN = {
     "name": "smoke",
@@ -116,6 +120,48 @@ def test_a_stopped_run_resumes_with_what_is_missing(plan_file, monkeypatch, tmp_
     monkeypatch.setattr(grid, "_one", lambda *a: calls.append(1) or real(*a))
     compare(plan_file)
     assert len(calls) == 16 - 3
+
+
+def killed(plan, out, step=None) -> int:
+    """Run a grid in a fork of this process, killed at one of its steps on disk; return how many it made, if not."""
+    ours, theirs = os.pipe()
+    if (child := os.fork()) == 0:
+        code = 1
+        try:
+            made = killed_at(str(out), step)
+            compare(plan, out=out, device="cpu")
+            os.write(theirs, str(len(made)).encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(theirs)
+    said = os.read(ours, 100)
+    os.close(ours)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert ended in {0, -signal.SIGKILL}
+    return int(said) if ended == 0 else 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a fork of this process")
+def test_killed_at_random_steps_the_last_run_gives_the_undisturbed_table(tmp_path):
+    """Twenty kills of grids with workers, at random moments, are in tests/test_faults.py."""
+    smaller = {"requests": [{"classes": [0]}], "seeds": [0], "published": {}}
+    plan = Plan.model_validate(PLAN | smaller)
+    undisturbed = compare(plan, out=tmp_path / "undisturbed", device="cpu")  # here, so that forks find all imported
+    steps = killed(plan, tmp_path / "counted")
+    chance, out, kept = random.Random(17), tmp_path / "out", dict[str, bytes]()
+    for _ in range(4):
+        if killed(plan, out, chance.randint(steps // 4, steps // 2)):
+            break
+        found = {f.name: f.read_bytes() for f in (out / ".cells").glob("?" * 24 + ".json")}
+        assert kept.items() <= found.items()  # what is finished is not computed again
+        kept = found
+    assert kept  # it was killed with cells behind it
+    last = compare(plan, out=out, device="cpu")
+    assert last.reused >= len(kept)
+    shown = ["entry", "request", "seed", "value", "A_R", "E_F", "RA", "FA", "refused"]
+    pd.testing.assert_frame_equal(last.frame[shown], undisturbed.frame[shown], check_exact=True)
+    assert not drafts(out)
 
 
 def test_processes_give_the_same_numbers(plan_file, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -177,10 +177,11 @@ class Plan(_Strict):
         return self
 
     def cells(self) -> list[Cell]:
-        """Return every cell of the grid, checked: unknown methods and settings fail before any work.
+        """Return every cell of the grid, checked: what no method can do fails before any work.
 
         Raises:
-            InputError: A method or a hyper-parameter does not exist or is out of bounds.
+            InputError: A method or a hyper-parameter does not exist or is out of bounds, or a method cannot forget what
+                a request names.
         """
         found = []
         for entry in self.methods:
@@ -189,7 +190,7 @@ class Plan(_Strict):
                 method_of(train.method, train.settings)
             for settings in entry.expanded():
                 if entry.method != ORIGINAL:
-                    method_of(entry.method, settings)
+                    _check_targets(entry, method_of(entry.method, settings), self.requests)
                 elif settings:
                     raise InputError("the entry `original` forgets nothing and takes no settings")
                 for request, seed in itertools.product(self.requests, self.seeds):
@@ -204,6 +205,16 @@ class Plan(_Strict):
                         )
                     )
         return found
+
+
+def _check_targets(entry: Entry, method: Method, requests: Sequence[Request]) -> None:
+    able = method.needs.targets
+    for request in requests:
+        if request.target not in able:
+            raise InputError(
+                f"{entry.name!r} forgets {' and '.join(able)}, and the plan asks to forget {request.describe()}; "
+                f"leave one of them out, or put requests of {request.target} into a plan of their own"
+            )
 
 
 def read_plan(path: str | Path) -> Plan:

@@ -325,6 +325,7 @@ def _long(rows: list[dict[str, Any]]) -> pd.DataFrame:
                 "peak_memory",
                 "level",
                 "outcome",
+                "useful",
                 "device",
                 "threads",
                 "machine",

@@ -272,8 +272,10 @@ def _connect(ray: Any, address: str | None) -> None:
         if address is not None and (found := re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d+)", address)):
             # Ray itself goes on trying for minutes.
             socket.create_connection((found[1], int(found[2])), timeout=CONNECTING).close()
-        ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+        # Of its own accord, Ray would join a cluster that it finds on this machine.
+        chosen = address or os.environ.get("RAY_ADDRESS", "local")
+        ray.init(address=chosen, log_to_driver=False, configure_logging=False, include_dashboard=False)
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:  # no such host, no such port, nothing there
         where = "a local Ray cluster cannot be started" if address is None else f"no Ray cluster answers at {address!r}"
         raise InputError(
             f"{where}: {_first_line(error)}. Start one with `ray start --head`, or use engine local"
