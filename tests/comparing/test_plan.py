@@ -53,7 +53,7 @@ def test_cells_are_entries_by_settings_by_requests_by_seeds():
         ({"methods": [{"method": "ssd", "grid": {"alfa": [1]}}]}, "mean 'alpha'"),
         (
             {"methods": [{"method": "original"}, {"method": "boundary-shrink"}], "requests": [{"items": [1, 2]}]},
-            "'boundary-shrink' forgets classes, and the plan asks to forget 2 items",
+            "'boundary-shrink' forgets classes, and the plan asks to forget items 1, 2; leave one of",
         ),
         ({"train": {"method": "mnemonicc"}}, "mean 'mnemonic'"),
         ({"train": {"method": "mnemonic", "settings": {"nothing": 1}}}, "nothing"),
