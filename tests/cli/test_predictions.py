@@ -41,6 +41,8 @@ def test_tables_are_audited_and_reported(tables, tmp_path):
     assert answer.stdout.rstrip().endswith("Did it forget? could not tell")
     audit = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert (audit["level"], audit["candidate"], audit["counts"]["forget"]) == ("b", "after", 20)
+    assert any("original (before.csv) " in note for note in audit["notes"])
+    assert str(tables) not in (tmp_path / "out" / "audit.json").read_text()
     page = (tmp_path / "out" / "report.md").read_text()
     assert "only its answers are known" in page
     found = efface_command("audit", "--predictions", *files[:2], "--data-set", "id=customer", "--json", "-q")

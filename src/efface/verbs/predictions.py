@@ -96,7 +96,7 @@ def audit_predictions(
 
     tables = _named(before, after, retrained, repeats, others or {}, name)
     read = predictions(
-        {f"{row} ({t})" if isinstance(t, str | Path) else row: t for row, t in tables.items()},
+        {_called(row, answers): answers for row, answers in tables.items()},
         labels=labels,
         parts=parts,
         ids=ids,
@@ -135,6 +135,11 @@ def _named(
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise InputError(f"two rows are called {twice[0]!r}; give each model a name of its own")
     return dict(listed)
+
+
+def _called(row: str, answers: Answers) -> str:
+    """Return what errors and notes call a row's answers: a file by its name, without where it lies."""
+    return f"{row} ({Path(answers).name})" if isinstance(answers, str | Path) else row
 
 
 def _numbered(name: str, i: int) -> str:

@@ -139,3 +139,23 @@ def test_a_broken_file_is_said_to_be_one(tmp_path):
     (tmp_path / "before.parquet").write_bytes(b"PAR1 and nothing else")
     with pytest.raises(InputError, match="cannot be read as a table"):
         predictions({"before": tmp_path / "before.parquet"})
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_broken_bytes_are_never_more_than_an_error(kind, tmp_path):
+    """Bytes changed, cut out and put in: read, or refused in a sentence."""
+    good, file, rng = table(), tmp_path / f"a.{kind}", np.random.default_rng(0)
+    getattr(good, f"to_{kind}")(file, index=False)
+    raw, refused = file.read_bytes(), []
+    for _ in range(60):
+        changed = bytearray(raw)
+        for at in rng.integers(len(raw) - 4, size=rng.integers(1, 5)).tolist():
+            size = int(rng.integers(3))
+            changed[at : at + size] = rng.bytes(int(rng.integers(1, 4)))
+        file.write_bytes(changed)
+        try:
+            predictions({"before": good, "after": file})
+        except InputError as error:
+            refused.append(str(error))
+    assert len(refused) > 30
+    assert not any("\n" in words for words in refused)
