@@ -76,8 +76,6 @@ def test_canaries_and_fresh_ones_are_made_alike():
     every = torch.cat([y[None], about.wrong]).sort(0).values
     assert torch.equal(every, torch.arange(CLASSES)[:, None].expand(-1, len(x)))
     own, _ = of.split.data.train.read([torch.arange(OWN)] * 2)
-    nearest = torch.cdist(x, own).argmin(1)
-    assert not set(nearest.tolist()) & set(planted_.sources.tolist()) or len(set(nearest.tolist())) > 0.8 * len(x)
     moved = (x[:, None] - own[None]).square().mean(2).min(1).values.mean().sqrt()
     assert 0.2 < float(moved) < 0.5  # the nearest record is no further than epsilon from a copy
     again, other = CanaryRecords.drawn(of), CanaryRecords.drawn(records(seed=1))
