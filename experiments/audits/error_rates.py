@@ -1,0 +1,122 @@
+"""How often an audit is wrong: models whose truth is known, beside fresh retrained models for each request.
+
+Run: python experiments/audits/error_rates.py experiments/audits/error_rates.yaml DATA [tables]
+Writes ../results/NAME/audits.csv (one row per audit) and table.md in experiments/. A stopped run resumes; with `tables`
+only the tables are written, from what is there. Per request all accused models face the same references at level (c),
+and those of one level are among those of the next; at level (b) each has another reference, and the tolerance is
+written down that each question would need to pass, so that one run serves for any.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from error_models import Models, asked_by, data_of
+from error_tables import write_tables
+from judged import Judged, judged, remembering
+from level_b import WATCHED, needed
+from torch import nn
+
+from efface.auditing.questions import QUESTIONS
+from efface.auditing.settings import AuditSettings
+
+AS_TRAINED = "as the original"
+
+
+def rows_of(found: Mapping[str, Judged], n: int, references: str) -> Iterator[dict[str, Any]]:
+    """Yield one row per audit by N references."""
+    for name, one in found.items():
+        verdict = one.verdict
+        row = {"references": references, "N": n, "row": name.split(" #")[0], "outcome": verdict.outcome}
+        differs = " ".join(f"{c.key}:{c.direction}" for c in verdict.checks if c.outcome == "differs")
+        row |= {"differs": differs, "unfit": bool(verdict.unfit)}
+        yield row | ({q.key: needed(q, one) for q in QUESTIONS} if n == 1 else {})
+
+
+def at_levels(
+    models: Models, references: Sequence[nn.Module], accused: Mapping[str, nn.Module], levels: Sequence[int], how: str
+) -> Iterator[dict[str, Any]]:
+    """Yield the audits of all accused models by the first N references."""
+    for n in levels:
+        settings = AuditSettings(ain_factor=WATCHED) if n == 1 else None
+        found = judged(models.original, references[:n], accused, models.split, settings)
+        yield from rows_of(found, n, how)
+
+
+def in_a_ring(models: Models, honest: Mapping[str, nn.Module]) -> Iterator[dict[str, Any]]:
+    """Yield audits at level (b) of retrained models, each by the next one: one odd reference spoils one audit only."""
+    listed = list(honest.items())
+    for (name, model), (_, reference) in zip(listed, [*listed[1:], listed[0]], strict=True):
+        found = judged(models.original, [reference], {name: model}, models.split, AuditSettings(ain_factor=WATCHED))
+        yield from rows_of({name: found[name]}, 1, AS_TRAINED)
+
+
+def kept_something(models: Models, plan: Mapping[str, Any]) -> dict[str, nn.Module]:
+    """Return models that did not forget, by name."""
+    methods = ("fine-tune",) if models.asked.target is None else ("fine-tune", "logit-mask")
+    return {m: models.by(m) for m in methods} | {f"{k} left": models.left(k) for k in plan["left"]}
+
+
+def audited(models: Models, plan: Mapping[str, Any], number: int) -> Iterator[dict[str, Any]]:
+    """Yield all audits of one request.
+
+    Args:
+        models: The request's.
+        plan: How many of what.
+        number: Of the request; some are made for every so many only.
+    """
+    made = models.retrained({"reference": max(plan["levels"]), "accused": plan["retrained"]})
+    accused = {f"retrained #{k}": m for k, m in enumerate(made["accused"])}
+    kept = kept_something(models, plan) if number % plan["kept_every"] == 0 else {}
+    with remembering([*made["reference"], *made["accused"]]):
+        yield from in_a_ring(models, accused)
+        yield from at_levels(models, made["reference"], kept, [1], AS_TRAINED) if kept else ()
+        yield from at_levels(models, made["reference"], accused | kept, plan["levels"], AS_TRAINED)
+        for how, changes in plan["others"].items() if number % plan["other_every"] == 0 else ():
+            others = models.retrained({how: max(plan["other_levels"])}, **changes)[how]
+            yield from at_levels(models, others, accused, plan["other_levels"], how)
+
+
+def from_pool(models: Models, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield audits by very many references, which one pool a request gives."""
+    pool = plan["pool"]
+    made = models.retrained({"pool": pool["references"], "pool, accused": pool["retrained"]})
+    accused = {f"retrained #{k}": m for k, m in enumerate(made["pool, accused"])} | kept_something(models, plan)
+    with remembering([*made["pool"][:8], *made["pool, accused"]]):
+        yield from at_levels(models, made["pool"], accused, [pool["references"]], AS_TRAINED)
+
+
+def main(plan_file: str, root: str, only: str = "") -> None:
+    """Run the plan, skipping requests that are in audits.csv already."""
+    torch.set_num_threads(1)
+    plan = yaml.safe_load(Path(plan_file).read_text(encoding="utf-8"))
+    out = Path(plan_file).parents[1] / "results" / plan["name"]
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "audits.csv"
+    frame = pd.read_csv(file, keep_default_na=False, na_values=[""]) if file.is_file() else pd.DataFrame()
+    data, originals = data_of(plan, root), {}
+    listed = list(asked_by(plan))
+    work = [(i, one, False) for i, one in enumerate(listed)]
+    work += [(i, one, True) for i, one in enumerate(listed[: plan["pool"]["requests"]])]
+    for number, one, pooled in work if not only else ():
+        target = "items" if one.target is None else one.target
+        key = f"{'pool ' * pooled}{one.seed}/{target}"
+        if len(frame) and (frame["request"] == key).any():
+            continue
+        models = Models(plan, data, one, originals)
+        found = from_pool(models, plan) if pooled else audited(models, plan, number)
+        rows = [{"request": key, "kind": one.kind, **row} for row in found]
+        frame = pd.concat([frame, pd.DataFrame(rows)], ignore_index=True)
+        frame.to_csv(file, index=False, float_format="%.4g")
+        print(key, len(rows), flush=True)
+    write_tables(frame, out, plan)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
