@@ -76,7 +76,8 @@ def test_what_is_remembered_changes_no_verdict(scripts, models, made):
 def test_a_memorised_record_that_is_left_is_trained_on(scripts):
     plan = {
         "model": {"build": "mlp", "arguments": {"hidden": [64], "activation": "relu"}},
-        "recipe": {"optimiser": "adam", "lr": 0.02, "weight_decay": 0, "schedule": "cosine", "epochs": 60},
+        "recipe": {"optimiser": "adam", "lr": 0.02, "weight_decay": 0, "epochs": 60, "batch_size": 64}
+        | {"schedule": "cosine"},
     }
     models = scripts["models"].Models(plan, efface.load_data("digits"), scripts["models"].Asked(101, None), {})
     assert len(models.split.forget) == scripts["models"].ASKED
