@@ -41,11 +41,11 @@ def test_the_documented_tolerances_are_the_defaults():
 
 
 def test_each_tolerance_is_its_own_field():
-    settings = AuditSettings(tolerance=0.3, probe_tolerance=0.4, shift_tolerance=0.45, separation_factor=1.5)
+    settings = AuditSettings(tolerance=0.3, probe_tolerance=0.4, shift_tolerance=0.35, separation_factor=1.5)
     assert _allowed(settings, "test_accuracy", None) == 0.3
     assert _allowed(settings, "probe_recall", None) == 0.3
     assert _allowed(settings, "probe_recall_few", None) == 0.4
-    assert _allowed(settings, "forget_shift", None) == 0.45
+    assert _allowed(settings, "forget_shift", None) == 0.35
     assert _allowed(settings, "separation", -4.0) == 2
     assert _allowed(settings, "separation", None) == 0
 

@@ -14,6 +14,9 @@ __all__ = ["AuditSettings"]
 class AuditSettings(Fields):
     """What an audit may spend; every bound that bites is named in the audit's notes.
 
+    The tolerances that stand in for an unknown floor come from settings of which no error rate is published; see "How
+    often the audit is wrong" in docs/metrics.md.
+
     Attributes:
         retain_samples: Most kept training records that are looked at.
         attack_samples: Most records on each side of an attack.
@@ -63,9 +66,9 @@ class AuditSettings(Fields):
     confidence: float = Field(default=0.95, gt=0, lt=1)
     tolerance: float = Field(default=0.02, ge=0, lt=1)
     probe_tolerance: float = Field(default=0.10, ge=0, lt=1)
-    shift_tolerance: float = Field(default=0.25, ge=0, lt=0.5)
+    shift_tolerance: float = Field(default=0.45, ge=0, lt=0.5)
     exposure_factor: float = Field(default=3.0, gt=1)
-    separation_factor: float = Field(default=1.2, gt=1)
+    separation_factor: float = Field(default=1.6, gt=1)
     ain_factor: float = Field(default=2.0, gt=1)
     recipe_tolerance: float = Field(default=0.05, ge=0, lt=1)
     reference_knows: float = Field(default=0.05, ge=0, lt=1)
