@@ -138,12 +138,13 @@ def write_tables(frame: pd.DataFrame, out: Path, plan: Mapping[str, Any]) -> Non
     """
     planned = len(plan["originals"]) * len(plan["classes"]) + len(plan["item_originals"])
     fresh = frame[~frame["request"].str.startswith("pool")]
+    done, pool = fresh["request"].nunique(), plan["pool"]
+    pooled = frame["request"].nunique() - done
     lines = [
-        f"{plan['title']}; {fresh['request'].nunique()} of the plan's {planned} requests so far, each with retrained "
-        f"models of its own, {plan['retrained']} accused of each.",
-        f"By {plan['pool']['references']} references: {frame['request'].nunique() - fresh['request'].nunique()} of "
-        f"{plan['pool']['requests']} requests, {plan['pool']['retrained']} accused of each. In brackets: 95 % intervals,",
-        "as if audits were independent.",
+        f"{plan['title']}; {done} of the plan's {planned} requests so far, each with retrained models of its own, "
+        f"{plan['retrained']} accused of each.",
+        f"By {pool['references']} references: {pooled} of {pool['requests']} requests, {pool['retrained']} accused of each.",
+        "In brackets: 95 % intervals, as if audits were independent.",
         "Level (b), before: by the tolerances before they were tuned. Written by experiments/audits/error_rates.py.",
         "",
         "False alarms: truly retrained models that end with a difference.",
