@@ -143,7 +143,7 @@ def write_tables(frame: pd.DataFrame, out: Path, plan: Mapping[str, Any]) -> Non
     lines = [
         f"{plan['title']}; {done} of the plan's {planned} requests so far, each with retrained models of its own, "
         f"{plan['retrained']} accused of each.",
-        f"By {pool['references']} references: {pooled} of {pool['requests']} requests, {pool['retrained']} accused of each.",
+        f"By {pool['references']}: {pooled} of {pool['requests']} requests, {pool['retrained']} accused of each.",
         "In brackets: 95 % intervals, as if audits were independent.",
         "Level (b), before: by the tolerances before they were tuned. Written by experiments/audits/error_rates.py.",
         "",
