@@ -26,6 +26,7 @@ NO_MODULE = {
     "report/test_browser.py": "skipped as a whole without a browser",
     "test_docs.py": "the documents",
     "verbs/test_ensembles.py": "one kind of model on its way through all verbs",
+    "test_error_rates.py": "the scripts that measure how often an audit is wrong",
     "test_examples.py": "the scripts of examples/",
     "test_faults.py": "real kills of real runs",
     "test_fuzz.py": "malformed input of every kind",

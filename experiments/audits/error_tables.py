@@ -23,6 +23,9 @@ TOLERANCES = {
 
 AS_TRAINED = "as the original"
 
+ENOUGH = 20
+"""Audits from which the table of misses has intervals; of fewer they would hold nearly anything."""
+
 TRUE = "retrained"
 """Row of models that never saw the records."""
 
@@ -109,7 +112,8 @@ def misses(frame: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
             cells = []
             for part in levels.values():
                 own = part[part["row"] == name]
-                cells.append(share(int((~wrong(own)).sum()), len(own)))
+                missed = int((~wrong(own)).sum())
+                cells.append(share(missed, len(own)) if len(own) >= ENOUGH else f"{missed} of {len(own)}")
             rows.append((kind, name, *cells))
     return table(("request", "model", *columns(kept, plan)), rows)
 
