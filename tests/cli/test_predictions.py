@@ -76,6 +76,7 @@ def test_options_of_the_other_form_are_refused(tables, tmp_path):
     before, after = tables / "before.csv", tables / "after.csv"
     for arguments, said in (
         ((before, after, "--predictions", "--original", before), "--original is for models"),
+        ((before, after, "--predictions", "--device", "cpu"), "--device is for models"),
         ((before, "--predictions"), "give two tables or more"),
         ((before, "--original", before, "--ids", "a"), "--ids is for --predictions"),
         ((before, after), "give one artifact folder and --original"),

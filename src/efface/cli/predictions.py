@@ -81,7 +81,8 @@ def audit_tables(given: SimpleNamespace) -> Audit:
     from efface.auditing.settings import AuditSettings
     from efface.verbs.predictions import audit_predictions
 
-    _refuse(given, OF_MODELS, "is for models; with --predictions all that is known stands in the tables")
+    chosen = OF_MODELS if given.device == "auto" else (*OF_MODELS, "device")
+    _refuse(given, chosen, "is for models; with --predictions all that is known stands in the tables")
     tables = given.artifact
     if len(tables) < 2:
         raise InputError("give two tables or more: --predictions BEFORE.csv AFTER.csv [RETRAINED.csv ...]")
