@@ -6,7 +6,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 # Models this small run faster with one thread per process, and tests use two processes.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all test-faults revisions lint mutate bench docs site reproduce reproduce-small clean
+.PHONY: demo test test-all test-faults wheel revisions lint mutate bench docs site reproduce reproduce-small clean
 
 # What should change no result: `make revisions` compares the working tree with its last commit, and prints nothing.
 OLD ?= HEAD
@@ -20,6 +20,10 @@ test: $(VENV)/.installed-dev
 
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Wheel and sdist: built, looked into, installed in a clean environment, used there.
+wheel: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/test_wheel.py
 
 # Kills, races, full disks and what they leave behind: minutes. Writes the table of docs/reliability.md.
 test-faults: $(VENV)/.installed-dev

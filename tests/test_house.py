@@ -37,6 +37,7 @@ NO_MODULE = {
     "test_public.py": "the names of the package",
     "test_readme.py": "the README",
     "test_revisions.py": "tests/revisions.py",
+    "test_wheel.py": "what is built and installed",
     "test_trials.py": "new users' trials, from data to a forgotten model",
 }
 

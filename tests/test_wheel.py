@@ -1,0 +1,114 @@
+"""Wheel and sdist: what is in them, what they depend on, and that the package works where only they are installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from email.parser import HeaderParser
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "efface"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("build") is None, reason="the package build is not installed"),
+]
+
+TINY = """
+import efface
+
+data = efface.load_data("digits")
+original = efface.train("mlp", data, recipe=efface.Recipe(lr=0.1, epochs=1, batch_size=64), device="cpu")
+forgotten = efface.forget(original, data, efface.Request(classes=[3]), method="logit-mask", device="cpu")
+forgotten.save("forgotten")
+print(efface.__file__)
+"""
+
+
+def done(command: list[str | Path], folder: Path) -> str:
+    """Run a command as in a fresh shell, in a folder outside of this repository; return what it prints."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "EFFACE", "PYTEST"))}
+    answer = subprocess.run(
+        [str(c) for c in command],
+        cwd=folder,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return answer.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of both; the wheel is built from the sdist, so that the sdist is whole."""
+    out = tmp_path_factory.mktemp("dist")
+    done([sys.executable, "-m", "build", "--outdir", out, ROOT], out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (found,) = built.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new environment with the wheel and, to save downloads, a path to the packages that are installed here."""
+    home = tmp_path_factory.mktemp("clean")
+    done([sys.executable, "-m", "venv", home], home)
+    (packages,) = home.glob("lib/python*/site-packages")
+    here = [p for p in sys.path if p.endswith("site-packages")]
+    (packages / "packages_of_the_tests.pth").write_text("\n".join(here) + "\n")  # lines there are not looked into
+    done([home / "bin" / "python", "-m", "pip", "-q", "install", "--no-deps", "--no-index", wheel], home)
+    return home
+
+
+def test_the_wheel_holds_the_package_and_no_test(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {n for n in archive.namelist() if not n.partition("/")[0].endswith(".dist-info")}
+    there = {p for p in SOURCE.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    assert names == {f"efface/{p.relative_to(SOURCE).as_posix()}" for p in there}
+    assert not any(Path(n).name.startswith(("test_", "conftest")) for n in names)
+
+
+def test_the_sdist_holds_what_tests_and_documents_need(built: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        top = {name.split("/")[1] for name in archive.getnames() if "/" in name}
+    assert {"src", "tests", "docs", "examples", "experiments", "benchmarks", "mkdocs.yml", "README.md"} <= top
+    assert not top & {".venv", "demo", "site", "runs"}
+
+
+def test_it_depends_on_what_the_project_file_says(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        needs = HeaderParser().parsestr(archive.read(name).decode()).get_all("Requires-Dist") or []
+    said = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {n for n in needs if "extra ==" not in n} == set(said["dependencies"])
+    extras = {re.search(r"extra == ['\"](\w+)['\"]", n)[1] for n in needs if "extra ==" in n}  # type: ignore[index]
+    assert extras == set(said["optional-dependencies"])
+
+
+def test_it_forgets_where_nothing_else_of_us_is(clean: Path, tmp_path: Path) -> None:
+    where = done([clean / "bin" / "python", "-c", TINY], tmp_path).strip().splitlines()[-1]
+    assert Path(where).is_relative_to(clean)
+    assert "Make trained PyTorch classifiers forget" in done([clean / "bin" / "efface", "--help"], tmp_path)
+    assert "nothing failed" in done([clean / "bin" / "efface", "verify", "forgotten"], tmp_path)
+
+
+def test_pytest_finds_the_plugin(clean: Path, tmp_path: Path) -> None:
+    example = (ROOT / "examples" / "a_method_of_my_own.py").read_text(encoding="utf-8")
+    (tmp_path / "a_method_of_my_own.py").write_text(example)
+    command = [clean / "bin" / "python", "-m", "pytest", "-q", "--efface-methods", "a_method_of_my_own"]
+    assert "2 passed" in done([*command, "-k", "documented or survive"], tmp_path)
