@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -98,6 +99,35 @@ def test_it_depends_on_what_the_project_file_says(wheel: Path) -> None:
     assert {n for n in needs if "extra ==" not in n} == set(said["dependencies"])
     extras = {re.search(r"extra == ['\"](\w+)['\"]", n)[1] for n in needs if "extra ==" in n}  # type: ignore[index]
     assert extras == set(said["optional-dependencies"])
+
+
+def other_python() -> Path | None:
+    """The first other Python that Efface supports and that this machine has, also where pyenv keeps them."""
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for minor in (12, 13, 11):
+        if minor == sys.version_info.minor:
+            continue
+        found = [
+            *([named] if (named := shutil.which(f"python3.{minor}")) else []),
+            *kept.glob(f"3.{minor}.*/bin/python"),
+        ]
+        for path in found:  # pyenv's shims stand on the path for versions that are not chosen, and refuse
+            if subprocess.run([path, "-c", "import venv"], capture_output=True, check=False).returncode == 0:
+                return Path(path)
+    return None
+
+
+def test_it_installs_and_forgets_on_another_python(wheel: Path, tmp_path: Path) -> None:
+    """With all that it depends on, from the index."""
+    python = other_python()
+    if python is None:
+        pytest.skip("no other supported Python on this machine")
+    done([python, "-m", "venv", tmp_path / "other"], tmp_path)
+    here = tmp_path / "other" / "bin"
+    done([here / "python", "-m", "pip", "-q", "install", "-c", ROOT / "constraints.txt", wheel], tmp_path)
+    where = done([here / "python", "-c", TINY], tmp_path).strip().splitlines()[-1]
+    assert Path(where).is_relative_to(tmp_path / "other")
+    assert "Make trained PyTorch classifiers forget" in done([here / "efface", "--help"], tmp_path)
 
 
 def test_it_forgets_where_nothing_else_of_us_is(clean: Path, tmp_path: Path) -> None:
