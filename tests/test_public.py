@@ -22,6 +22,12 @@ def test_it_is_used_where_a_user_looks(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_its_docstring_is_on_a_page_of_the_interface(name: str) -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs" / "api").glob("*.md")))
+    assert re.search(rf"^::: efface\.\S*\b{getattr(efface, name).__name__}$", pages, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_its_example_runs(name: str) -> None:
     thing = getattr(efface, name)
     found = [t for t in doctest.DocTestFinder(recurse=False).find(thing, name, globs={}) if t.examples]
