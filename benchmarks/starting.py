@@ -18,10 +18,10 @@ def benchmarks(device: torch.device) -> Iterator[Benchmark]:
         return
     torch_alone = _started("import torch")
     yield Benchmark(
-        "import efface, new process", "import torch", _started("import efface"), torch_alone, 5.0, repeats=5
+        "import efface, new process", "import torch", _started("import efface"), torch_alone, 5.0, repeats=3
     )
     helped = _started("import sys; sys.argv = ['efface', '--help']; from efface.cli import main; main()")
-    yield Benchmark("efface --help, new process", "import torch", helped, torch_alone, 1.5, repeats=5)
+    yield Benchmark("efface --help, new process", "import torch", helped, torch_alone, 1.5, repeats=3)
 
 
 def _started(code: str) -> Callable[[], None]:
