@@ -209,6 +209,18 @@ def test_retraining_an_ensemble_trains_its_members_apart(hard: tuple[Sisa, Artif
         deletion(made, digits_data, Request.of(items=[int(Split.of(digits_data).train.indices[1])]))
 
 
+def test_a_chain_of_requests_is_what_retraining_gives_from_the_same_seed(digits_data: Data) -> None:
+    """So a chain and its retrained ensembles are draws of one law, and what an audit finds between them is chance."""
+    method = Sisa(shards=3, slices=2)
+    artifact = trained(digits_data, method, QUICK)
+    positions = Split.of(digits_data).train.indices
+    for request in (Request.of(items=positions[3:40:9].tolist()), Request.of(classes=[4])):
+        before, split = artifact, Split.of(digits_data, request, earlier=artifact.record.earlier_requests)
+        artifact = deletion(artifact, digits_data, request)
+    made = apply(Retrain(), Case(before, split, Run(seed=3, device="cpu")))
+    assert made.record.weights_after == artifact.record.weights_after
+
+
 def test_methods_that_change_members_together_are_refused(hard: tuple[Sisa, Artifact], class_split: Split) -> None:
     _, artifact = hard
     with pytest.raises(InputError, match=r"ensemble of 3 members.*retrain, sisa"):
@@ -227,3 +239,17 @@ def test_frozen_parameters_are_refused(digits_data: Data) -> None:
 def test_a_plain_artifact_is_refused(trained: dict[str, Artifact], class_split: Split) -> None:
     with pytest.raises(NotPreparedError, match="members trained apart"):
         Sisa().check(trained["mlp"], class_split)
+
+
+def test_what_is_kept_for_a_stop_goes_when_the_artifact_is_saved(digits_data: Data, tmp_path: Path) -> None:
+    kept, run = tmp_path / "kept", Run(seed=3, device="cpu", checkpoints=tmp_path / "kept")
+    original = prepare(Sisa(shards=2, slices=2), with_dropout(), Split.of(digits_data), QUICK, run)
+    assert len(list(kept.iterdir())) == 4
+    original.save(tmp_path / "original")
+    assert not list(kept.iterdir())
+    own = Run(seed=9, device="cpu", checkpoints=kept)
+    request = Request.of(items=[int(Split.of(digits_data).train.indices[5])])
+    made = apply(Sisa(), Case(original, Split.of(digits_data, request), own))
+    assert 1 <= len(list(kept.iterdir())) <= 2
+    made.save(tmp_path / "made")
+    assert not list(kept.iterdir())

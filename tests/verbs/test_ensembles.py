@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import efface
 from tests.conftest import SMALL, efface_command
+
+SPEC = efface.ModelSpec(build="mlp", arguments={"hidden": [64], "activation": "relu"})
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +115,24 @@ def test_an_ensemble_is_audited_and_verified_and_its_features_are_not_assessed(t
     assert answer.status == 2
     assert "ensemble of 2 members" in answer.stderr
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("sisa", {"shards": 3, "slices": 2}), ("arcane", {})],
+)
+def test_exact_methods_pass_level_c_over_a_chain(method: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    """Beside four ensembles retrained the same way, from other seeds: the second request of two, and the first."""
+    data = efface.load_data("digits")
+    recipe = efface.Recipe(optimiser="adam", lr=2e-3, weight_decay=0, epochs=12, batch_size=64)
+    before = efface.train(SPEC, data, method=method, settings=settings, recipe=recipe, device="cpu")
+    for number, request in enumerate((efface.Request(items=list(range(0, 200, 20))), efface.Request(classes=[3]))):
+        made = efface.forget(before, data, request, method=method, device="cpu")
+        there = tmp_path / str(number)
+        judges = efface.train_references(before, data, request, 4, there, backend="serial", device="cpu")
+        audit = efface.audit(made, data, original=before, retrained=judges, device="cpu")
+        assert audit.level == "c"
+        assert [c.key for c in audit.verdict.checks if c.outcome == "differs"] == []
+        assert audit.verdict.useful == "alike"
+        before = made

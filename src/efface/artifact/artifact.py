@@ -47,6 +47,7 @@ class Artifact:
         memory: Tensors by name: codes, masks, shards' weights (each state a file of its own), cached importances.
         path: The folder it was read from or written to, if any.
         parent: The artifact it was made from, while both are in memory; on disk only its record is kept.
+        interim: Files from which its making would go on after a stop; they go when it is saved.
 
     Example:
         >>> import efface, tempfile, pathlib
@@ -63,6 +64,7 @@ class Artifact:
     memory: dict[str, Tensor] = field(default_factory=dict)
     path: Path | None = None
     parent: Artifact | None = None
+    interim: tuple[Path, ...] = ()
     _hashed: tuple[tuple[tuple[int, int, int], ...], str] | None = field(default=None, init=False, repr=False)
 
     def __repr__(self) -> str:
@@ -133,6 +135,8 @@ class Artifact:
             (folder / RECORD).write_text(self.record.model_dump_json(indent=2), encoding="utf-8")
             if extra is not None:
                 extra(folder)
+        for left in self.interim:
+            left.unlink(missing_ok=True)
         self.path = Path(path)
         return self.path
 

@@ -82,8 +82,8 @@ def train_members(
         members: With one architecture.
         data: Whose training samples their lists name.
         recipe: Its epochs are divided among the slices.
-        run: Its seed is that of the original training. With `checkpoints`, finished slices lie in files until all
-            members are trained.
+        run: Its seed is that of the original training. With `checkpoints`, finished slices lie in files; they are
+            added to its `interim`, and go when the artifact is saved.
         loss: As in `fit`; a function of a module, so that processes find it.
 
     Returns:
@@ -94,7 +94,7 @@ def train_members(
     """
     if run.checkpoints is not None and run.checkpoints.is_dir():
         remove_drafts(run.checkpoints)  # of writings that were killed
-    files = [path for m in members for path in _files(m, data, recipe, run)]
+    run.interim += [path for m in members for path in _files(m, data, recipe, run)]
     how, workers = _backend(members, data, run)
     made: dict[str, _Trained] = {}
     if how in ("serial", "auto"):
@@ -110,8 +110,6 @@ def train_members(
     for member in members:
         run.history.rows.extend(made[member.stage].rows)
         run.notes.extend(made[member.stage].notes)
-    for path in files:
-        path.unlink(missing_ok=True)
     return [made[m.stage].states for m in members]
 
 

@@ -117,7 +117,7 @@ def prepare(
         kept=tuple(dict.fromkeys(keep)),
         parent=parent.record if parent else None,
     )
-    return Artifact(trained, record, memory, parent=parent)
+    return Artifact(trained, record, memory, parent=parent, interim=tuple(run.interim))
 
 
 def apply(method: Method, case: Case) -> Artifact:
@@ -244,7 +244,7 @@ def forgotten(
         kept=(KEPT,) if LayerMeans.recalled(memory) else (),
         parent=artifact.record,
     )
-    return Artifact(model, record, memory, parent=artifact)
+    return Artifact(model, record, memory, parent=artifact, interim=tuple(run.interim))
 
 
 def _check_apart(method: Method | None, model: nn.Module) -> None:

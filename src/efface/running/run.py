@@ -63,6 +63,9 @@ class Run:
             `auto` (in processes where that pays).
         workers: Most of them at once; one per core if 0.
 
+    Attributes:
+        interim: Files in `checkpoints` that are of no more use once what was made is saved; children add to them.
+
     Raises:
         InputError: The device does not exist here.
 
@@ -87,6 +90,7 @@ class Run:
         self.seed = seed
         self.backend = backend
         self.workers = workers
+        self.interim: list[Path] = []
         self.checkpoints = checkpoints
         self.precision = precision
         self.devices = devices

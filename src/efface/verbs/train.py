@@ -59,7 +59,8 @@ def train(
             forgotten as well, and its audit then knows what memorised looks like.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         checkpoints: Folder for the state of a long training, written every minute and deleted at the end: the same
-            call goes on from there after a stop. Of members trained apart, the state after each slice is kept, too.
+            call goes on from there after a stop. Of members trained apart, the state after each slice is kept, too,
+            until the artifact is saved.
         backend: Where a method that trains members apart (`sisa`, `arcane`) trains them: `processes`, `serial`, `ray`;
             `auto` takes processes where that pays. The bits are the same.
         workers: Most members at once; one per core by default.

@@ -22,6 +22,7 @@ from efface.mechanisms.shards import epochs_by_slice
 from efface.methods.applying import apply, prepare, rebuilt
 from efface.methods.arcane.arcane import Arcane, _require_spread
 from efface.methods.arcane.one_class import ABSENT, AutoEncoder, Distance, Subspace, fit_subspace
+from efface.methods.retrain import Retrain
 from efface.request import Request
 from efface.running.run import Run
 from tests.methods.conftest import RECIPE, accuracy, small_mlp
@@ -89,6 +90,18 @@ def test_a_record_of_what_has_become_the_first_block_begins_its_class_anew(
     for request in requests:
         made = deletion(made, digits_data, request)
     assert_exact(made, digits_data, METHODS["svdd"], *requests)
+
+
+@pytest.mark.parametrize("name", ["pca", "svdd"])
+def test_a_chain_of_requests_is_what_retraining_gives_from_the_same_seed(
+    name: str, artifacts: dict[str, Artifact], digits_data: Data
+) -> None:
+    made, before = artifacts[name], artifacts[name]
+    for request in (Request.of(items=place(digits_data, METHODS[name], 2, 0)[:2]), Request.of(classes=[4])):
+        before, split = made, Split.of(digits_data, request, earlier=made.record.earlier_requests)
+        made = deletion(made, digits_data, request)
+    again = apply(Retrain(), Case(before, split, Run(seed=3, device="cpu")))
+    assert again.record.weights_after == made.record.weights_after
 
 
 @settings(max_examples=6, deadline=None)
