@@ -1,13 +1,13 @@
 """Requests that follow one another: is what earlier ones forgot still forgotten after the last?
 
-Run: python experiments/sequence.py PLAN.yaml WORK
+Run: python experiments/sequence.py PLAN.yaml WORK [--root DATA]      (DATA holds what the plan's source reads)
 Writes results/NAME/results.csv (a row per chain and request) and table.md in experiments/. Models are kept in WORK; a
 stopped run resumes.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import warnings
 from pathlib import Path
 
@@ -30,9 +30,9 @@ from efface.training.recipe import Recipe
 KEYS = {q.question: q.key for q in QUESTIONS}
 
 
-def grouped(plan: dict) -> efface.Data:
+def grouped(plan: dict, root: Path | None) -> efface.Data:
     """Return the data, its training records in made groups."""
-    plain = load(plan["data"]["source"])
+    plain = load(plan["data"]["source"], root, **plan["data"].get("options", {}))
     order = np.random.default_rng(plan["seed"]).permutation(len(plain.train))
     groups = np.array([f"g{k % plan['groups']}" for k in order])
     return efface.Data(plain.name, plain.train, plain.test, plain.classes, groups=groups)
@@ -51,14 +51,14 @@ def chain_of(plan: dict, methods: list[str], data: efface.Data, original: Artifa
     return made
 
 
-def main(plan_file: str, folder: str) -> None:
+def main(plan_file: Path, work: Path, root: Path | None) -> None:
     """Make the chains and ask about all their requests."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", ForgettingWarning)
-    plan, work = yaml.safe_load(Path(plan_file).read_text(encoding="utf-8")), Path(folder)
-    out = Path(plan_file).parent / "results" / plan["name"]
+    plan = yaml.safe_load(plan_file.read_text(encoding="utf-8"))
+    out = plan_file.parent / "results" / plan["name"]
     out.mkdir(parents=True, exist_ok=True)
-    data, start = grouped(plan), work / "original"
+    data, start = grouped(plan, root), work / "original"
     if not start.is_dir():
         recipe = Recipe(**plan["recipe"], seed=plan["seed"])
         efface.train(ModelSpec(**plan["model"]), data, recipe=recipe, device="cpu").save(start)
@@ -99,4 +99,9 @@ def write_table(frame: pd.DataFrame, path: Path, plan: dict) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--root", type=Path)
+    given = parser.parse_args()
+    main(given.plan, given.work, given.root)
