@@ -95,7 +95,7 @@ def test_tasks_that_can_never_begin_are_refused():
 
 SLEEPER = textwrap.dedent(
     """
-    import os, sys, time
+    import os, signal, sys, time
     from pathlib import Path
     from efface.running.engines import Task, in_processes
 
@@ -107,6 +107,8 @@ SLEEPER = textwrap.dedent(
             Path(state, f"{job}.cleaned").touch()
 
     if __name__ == "__main__":
+        # Tests that were started in a shell's background inherit a SIGINT that is ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         list(in_processes(work, [Task("0", 0), Task("1", 1)], sys.argv[1], 2))
     """
 )

@@ -102,7 +102,7 @@ def test_only_sensitive_batches_are_stored_and_equal_ones_are_summed(digits_data
     item = int(Split.of(digits_data).train.indices[10])
     artifact = trained_by(Amnesiac(items=(item,)), digits_data)
     assert artifact.memory[HOLDS].tolist() == [[True]]  # two batches of two epochs, one sum
-    assert "2 batches stored as 1 sums" in artifact.record.notes[-1]
+    assert any("2 batches stored as 1 sums" in note for note in artifact.record.notes)
     pair = trained_by(Amnesiac(items=(item, int(Split.of(digits_data).train.indices[11]))), digits_data)
     assert 1 < len(pair.memory[HOLDS]) <= 3
     assert pair.memory[HOLDS].any(1).all()
