@@ -22,7 +22,6 @@ RESULTS = EXPERIMENTS / "results"
 COLUMNS = ("A_R", "E_F")
 NEAR = 2.0
 """Points within which a figure is said to agree."""
-MAPS = "mnist_mlp_lambda"
 PROTOCOL = (
     "The paper trains ImageNet networks plainly, fine-tunes codes in, and forgets. Ours does the same on digits "
     "([prepared.py](../experiments/prepared.py)), so that the order of the rows can be compared, not their figures."
@@ -112,11 +111,11 @@ def table(published: Mapping[str, Any]) -> Iterator[str]:
         yield from (agreement(gaps), "")
 
 
-def maps() -> Iterator[str]:
-    """Yield the section of the maps over both step sizes."""
-    plan = MAPS
+def maps(figure: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the section of one network's maps over both step sizes."""
+    plan = figure["plan"]
     cells = cells_of(plan)
-    yield from ("## Mnemonic code, Figures 6 and 7: both step sizes, MNIST", "")
+    yield from (f"## {figure['title']}", "")
     if cells is None:
         yield from (f"Plan: [{plan}.yaml](../experiments/{plan}.yaml); not computed yet.", "")
         return
@@ -127,7 +126,7 @@ def maps() -> Iterator[str]:
         f"Class 0, one seed: of {len(grid)} pairs of λ_1 and λ_2, {len(good)} forget at least 99 % of the class and "
         f"keep A_R within a point of the original's {original:.1f} % "
         f"([table](../experiments/results/{plan}/table.md)). The "
-        "published maps are pictures, so that only their look can be compared. CIFAR-10 has not been run."
+        "published maps are pictures, so that only their look can be compared."
     )
     yield ""
     for column in COLUMNS:
@@ -203,7 +202,9 @@ def page() -> str:
     for one in tables:
         talks[one["talk"]] += table(one)
     lines = [HEAD, *times([*tables, *published["figures"]]), *talks["mnemonic"]]
-    lines += [*needs(published["needs"]), *maps()]
+    lines += needs(published["needs"])
+    for figure in published["figures"]:
+        lines += maps(figure)
     lines += ["## Mnemonic code, Table 4: codes fine-tuned into a trained model", "", PROTOCOL, ""]
     lines += part("prepared/table.md", "Codes fine-tuned into a trained model")
     lines += [*talks["decay"], "### Its controls without fine-tuning", "", CONTROLS, ""]

@@ -90,6 +90,25 @@ def test_everything_is_made_once_after_what_it_stands_on_and_kept_in_its_place(t
     assert given.progress.tracked == [("compare grid", 2 + 8 + 8)]
 
 
+def test_rows_that_fine_tune_share_one_plain_original(tmp_path, monkeypatch):
+    tuned = {"method": "mnemonic", "fine_tune": {"epochs": 1}}
+    rows = [{"method": "original"}, {"method": "mnemonic", "train": tuned}]
+    given, done = work(tmp_path, methods=rows, seeds=[0], references=0, measures=["accuracy"]), []
+
+    def do(state, job, values):
+        done.append((job, list(values)))
+        return given.place(job) if isinstance(job, Original) else ({"scores": {}}, None)
+
+    assert run_jobs(do, given, given.plan.cells(), "local", 1, None) == {}
+    made = {job.cell.train.method: (given.place(job), values) for job, values in done if isinstance(job, Original)}
+    assert len(made) == len([job for job, _ in done if isinstance(job, Original)]) == 2
+    assert made[None][1] == []
+    assert made["mnemonic"][1] == [made[None][0]]
+    assert {job.train.method: values for job, values in done if isinstance(job, Cell)} == {
+        name: [place] for name, (place, _) in made.items()
+    }
+
+
 def test_nothing_missing_is_nothing_to_do(tmp_path):
     given = work(tmp_path)
     assert run_jobs(lambda *_: pytest.fail("worked"), given, [], "local", 1, None) == {}

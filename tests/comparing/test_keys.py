@@ -49,6 +49,7 @@ def test_cells_differ_and_words_do_not_matter():
         {"measures": ["accuracy"]},
         {"sampled": 10},
         {"train": {"method": "mnemonic"}},
+        {"train": {"method": "mnemonic", "fine_tune": {"epochs": 4}}},
         {"data": {"source": "digits", "validation": 0.2}},
         {"measures": ["audit"], "references": 4},
         {"measures": ["audit"], "references": 4, "audit": {"relearn_cap": 5}},

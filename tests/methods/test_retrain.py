@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import efface
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case
 from efface.data import ArraySamples, Split
@@ -73,3 +74,19 @@ def test_what_the_originals_training_left_behind_is_not_kept(trained: dict[str, 
     prepared = copy.deepcopy(trained["mlp"])
     prepared.memory = {"codes": torch.zeros(10, 1, 8, 8)}
     assert apply(Retrain(), Case(prepared, class_split, Run(seed=1, device="cpu"))).memory == {}
+
+
+def test_a_training_that_went_on_is_done_again_from_its_start(trained: dict[str, Artifact], class_split: Split) -> None:
+    """By the last recipe alone, here a moment of a small rate, the reference would be an untrained model."""
+    plain = trained["mlp"]
+    last = plain.record.recipe.but(lr=1e-4, epochs=0.2)
+    data = class_split.data
+    gone_on = efface.train(plain, data, recipe=last, device="cpu", progress=False)
+    made = apply(Retrain(), Case(gone_on, class_split, Run(seed=7, device="cpu")))
+    expected = reset(plain.model, Run(seed=7).number("retrain/initial weights"))
+    for recipe in (plain.record.recipe, last):
+        expected = fit(expected, class_split.retain, recipe, Run(seed=7, device="cpu"), stage="retrain")
+    assert all(torch.equal(a, b) for a, b in zip(made.model.parameters(), expected.parameters(), strict=True))
+    assert accuracy(made.model, class_split.test_retain) > 0.8
+    again = apply(Retrain(), Case(made, class_split, Run(seed=8, device="cpu")))  # of what was retrained: both, too
+    assert accuracy(again.model, class_split.test_retain) > 0.8

@@ -54,6 +54,14 @@ def test_the_whole_schedule_is_shortened(original):
     assert original.record.recipe.epochs == 4
 
 
+def test_all_trainings_are_shortened_where_training_went_on(digits, original):
+    gone_on = efface.train(original, digits, recipe=RECIPE.but(epochs=1, milestones=(0.5, 0.8)), device="cpu")
+    first, last = shortened(gone_on, 2.5).record.trainings
+    assert (first.epochs, first.milestones, last.epochs, last.milestones) == (2.0, (1.0, 1.5), 0.5, (0.25, 0.4))
+    case = Case.of(gone_on, digits, REQUEST, device="cpu")
+    assert module._steps(case, 1e6)[1] == (4 + 1) * -(-len(case.split.retain) // RECIPE.batch_size)
+
+
 def test_steps_are_the_time_by_the_time_of_a_step_and_at_most_all(case, forgotten, monkeypatch):
     ticks = iter(range(10_000))
     monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(ticks)))  # one step of timing: one second

@@ -135,7 +135,7 @@ def test_misses_on_one_side_add_up_and_what_is_met_makes_up_for_none(judge):
 
 
 def test_what_only_some_references_have_gives_no_band():
-    bands = bands_of([*SEEN, {"probe": 0.5, "training": 0.75}])
+    bands = bands_of([*SEEN, {"probe": 0.5, "training": 0.75}], 0.95)
     assert set(bands) == {"probe", "training"}
 
 

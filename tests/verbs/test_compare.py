@@ -21,6 +21,7 @@ from efface.methods.retrain import Retrain
 from efface.references import train_references
 from efface.request import Request
 from efface.verbs.compare import compare
+from efface.verbs.train import train
 from tests.conftest import efface_command
 from tests.faults import drafts, killed_at
 
@@ -85,6 +86,20 @@ def test_a_run_keeps_what_its_page_and_figures_show(plan_file, tmp_path, monkeyp
     kept = [v for name, v in mask["per_class"].items() if name != "0"]
     assert 100 * np.mean(kept) == pytest.approx(result.frame.set_index("entry").A_R["logit-mask"], abs=3)
     assert "Step by step: decay" in (folder / "comparison.html").read_text()
+
+
+def test_codes_are_fine_tuned_into_the_plans_own_plain_original(plan_file, tmp_path, monkeypatch):
+    tuned = {"method": "mnemonic", "fine_tune": {"lr": 0.01, "epochs": 1, "batch_size": 64}}
+    plan = {**PLAN, "seeds": [1], "requests": PLAN["requests"][:1], "published": {}}
+    plan["methods"] = [{"method": "original"}, {"method": "mnemonic", "train": tuned}]
+    trainings = []
+    monkeypatch.setattr("efface.verbs.compare.train", lambda *a, **k: trainings.append(k["recipe"]) or train(*a, **k))
+    frame = compare(Plan.model_validate(plan), out=tmp_path / "out", device="cpu").frame
+    assert [(r.epochs, r.seed) for r in trainings] == [(4, 1), (1, 1)]
+    plain, coded = (frame[frame.entry == name].iloc[0] for name in ("original", "mnemonic"))
+    assert coded.refused in ("", None) or pd.isna(coded.refused)
+    assert coded.train_seconds > plain.train_seconds
+    assert coded.A_R > 50
 
 
 def test_means_are_over_seeds_and_requests(plan_file):
@@ -189,6 +204,7 @@ def test_every_cell_is_checked_before_any_work(plan_file, monkeypatch):
         ({"published": {"nobody": {"A_R": "1"}}}, "not in the plan"),
         ({"requests": [{"classes": [0], "items": [1]}]}, "exactly one"),
         ({"data": {"source": "digitz"}}, "mean 'digits'"),
+        ({"train": {"fine_tune": {"epochs": 1}}}, "name it"),
     ],
 )
 def test_bad_plans_are_refused(plan_file, change, words):

@@ -178,6 +178,12 @@ class Record(BaseModel):
         return (*(self.parent.chain if self.parent else ()), self)
 
     @property
+    def trainings(self) -> tuple[Recipe, ...]:
+        """How the weights were trained, in order: training may have gone on from an artifact by another recipe."""
+        trained = [r.recipe for r in self.chain if r.action == "train"]
+        return (*trained[:-1], self.recipe)
+
+    @property
     def earlier_requests(self) -> tuple[Request, ...]:
         """Every request that this artifact has already served."""
         return tuple(r.request for r in self.chain if r.request is not None)

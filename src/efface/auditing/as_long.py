@@ -74,4 +74,4 @@ def _outcome(useful: int, forgot: int) -> Standing:
 
 def _how_long(row: Row) -> str:
     seconds = "time not known" if row.seconds is None else f"{row.seconds:.3g} s"
-    return seconds if row.record is None else f"{seconds}, {row.record.recipe.epochs:.3g} epochs"
+    return seconds if row.record is None else f"{seconds}, {sum(r.epochs for r in row.record.trainings):.3g} epochs"

@@ -142,10 +142,15 @@ def _tasks(work: Work, missing: Sequence[Cell]) -> list[Task]:
         place = work.place(job)
         return work.store.load(place) if not work.shared and place.is_dir() else None
 
+    def trained(cell: Cell) -> str:
+        """Add the task of a cell's original, and of the one that it goes on from."""
+        before = () if cell.plain is None else (trained(cell.plain),)
+        original, name = Original(cell), f"original {work.keys.original(cell)}"
+        tasks.setdefault(name, Task(name, dataclasses.replace(original, known=known(original)), before))
+        return name
+
     for cell in sorted(missing, key=work.keys.original):
-        original = Original(cell)
-        first = f"original {work.keys.original(cell)}"
-        tasks.setdefault(first, Task(first, dataclasses.replace(original, known=known(original))))
+        first = trained(cell)
         after = [first]
         for number in range(work.plan.references):
             reference = Reference(cell, number)

@@ -45,6 +45,8 @@ class Keys:
         """Return the digest of everything that a cell's original depends on."""
         content = self.plan.model_dump(mode="json", include={"model", "recipe"})
         content |= cell.model_dump(mode="json", include={"train", "seed"})
+        if cell.plain is None:
+            del content["train"]["fine_tune"]  # plans of earlier versions have no such field
         content |= {"data": self.data, "validation": self.plan.data.validation, "results": RESULTS}
         if self.plan.model.weights is not None:
             content["weights"] = _file(self.plan.model.weights)

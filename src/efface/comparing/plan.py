@@ -60,12 +60,26 @@ def _by_name(given: Any) -> Any:
 
 
 class Preparation(_Strict):
-    """How the original is trained: plainly, or under a method that prepares at training time."""
+    """How the original is trained: plainly, or under a method that prepares at training time.
+
+    Attributes:
+        method: Name of the method, or the import path of one of your own; None trains plainly.
+        settings: Its hyper-parameters.
+        fine_tune: Train plainly by the plan's recipe first, once for all rows that start so, and then go on under the
+            method by this one, whose seed is replaced, too; None prepares from the start.
+    """
 
     method: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
+    fine_tune: Recipe | None = None
 
     _instance = model_validator(mode="before")(_by_name)
+
+    @model_validator(mode="after")
+    def _under_a_method(self) -> Preparation:
+        if self.fine_tune is not None and self.method is None:
+            raise ValueError("fine_tune goes on under a method that prepares; name it (method: mnemonic)")
+        return self
 
 
 class Entry(_Strict):
@@ -108,6 +122,11 @@ class Cell(_Strict):
     train: Preparation
     request: Request
     seed: int
+
+    @property
+    def plain(self) -> Cell | None:
+        """The cell whose original is trained plainly and gone on from; None where training begins anew."""
+        return None if self.train.fine_tune is None else self.model_copy(update={"train": Preparation()})
 
 
 class Plan(_Strict):

@@ -24,7 +24,8 @@ __all__ = ["Retrain"]
 class Retrain(Method):
     """Train from new random weights on the retained data with the artifact's own recipe.
 
-    The number of outputs stays: a forgotten class keeps its logit, which never gets a positive sample. The recipe's
+    Where training went on from an artifact (`train --from`), all its trainings are done again, one after another. The
+    number of outputs stays: a forgotten class keeps its logit, which never gets a positive sample. The recipe's
     epochs stay too, so there are fewer steps (|D_r| < |D|). Initial weights and order come from the run's seed, which
     should differ from the original's: two models with one seed are closer to each other than retraining is to itself.
     Frozen parameters (`requires_grad` off) keep their values: training never wrote the data into them.
@@ -43,7 +44,7 @@ class Retrain(Method):
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if the recipe trains nothing: a model of random weights is no reference."""
-        if artifact.record.recipe.epochs == 0:
+        if not any(recipe.epochs for recipe in artifact.record.trainings):
             raise InputError(
                 "the original's recipe says epochs=0, so retraining would return random weights; give the recipe by "
                 "which the original was trained (recipe=..., or --recipe where its weights are handed over)"
@@ -53,7 +54,10 @@ class Retrain(Method):
         """Return a fresh network trained on the retained data; an ensemble is trained as its own method does it."""
         if isinstance(artifact.model, Ensemble):
             return self._apart(artifact, split, run)
-        return fit(self.fresh(artifact.model, run), split.retain, artifact.record.recipe, run, stage=self.name)
+        model = self.fresh(artifact.model, run)
+        for recipe in artifact.record.trainings:
+            model = fit(model, split.retain, recipe, run, stage=self.name)
+        return model
 
     def _apart(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
         """Return an ensemble that the method of the original trained on the retained data, from this run's seed."""

@@ -48,7 +48,7 @@ def retrained_as_long(case: Case, forgotten: Record | None, folder: References |
         steps, whole = _steps(case, seconds)
         if steps == 0:
             return "forgetting took less time than one step of training does"
-        epochs = case.original.record.recipe.epochs * steps / whole
+        epochs = sum(recipe.epochs for recipe in case.original.record.trainings) * steps / whole
         bare = dataclasses.replace(case.original, memory={}, parent=None)
         case.run.note(f"retrained for as long as forgetting took ({seconds:.3g} s): {steps} of {whole} steps")
         made = apply(Retrain(), dataclasses.replace(case, original=shortened(bare, epochs)))
@@ -64,14 +64,22 @@ def shortened(original: Artifact, epochs: float | None) -> Artifact:
 
     Args:
         original: Not changed; its weights are shared.
-        epochs: How many; None changes nothing. The milestones of a step schedule move with them.
+        epochs: How many, of all its trainings together; None changes nothing. The milestones of a step schedule move
+            with them.
     """
-    recipe = original.record.recipe
-    if epochs is None or recipe.epochs <= 0:
+    whole = sum(recipe.epochs for recipe in original.record.trainings)
+    if epochs is None or whole <= 0:
         return original
-    share = epochs / recipe.epochs
-    recipe = recipe.but(epochs=epochs, milestones=tuple(m * share for m in recipe.milestones))
-    return dataclasses.replace(original, record=original.record.model_copy(update={"recipe": recipe}))
+    return dataclasses.replace(original, record=_scaled(original.record, epochs / whole))
+
+
+def _scaled(record: Record, share: float) -> Record:
+    """Return a record whose trainings, and those before it, had this share of their epochs."""
+    recipe = record.recipe.but(
+        epochs=record.recipe.epochs * share, milestones=tuple(m * share for m in record.recipe.milestones)
+    )
+    parent = None if record.parent is None else _scaled(record.parent, share)
+    return record.model_copy(update={"recipe": recipe, "parent": parent})
 
 
 def _impossible(case: Case, forgotten: Record | None) -> str:
@@ -85,7 +93,7 @@ def _impossible(case: Case, forgotten: Record | None) -> str:
         return f"forgetting was timed on {there}, and this runs on {here}"
     if isinstance(case.original.model, Ensemble):
         return "the members of an ensemble are trained apart, and how long a part of that takes is not known beforehand"
-    if case.original.record.recipe.epochs <= 0:
+    if not any(recipe.epochs for recipe in case.original.record.trainings):
         return "the original's recipe trains for 0 epochs"
     return ""
 
@@ -95,7 +103,9 @@ def _steps(case: Case, seconds: float) -> tuple[int, int]:
     warm_up(case.run)
     run, original = case.run.child(), case.original
     fresh = Retrain.fresh(original.model, run)
-    trainer = Trainer(fresh, case.split.retain, original.record.recipe, run, stage="timing")
+    retain, recipes = case.split.retain, [r for r in original.record.trainings if r.epochs]
+    whole = sum(Trainer(fresh, retain, r, run, stage="timing").total_steps for r in recipes)
+    trainer = Trainer(fresh, retain, max(recipes, key=lambda r: r.epochs), run, stage="timing")
     trainer.advance(1)  # the first one loads and allocates
     done, size, started = 0, 1, time.perf_counter()
     while True:
@@ -106,7 +116,7 @@ def _steps(case: Case, seconds: float) -> tuple[int, int]:
         spent = time.perf_counter() - started
         if spent >= min(max(_SHARE * seconds, _LEAST), _MOST) or done >= trainer.total_steps:
             break
-    return min(trainer.total_steps, int(seconds * done / spent)), trainer.total_steps
+    return min(whole, int(seconds * done / spent)), whole
 
 
 def _key(case: Case, seconds: float) -> str:
@@ -115,7 +125,7 @@ def _key(case: Case, seconds: float) -> str:
     assert resolved is not None
     content = [
         record.weights_after,
-        record.recipe.model_dump(mode="json"),
+        *(recipe.model_dump(mode="json") for recipe in record.trainings),
         case.split.data.fingerprint,
         resolved.fingerprint,
         case.run.seed,

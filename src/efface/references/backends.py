@@ -90,7 +90,8 @@ def side_by_side(jobs: Sequence[Job], original: Artifact, split: Split, run: Run
         models: list[nn.Module] | None = None
         try:
             models = [Retrain.fresh(original.model, r) for r in runs]
-            fit_together(models, split.retain, original.record.recipe, runs, stage=Retrain.name)
+            for recipe in original.record.trainings:
+                fit_together(models, split.retain, recipe, runs, stage=Retrain.name)
         except torch.OutOfMemoryError:
             models = None
         if models is None:  # outside of the handler, whose traceback holds on to the tensors

@@ -46,19 +46,21 @@ class Standards:
             (without one: from accuracy on held-out samples, which a model has never seen either).
         probe: How far nearest-mean recall of the forgotten classes' held-out samples on the features may exceed the
             retrained model's; not asked without one.
+        confidence: With four references or more: the share of further retrained models that each of their bands holds.
     """
 
     kept: float = 0.02
     forgotten: float = 0.05
     probe: float = 0.10
+    confidence: float = 0.95
 
 
 class Judge:
     """Measures a candidate on held-out training data against the original and the references; test data is never read.
 
     Quick questions come first. With four references or more, the probe from one record a class, the separation of the
-    class in the features and accuracy on kept training data have to lie where 95 % of further retrained models would:
-    closer than an audit asks, as the audit may have other references. A candidate that meets the standards is then
+    class in the features and accuracy on kept training data have to lie where 95 % (`Standards.confidence`) of further
+    retrained models would: closer than an audit asks, as the audit may have other references. A candidate that meets the standards is then
     asked all of the audit's own questions, where references are given, with held-out samples in the place of test data;
     each that finds a difference adds one.
 
@@ -81,7 +83,7 @@ class Judge:
         self.looks = Looks.of(case) if split.forget_classes and self.references else None
         seen = [self.looks.at(model) for model in self.references] if self.looks else []
         self.probe_expected = seen[0]["probe"] if seen else None
-        self.bands = bands_of(seen) if len(seen) >= LEAST_REFERENCES else {}
+        self.bands = bands_of(seen, self.standards.confidence) if len(seen) >= LEAST_REFERENCES else {}
 
     @property
     def basis(self) -> str:
@@ -214,11 +216,11 @@ SIDES = {"probe": ("over", "left"), "separation": ("over", "left"), "training": 
 """What a value below and above the references' band means."""
 
 
-def bands_of(seen: Sequence[dict[str, float]]) -> dict[str, tuple[float, float]]:
-    """Return, by key, where 95 % of further retrained models would lie."""
+def bands_of(seen: Sequence[dict[str, float]], confidence: float) -> dict[str, tuple[float, float]]:
+    """Return, by key, where this share of further retrained models would lie."""
     found = {}
     for key in sorted(set.intersection(*map(set, seen))):
-        band = prediction_interval(torch.tensor([one[key] for one in seen]), 0.95)
+        band = prediction_interval(torch.tensor([one[key] for one in seen]), confidence)
         found[key] = (band.low, band.high)
     return found
 

@@ -143,21 +143,26 @@ def _do(work: Work, job: Job, values: Sequence[Model]) -> Any:
     place = work.place(job)
     if work.shared and place.is_dir():
         return place
-    made = _trained(work, job.cell) if isinstance(job, Original) else _retrained(work, job, work.loaded(values[0]))
+    before = work.loaded(values[0]) if values else None
+    if isinstance(job, Original):
+        made = _trained(work, job.cell, before)
+    else:
+        assert before is not None
+        made = _retrained(work, job, before)
     if work.shared:
         return work.store.save(made, place)
     made.model.cpu()
     return dataclasses.replace(made, parent=None)
 
 
-def _trained(work: Work, cell: Cell) -> Artifact:
+def _trained(work: Work, cell: Cell, before: Artifact | None) -> Artifact:
     plan = work.plan
     return train(
-        plan.model,
+        before or plan.model,
         work.data,
         method=cell.train.method,
         settings=cell.train.settings or None,
-        recipe=plan.recipe.but(seed=cell.seed),
+        recipe=(cell.train.fine_tune or plan.recipe).but(seed=cell.seed),
         validation=plan.data.validation,
         device=work.device,
         progress=work.progress,
@@ -179,7 +184,7 @@ def _one(
     plan, device, progress = work.plan, work.device, work.progress
     case = Case.of(original, work.data, cell.request, device=device, progress=progress)
     result = unmeasured(cell) | {
-        "train_seconds": original.record.seconds["train"],
+        "train_seconds": sum(step.seconds["train"] for step in original.record.chain),
         "device": str(case.run.device),
         "threads": torch.get_num_threads(),
         "versions": original.record.versions,
