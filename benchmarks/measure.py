@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from efface.running.where import processor
+from efface.running.machine import processor
 
 __all__ = ["Benchmark", "machine", "measure", "peak_memory"]
 

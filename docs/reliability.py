@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PAGE, TRIED = HERE / "reliability.md", HERE / "reliability.json"
+FIRST, WITH = "a worker first", "with its workers"
+"""How outcomes of killed runs begin that have workers, see tests/test_faults.py."""
+
 BEGIN, END = "<!-- tried: docs/reliability.py writes this -->", "<!-- /tried -->"
 
 
@@ -21,7 +25,24 @@ def table() -> str:
         totals[row["fault"]] = totals.get(row["fault"], 0) + tried
         outcomes = "; ".join(f"{outcome}: {count}" for outcome, count in row["outcomes"].items())
         lines.append(f"| {row['fault']} | `{row['verb']}` | {tried} | {outcomes} |")
-    return "\n".join(["In all: " + ", ".join(f"{fault} {n}" for fault, n in totals.items()) + ".", "", *lines])
+    total = "In all: " + ", ".join(f"{fault} {n}" for fault, n in totals.items()) + "."
+    return "\n".join([total, "", of_workers(rows), "", *lines])
+
+
+def of_workers(rows: list[dict[str, Any]]) -> str:
+    """Say which runs have workers, and how many of their kills came after that of a worker."""
+    found = [
+        (row["verb"], outcome, count)
+        for row in rows
+        for outcome, count in row["outcomes"].items()
+        if row["fault"] == "killed" and outcome.startswith((FIRST, WITH))
+    ]
+    after = sum(count for _, outcome, count in found if outcome.startswith(FIRST))
+    names = ", ".join(f"`{name}`" for name in dict.fromkeys(name for name, *_ in found))
+    return (
+        f"Of the {sum(count for *_, count in found)} kills of runs with workers, {after} came after one of the workers "
+        f'had been killed ("{FIRST}"), so that its job was being done again. These runs have workers: {names}.'
+    )
 
 
 def main() -> None:

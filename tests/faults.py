@@ -28,6 +28,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
+from efface.drafts import MARK, OLD, PART
 from efface.running import workers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -285,7 +286,7 @@ class Forge:
 
 def drafts(folder: Path) -> list[Path]:
     """Return what is half-made, or an old copy, in a folder and below."""
-    return [p for p in folder.rglob(".*") if p.suffix in {".part", ".old", ".trials"} or p.name == ".draft"]
+    return [p for p in folder.rglob(".*") if p.suffix in {PART, OLD, ".trials"} or p.name == MARK]
 
 
 def copies(forge: Forge) -> list[Path]:

@@ -34,9 +34,9 @@ def counted(call, name):
 
 real = Path.rename
 def rename(self, to):
-    if str(to).endswith(".old"):
+    if str(to).endswith(".efface-old"):
         return counted(real, "aside")(self, to)
-    if self.suffix == ".part" and not Path(to).exists():
+    if self.suffix == ".efface-part" and not Path(to).exists():
         return counted(real, "into place")(self, to)
     return real(self, to)
 
@@ -125,16 +125,21 @@ def test_whoever_comes_second_is_told_and_changes_nothing(tmp_path):
 
 def test_only_drafts_of_that_name_are_recovered(tmp_path):
     for name in (
-        ".model.abcd1234.part",
-        ".model.x.abcd1234.part",
-        ".other.abcd1234.part",
+        ".model.abcd1234.efface-part",
+        ".model.x.abcd1234.efface-part",
+        ".other.abcd1234.efface-part",
         ".model.trials",
         "model.part",
     ):
         (tmp_path / name).mkdir()
     recover(tmp_path / "model")
-    assert names(tmp_path) == [".model.trials", ".model.x.abcd1234.part", ".other.abcd1234.part", "model.part"]
-    assert [p.name for p in left_over(tmp_path)] == [".model.x.abcd1234.part", ".other.abcd1234.part"]
+    assert names(tmp_path) == [
+        ".model.trials",
+        ".model.x.abcd1234.efface-part",
+        ".other.abcd1234.efface-part",
+        "model.part",
+    ]
+    assert [p.name for p in left_over(tmp_path)] == [".model.x.abcd1234.efface-part", ".other.abcd1234.efface-part"]
 
 
 def test_an_old_copy_that_cannot_be_removed_is_said(tmp_path, monkeypatch):
@@ -151,7 +156,7 @@ def test_an_old_copy_that_cannot_be_removed_is_said(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("code", [errno.ENOENT, errno.ENOTEMPTY])
 def test_two_processes_may_remove_the_same_draft(tmp_path, monkeypatch, code):
-    draft, removing, met = tmp_path / ".model.abcd1234.part", drafts.shutil.rmtree, []
+    draft, removing, met = tmp_path / ".model.abcd1234.efface-part", drafts.shutil.rmtree, []
     draft.mkdir()
 
     def another(folder: Path) -> None:

@@ -295,6 +295,12 @@ def undisturbed(world, tmp_path_factory) -> Callable[[Verb], tuple[Any, float, i
 ENDS = (0, 3, 4)
 """Exit statuses of a verb that came to its end: 3 and 4 are answers of `verify`."""
 
+ENDED = "ended before"
+"""Outcome of a run whose kill came too late."""
+
+FIRST, WITH = "a worker first", "with its workers"
+"""Outcomes of runs with workers: what was killed; docs/reliability.py counts by these words."""
+
 
 def prepared(world: World, verb: Verb, out: Path) -> None:
     """Put what is to be replaced where the verb writes."""
@@ -366,38 +372,7 @@ def test_killed_at_any_moment_the_old_or_the_new_is_whole_and_a_re_run_completes
         check_gone(world, run, family, verb)
         found = state(verb, out, old, new)
         completed(world, verb, out, found, new)
-        TRIED["killed", verb.name, f"then {found}" if run.code == -signal.SIGKILL else "ended before"] += 1
-
-
-@pytest.mark.parametrize("verb", MEMBERS, ids=[v.name for v in MEMBERS])
-def test_members_killed_at_random_moments_go_on_from_their_slices_to_the_same_bits(world, undisturbed, tmp_path, verb):
-    """Each is killed twice; then it ends with the undisturbed bits, and then nothing is left of what was kept."""
-    chance, went_on = random.Random(f"kills of {verb.name}"), 0
-    new, seconds, _ = undisturbed(verb)
-    for number in range(10):
-        out = tmp_path / str(number) / "out"
-        out.parent.mkdir()
-        for _ in range(2):
-            before = len(list((out.parent / "kept").glob("*.safetensors")))
-            run = world.forge.start(*verb.command(world, out))
-            time.sleep(chance.random() * seconds)
-            family = run.family()
-            run.kill()
-            run.end()
-            check_gone(world, run, family, verb)
-            if run.code != -signal.SIGKILL:
-                TRIED["killed", verb.name, "ended before"] += 1
-                break
-            kept = len(list((out.parent / "kept").glob("*.safetensors")))
-            assert kept >= before or out.exists()  # what is finished is kept until all is
-            TRIED["killed", verb.name, f"with {'some' if kept else 'no'} slices finished"] += 1
-        if not out.exists():
-            assert world.forge.run(*verb.command(world, out)).code == 0
-            went_on += any("went on after slice" in note for note in Artifact.read_record(out).notes)
-            assert not list((out.parent / "kept").iterdir())
-        assert verb.made(out) == new
-        assert not drafts(out)
-    assert went_on
+        TRIED["killed", verb.name, f"then {found}" if run.code == -signal.SIGKILL else ENDED] += 1
 
 
 def workers(run: Running) -> set[int]:
@@ -415,11 +390,11 @@ def _command(pid: int) -> bytes:
     return b""
 
 
-def disturbed(world: World, verb: Verb, out: Path, chance: random.Random, with_worker: bool, seconds: float) -> str:
+def disturbed(world: World, verb: Verb, out: Path, chance: random.Random, worker_first: bool, seconds: float) -> str:
     """Start a run and kill it at a random moment, a worker before it if asked; say what came of it."""
     run = world.forge.start(*verb.command(world, out))
     one = False
-    if with_worker:
+    if worker_first:
         waited(lambda: workers(run) or not run.alive(), 120)
         time.sleep(chance.random() * seconds / 2)
         one = kill_one(workers(run), chance)
@@ -431,8 +406,52 @@ def disturbed(world: World, verb: Verb, out: Path, chance: random.Random, with_w
     run.end()
     check_gone(world, run, family, verb)
     if run.code != -signal.SIGKILL:
-        return "ended before"
-    return "a worker first" if one else "with its workers"
+        return ENDED
+    return FIRST if one else WITH
+
+
+def with_worker(number: int) -> bool:
+    """Whether a worker is killed before the run is: in two of three."""
+    return number % 3 != 2
+
+
+def one_worker_killed(world: World, verb: Verb, out: Path, chance: random.Random) -> None:
+    """Run a verb and kill nothing but a worker: its job is done by another one."""
+    run = world.forge.start(*verb.command(world, out))
+    killed = waited(lambda: workers(run) or not run.alive(), 120) and kill_one(workers(run), chance)
+    assert run.end() == 0, run.text
+    check_gone(world, run, set(), verb)
+    TRIED["only a worker killed", verb.name, "undisturbed result"] += killed
+
+
+@pytest.mark.parametrize("verb", MEMBERS, ids=[v.name for v in MEMBERS])
+def test_members_killed_at_random_moments_go_on_from_their_slices_to_the_same_bits(world, undisturbed, tmp_path, verb):
+    """Each is killed twice; then it ends with the undisturbed bits, and then nothing is left of what was kept."""
+    chance, went_on, apart = random.Random(f"kills of {verb.name}"), 0, "serial" not in verb.name
+    new, seconds, _ = undisturbed(verb)
+    for number in range(10):
+        out = tmp_path / str(number) / "out"
+        out.parent.mkdir()
+        for again in range(2):
+            before = len(list((out.parent / "kept").glob("*.safetensors")))
+            outcome = disturbed(world, verb, out, chance, apart and with_worker(2 * number + again), seconds)
+            if outcome == ENDED:
+                TRIED["killed", verb.name, outcome] += 1
+                break
+            kept = len(list((out.parent / "kept").glob("*.safetensors")))
+            assert kept >= before or out.exists()  # what is finished is kept until all is
+            which = f"{outcome}, " if apart else ""
+            TRIED["killed", verb.name, f"{which}with {'some' if kept else 'no'} slices finished"] += 1
+        if not out.exists():
+            if apart:
+                one_worker_killed(world, verb, out, chance)
+            else:
+                assert world.forge.run(*verb.command(world, out)).code == 0
+            went_on += any("went on after slice" in note for note in Artifact.read_record(out).notes)
+            assert not list((out.parent / "kept").iterdir())
+        assert verb.made(out) == new
+        assert not drafts(out)
+    assert went_on
 
 
 def finished(cells: Path) -> dict[str, bytes]:
@@ -448,7 +467,7 @@ def finished(cells: Path) -> dict[str, bytes]:
 def test_killed_with_its_workers_again_and_again_the_last_run_completes_it(
     world, undisturbed, tmp_path, verb, chains, kills
 ):
-    """Half of them with a worker killed first; in the last run, a worker alone is killed."""
+    """Most of them with a worker killed first; in the last run, a worker alone is killed."""
     if "Ray" in verb.name:
         pytest.importorskip("ray")
     chance = random.Random(f"kills of {verb.name}")
@@ -457,20 +476,16 @@ def test_killed_with_its_workers_again_and_again_the_last_run_completes_it(
         out = tmp_path / str(chain) / "out"
         kept: dict[str, bytes] = {}
         for number in range(kills):
-            outcome = disturbed(world, verb, out, chance, bool(number % 2), 1.5 * seconds / kills)
+            outcome = disturbed(world, verb, out, chance, with_worker(number), 1.5 * seconds / kills)
             TRIED["killed", verb.name, outcome] += 1
             if out.exists():
                 state(verb, out, None, new)
             assert kept.items() <= finished(out / ".cells").items()  # what is finished is not computed again
             kept = finished(out / ".cells")
-        last = world.forge.start(*verb.command(world, out))
-        alone = waited(lambda last=last: workers(last) or not last.alive(), 120) and kill_one(workers(last), chance)
-        assert last.end() == 0, last.text
+        one_worker_killed(world, verb, out, chance)
         assert kept.items() <= finished(out / ".cells").items()
         assert verb.made(out) == new
         assert not drafts(out.parent)
-        check_gone(world, last, set(), verb)
-        TRIED["only a worker killed", verb.name, "undisturbed result"] += alone
 
 
 def test_terminated_references_unwind_and_end_with_143(world, undisturbed, tmp_path):
@@ -486,7 +501,7 @@ def test_terminated_references_unwind_and_end_with_143(world, undisturbed, tmp_p
         if run.code:
             assert not drafts(out)
         check_gone(world, run, family, REFERENCES)
-        TRIED["terminated (SIGTERM)", REFERENCES.name, "unwound" if run.code else "ended before"] += 1
+        TRIED["terminated (SIGTERM)", REFERENCES.name, "unwound" if run.code else ENDED] += 1
     completed(world, REFERENCES, out, "a part", undisturbed(REFERENCES)[0])
 
 
@@ -618,6 +633,9 @@ def test_references_on_a_disk_without_room_are_used_and_their_answers_not_kept(w
 # --- the ladder -----------------------------------------------------------------------------------------------------
 
 
+LADDER = "forget, by the ladder"
+
+
 def test_a_ladder_killed_in_a_rung_resumes_there(world, tmp_path):
     """Finished trials are kept beside the result and not done again; then the same model comes out, and they go."""
     judges, out, chance = tmp_path / "judges", tmp_path / "forgotten", random.Random(2)
@@ -639,10 +657,12 @@ def test_a_ladder_killed_in_a_rung_resumes_there(world, tmp_path):
         run = world.forge.start(*command(out))
         waited(lambda run=run, goal=goal: done() > goal or not run.alive(), 240)
         time.sleep(chance.random() / 10)
-        if run.alive():
-            run.kill()
+        family = run.family()
+        run.kill()
+        if run.end() == -signal.SIGKILL:
             kept = done()
-        run.end()
+            TRIED["killed", LADDER, f"with {kept} trials finished"] += 1
+        check_gone(world, run, family, FORGET)
         if out.is_dir():
             break
     assert kept >= 1  # it was killed with a rung behind it
@@ -655,4 +675,3 @@ def test_a_ladder_killed_in_a_rung_resumes_there(world, tmp_path):
     assert (found.weights_after, found.method) == (expected.weights_after, expected.method)
     assert not trials.parent.exists()
     assert not drafts(tmp_path)
-    TRIED["killed", "forget, the ladder", "resumed at its rung"] += 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -11,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from efface import files
+from efface.drafts import MARK, PART, left_over
 from efface.errors import InputError, nearest
 from efface.files import (
+    LOCK,
     check_fillable,
     check_vacant,
     checked,
@@ -76,7 +81,7 @@ def test_failure_of_the_last_rename_puts_the_old_folder_back(
     rename = Path.rename
 
     def failing(self: Path, to: Path) -> Path:
-        if self.suffix == ".part":
+        if self.suffix == PART:
             raise error
         return rename(self, to)
 
@@ -106,7 +111,7 @@ def test_what_is_foreign_is_not_overwritten(tmp_path: Path) -> None:
     fill(tmp_path / "made", "old")
     check_vacant(tmp_path / "made", True, foreign)
     check_vacant(tmp_path / "nothing", True, foreign)
-    for nobodys in (".lock", ".DS_Store", ".file.abcd1234.part"):
+    for nobodys in (".lock", ".DS_Store", ".file.abcd1234.efface-part"):
         (tmp_path / "made" / nobodys).touch()
     check_vacant(tmp_path / "made", True, foreign)
     for theirs in ("b.txt", "a.txt", "c.txt", "d.txt"):
@@ -141,7 +146,7 @@ def test_vacant_means_free_or_an_empty_folder(tmp_path: Path) -> None:
         ("gone/../made", "leads through a folder that does not exist"),
         ("dangling", "a link to nowhere, which does not exist"),
         ("dangling/below", "a link to nowhere, which does not exist"),
-        ("n" * 245, "too long by 5 bytes"),
+        ("n" * 245, "too long by 12 bytes"),
         ("e" * 245 + "/made", None),
         ("f" * 260 + "/made", "too long by 5 bytes"),
         ("/".join(["deep"] * 1000), "too long by"),
@@ -270,11 +275,56 @@ def test_a_folder_is_held_by_one_process_and_the_other_says_whom_it_waits_for(tm
 
 
 def test_drafts_of_killed_processes_are_removed_and_nothing_else(tmp_path):
-    for name in (".model.abc12345.part", "kept.part", ".hidden"):
+    for name in (".model.abc12345.efface-part", "kept.part", ".hidden"):
         (tmp_path / name).touch()
-    (tmp_path / ".reference-001.abc12345.part" / "inner").mkdir(parents=True)
+    (tmp_path / ".reference-001.abc12345.efface-part" / "inner").mkdir(parents=True)
     (tmp_path / "reference-000").mkdir()
-    (tmp_path / "reference-000" / ".draft").touch()  # killed just after it had taken its place
+    (tmp_path / "reference-000" / MARK).touch()  # killed just after it had taken its place
     remove_drafts(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "kept.part", "reference-000"]
-    assert not list((tmp_path / "reference-000").iterdir())
+    assert names(tmp_path) == [".hidden", "kept.part", "reference-000"]
+    assert names(tmp_path / "reference-000") == [MARK]
+    remove_drafts(tmp_path, below=True)
+    assert names(tmp_path / "reference-000") == []
+
+
+def test_what_people_name_like_a_draft_is_theirs(tmp_path: Path) -> None:
+    theirs = [".bashrc.20240101.old", ".draft", ".model.download.part", ".model.original.old"]
+    for name in theirs[:2]:
+        (tmp_path / name).touch()
+    for name in theirs[2:]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    remove_drafts(tmp_path, below=True)
+    for name in ("model", ".bashrc"):
+        check_vacant(tmp_path / name, overwrite=False)
+    assert names(tmp_path) == theirs
+    assert all(names(tmp_path / name) == ["file"] for name in theirs[2:])
+
+
+def test_a_folder_that_another_process_removes_meanwhile_is_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+
+    def meanwhile(place: Path) -> list[Path]:
+        found = left_over(place)
+        shutil.rmtree(tmp_path / "a", ignore_errors=True)
+        return found
+
+    monkeypatch.setattr(files, "left_over", meanwhile)
+    remove_drafts(tmp_path, below=True)
+    assert left_over(tmp_path / "a") == []
+
+
+def test_a_lock_that_a_dead_process_left_is_no_hindrance(tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    target.mkdir()
+    (target / LOCK).write_text("process 1 on nowhere")
+    with new_folder(target) as draft:
+        (draft / "file").touch()
+    assert names(target) == ["file"]
+
+
+def test_a_folder_that_a_living_process_has_just_begun_is_refused(tmp_path: Path) -> None:
+    with held(tmp_path / "made", pytest.fail):
+        with pytest.raises(InputError, match=f"process {os.getpid()} on .* works in"):
+            check_vacant(tmp_path / "made", overwrite=False)
+        assert names(tmp_path / "made") == [LOCK]

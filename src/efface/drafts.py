@@ -21,18 +21,22 @@ import filelock
 
 __all__ = ["MARK", "drafted", "exchanged", "left_over", "longest", "moved", "recover", "removed", "unmark"]
 
-MARK = ".draft"
+MARK = ".efface-draft"
 """Name of the file in a draft by which its process holds it."""
 
-NAME = re.compile(r"\.(?P<of>.+)\.[a-z0-9_]{8}\.(?P<kind>part|old)")
-"""`.NAME.XXXXXXXX.part` becomes NAME, or was NAME before; `.old` was NAME, where folders cannot be exchanged."""
+PART, OLD = ".efface-part", ".efface-old"
+"""How the names of drafts end. Drafts of dead processes are removed unasked, so nobody else may name a folder so."""
+
+NAME = re.compile(rf"\.(?P<of>.+)\.[a-z0-9_]{{8}}(?:{re.escape(PART)}|{re.escape(OLD)})")
+"""`.NAME.XXXXXXXX.efface-part` becomes NAME, or was NAME before; `.efface-old` was NAME, where folders cannot be
+exchanged."""
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 def longest(name: str) -> str:
     """Return the longest name that a draft of `name` has."""
-    return f".{name}.{'x' * 8}.part"
+    return f".{name}.{'x' * 8}{PART}"
 
 
 @contextmanager
@@ -88,11 +92,11 @@ def recover(path: Path) -> None:
     """Put right what killed processes left of a folder: an old one goes back if its place is empty, drafts go."""
     if not path.parent.is_dir():
         return
-    for draft in sorted(_drafts(path.parent, path.name)):  # `.old` before `.part`
+    for draft in sorted(_drafts(path.parent, path.name)):  # an old folder before a part
         if (lock := _taken(draft)) is None:
             continue
         try:
-            if draft.suffix == ".old" and not os.path.lexists(path):
+            if draft.suffix == OLD and not os.path.lexists(path):
                 draft.rename(path)
             else:
                 removed(draft)
@@ -101,11 +105,20 @@ def recover(path: Path) -> None:
     unmark(path)
 
 
-def unmark(path: Path) -> None:
-    """Remove the mark of a draft that took its place just before its process was killed."""
-    if (path / MARK).is_file() and (lock := _taken(path)) is not None:
-        (path / MARK).unlink(missing_ok=True)
-        lock.release()
+def unmark(path: Path, mark: str = MARK) -> bool:
+    """Remove the file by which a process held a folder, if that process has ended; return whether none is left.
+
+    Args:
+        path: The folder.
+        mark: The file's name; that of a draft which took its place just before its process was killed by default.
+    """
+    if not (path / mark).is_file():
+        return True
+    if (lock := _taken(path, mark)) is None:
+        return False
+    (path / mark).unlink(missing_ok=True)
+    lock.release()
+    return True
 
 
 def left_over(folder: Path, name: str | None = None) -> list[Path]:
@@ -133,7 +146,7 @@ def removed(draft: Path) -> None:
 
 def _made(path: Path) -> tuple[Path, filelock.BaseFileLock]:
     while True:
-        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent))
         try:
             lock = _taken(draft)
         except BaseException:
@@ -144,9 +157,9 @@ def _made(path: Path) -> tuple[Path, filelock.BaseFileLock]:
         # Another process took it for one that was left behind, before it was locked.
 
 
-def _taken(draft: Path) -> filelock.BaseFileLock | None:
-    """Hold a draft; None if another process holds it, or has removed it."""
-    lock = filelock.FileLock(draft / MARK)
+def _taken(folder: Path, mark: str = MARK) -> filelock.BaseFileLock | None:
+    """Hold a draft, or another folder by a file in it; None if another process holds it, or has removed it."""
+    lock = filelock.FileLock(folder / mark)
     try:
         lock.acquire(timeout=0)
     except (filelock.Timeout, FileNotFoundError, NotADirectoryError):
@@ -168,16 +181,18 @@ def _alive(draft: Path) -> bool:
 
 
 def _drafts(folder: Path, name: str | None) -> Iterator[Path]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            found = NAME.fullmatch(entry.name)
-            if found and name in {None, found["of"]}:
-                yield Path(entry.path)
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - names are wanted
+    except FileNotFoundError:  # a folder that another process has just removed
+        return
+    for found in map(NAME.fullmatch, names):
+        if found and name in {None, found["of"]}:
+            yield folder / found.string
 
 
 def _moved_in_two_steps(draft: Path, path: Path) -> None:
     """Put a draft in the place of a folder; for a moment nothing is there, and `recover` puts the old one back."""
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=OLD, dir=path.parent))
     aside.rmdir()
     lock = filelock.FileLock(path / MARK)
     lock.acquire()

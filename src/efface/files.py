@@ -59,7 +59,7 @@ def held(folder: str | Path, say: Callable[[str], object]) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        say(f"waiting for {file.read_text(encoding='utf-8').strip() or 'another process'}, which works in {folder}")
+        say(f"waiting for {_holder(folder)}, which works in {folder}")
         lock.acquire()
     try:
         file.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
@@ -68,13 +68,24 @@ def held(folder: str | Path, say: Callable[[str], object]) -> Iterator[None]:
         lock.release()
 
 
-def remove_drafts(folder: str | Path) -> None:
-    """Remove what `new_folder` and `write_file` left half-written in a folder, and below, when they were killed."""
-    places = [Path(folder), *(p for p in Path(folder).rglob("*") if p.is_dir())]
-    for draft in [draft for place in places for draft in left_over(place)]:
-        removed(draft)
-    for place in places:
-        unmark(place)
+def _holder(folder: Path) -> str:
+    """Return in words who holds a folder."""
+    return (folder / LOCK).read_text(encoding="utf-8").strip() or "another process"
+
+
+def remove_drafts(folder: str | Path, *, below: bool = False) -> None:
+    """Remove what `new_folder` and `write_file` left half-written in a folder when they were killed.
+
+    Args:
+        folder: One that is there.
+        below: In all folders in it, too: for those that Efface alone fills.
+    """
+    # `os.walk` passes over folders that another process removes meanwhile.
+    for place, folders, _ in os.walk(folder):
+        for draft in left_over(Path(place)):
+            removed(draft)
+        unmark(Path(place))
+        folders[:] = [name for name in folders if below and not NAME.fullmatch(name)]
 
 
 def check_vacant(path: str | Path, overwrite: bool, foreign: Foreign | None = None) -> Path:
@@ -95,8 +106,8 @@ def check_vacant(path: str | Path, overwrite: bool, foreign: Foreign | None = No
     if path.name in {"", ".."}:
         raise InputError(f"{path} does not end in the name of a folder; give the path of one to make")
     place = Path(os.path.realpath(path))
-    nearest = _nearest(path, longest(place.name))
-    above = place.parent if nearest == path else nearest
+    there = _nearest(path, longest(place.name))
+    above = place.parent if there == path else there
     if not os.access(above, os.W_OK | os.X_OK):
         raise InputError(f"cannot make {path}: {above} is not a folder that can be written to")
     if os.path.ismount(place):
@@ -104,10 +115,13 @@ def check_vacant(path: str | Path, overwrite: bool, foreign: Foreign | None = No
     recover(place)
     if foreign is not None and place.is_dir():
         _check_own(path, foreign(place))
-    if place.is_dir() and not overwrite and any(p.name not in {LOCK, MARK} for p in place.iterdir()):
-        raise InputError(
-            f"the folder {path} exists and is not empty; choose another, or allow overwriting (--overwrite)"
-        )
+    if place.is_dir() and not overwrite:
+        if any(p.name not in {LOCK, MARK} for p in place.iterdir()):
+            raise InputError(
+                f"the folder {path} exists and is not empty; choose another, or allow overwriting (--overwrite)"
+            )
+        if not unmark(place, LOCK):
+            raise InputError(f"{_holder(place)} works in {path}; choose another folder, or wait for its end")
     return path
 
 
@@ -129,9 +143,9 @@ def check_fillable(folder: str | Path) -> Path:
         InputError: They cannot; says why.
     """
     folder = Path(folder)
-    nearest = _nearest(folder)
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        what = "it" if nearest == folder else nearest
+    there = _nearest(folder)
+    if not os.access(there, os.W_OK | os.X_OK):
+        what = "it" if there == folder else there
         raise InputError(f"nothing can be written into {folder}: {what} cannot be written to; give another folder")
     return folder
 

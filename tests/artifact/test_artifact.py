@@ -403,6 +403,6 @@ def test_a_full_disk_has_the_systems_own_error(artifact: Artifact, tmp_path: Pat
 
 def test_an_old_folder_that_was_left_aside_is_read_from_its_place(artifact: Artifact, tmp_path: Path) -> None:
     artifact.save(tmp_path / "model")
-    (tmp_path / "model").rename(tmp_path / ".model.abcd1234.old")
+    (tmp_path / "model").rename(tmp_path / ".model.abcd1234.efface-old")
     assert Artifact.load(tmp_path / "model").record == artifact.record
     assert [p.name for p in tmp_path.iterdir()] == ["model"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from efface import __version__
-from efface.running import machine
+from efface.running import installed
 from tests.conftest import efface_command
 
 
@@ -42,8 +42,8 @@ def test_a_package_that_does_not_import_is_named(few, monkeypatch):
     def broken():
         raise ImportError("undefined symbol\nand a page more")
 
-    monkeypatch.setitem(machine.IMPORTS, "numpy", broken)
-    found = {(p.name, p.extra): p for p in machine.packages()}
+    monkeypatch.setitem(installed.IMPORTS, "numpy", broken)
+    found = {(p.name, p.extra): p for p in installed.packages()}
     assert found["numpy", ""].problem == "installed, but cannot be imported: undefined symbol"
 
 

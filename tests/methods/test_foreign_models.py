@@ -1,14 +1,23 @@
-"""Every method on models and data as people have them: the right result, or an error that says what to do."""
+"""Every method on models and data as people have them: the right result, or an error that says what to do.
+
+Each kind of model or data is a row of `KINDS`; one test runs over all rows and all methods.
+"""
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case, given
@@ -38,16 +47,44 @@ OWN: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny(classes: int = 3, ids: bool = False, tested: tuple[int, ...] = (0, 1, 2)) -> Data:
-    """A few well separated images of 4 x 4, or sentences of 6 tokens."""
+def arrays(classes: int = 3, ids: bool = False) -> tuple[Tensor, Tensor]:
+    """A few well separated images of 4 x 4, or sentences of 6 tokens, and their labels."""
     g = torch.Generator().manual_seed(0)
     y = torch.arange(N) % classes
     centres = 2 * torch.randn(classes, 1, 4, 4, generator=g)
     x = centres[y] + 0.5 * torch.randn(N, 1, 4, 4, generator=g)
     if ids:
         x = torch.randint(0, 7, (N, 6), generator=g) + 7 * y[:, None]
+    return x, y
+
+
+def tiny(classes: int = 3, ids: bool = False, tested: tuple[int, ...] = (0, 1, 2), groups: Any = None) -> Data:
+    x, y = arrays(classes, ids)
     seen = torch.isin(y, torch.tensor(tested))
-    return Data("tiny", ArraySamples(x, y), ArraySamples(x[seen], y[seen]), tuple(map(str, range(classes))))
+    names = tuple(map(str, range(classes)))
+    return Data("tiny", ArraySamples(x, y), ArraySamples(x[seen], y[seen]), names, groups=groups)
+
+
+def labelled(like: Callable[[np.ndarray], Any]) -> Data:
+    """The images with labels of another type."""
+    x, y = arrays()
+    return Data("tiny", ArraySamples(x, like(y.numpy())), ArraySamples(x, like(y.numpy())), tuple("012"))
+
+
+def with_gradients() -> Data:
+    """Arrays for training, a dataset for testing; both require gradients."""
+    x, y = arrays()
+    tested = Data.of(*[TensorDataset(x.clone().requires_grad_(), y)] * 2)
+    return Data("tiny", ArraySamples(x.clone().requires_grad_(), y), tested.test, tuple("012"))
+
+
+def single_numbers(listed: bool) -> Data:
+    """Inputs without an axis: an array of one number each, or a dataset of tensors without any."""
+    x, y = arrays()
+    flat = x[:, 0, 0, 0]
+    if listed:
+        return Data.of(*[TensorDataset(flat, y)] * 2)
+    return Data("tiny", ArraySamples(flat, y), ArraySamples(flat, y), tuple("012"))
 
 
 def network(outputs: int = 3) -> nn.Sequential:
@@ -110,30 +147,79 @@ def text() -> nn.Module:
         return Text()
 
 
-class Kind(NamedTuple):
-    """One way in which a model or its data is not like ours."""
+def lazy() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(16), nn.ReLU(), nn.Linear(16, 3))
 
-    build: Callable[[], nn.Module]
-    data: Data
+
+@dataclass(frozen=True)
+class Kind:
+    """One way in which a model or its data is not like ours.
+
+    Attributes:
+        build: Makes the module that is trained.
+        handed: Makes of the trained module what the user hands over.
+        load: Makes the data.
+        like_plain: Whether every method must do exactly what it does for the plain kind.
+        refused: What the error says, where no method can have it; a regular expression.
+        recipe: Of training.
+    """
+
+    build: Callable[[], nn.Module] = network
+    handed: Callable[[nn.Module], Any] = lambda trained: trained
+    load: Callable[[], Data] = tiny
     like_plain: bool = False
+    refused: str = ""
     recipe: Recipe = RECIPE
 
+    @cached_property
+    def data(self) -> Data:
+        return self.load()
+
+
+def traced(model: nn.Module) -> Any:
+    return torch.jit.trace(model, arrays()[0])
+
+
+def too_sure(trained: nn.Module) -> nn.Module:
+    """Make logits of 1e38."""
+    with torch.no_grad():
+        trained.inner[6].weight.mul_(1e37)
+    return trained
+
+
+LIKE = partial(Kind, like_plain=True)
 
 KINDS = {
-    "plain": Kind(network, tiny()),
-    "float64": Kind(lambda: network().double(), tiny(), like_plain=True),
-    "compiled": Kind(lambda: torch.compile(network()), tiny(), like_plain=True),  # type: ignore[arg-type, return-value]
-    "objects with logits": Kind(lambda: Objects(network()), tiny(), like_plain=True),
-    "one logit": Kind(lambda: network(1), tiny(2)),
-    "token ids": Kind(text, tiny(ids=True)),
-    "draws in forward": Kind(lambda: Drawing(network()), tiny()),
-    "buffer of -inf": Kind(lambda: Masked(network()), tiny()),
-    "logits of 1e38": Kind(lambda: Around(network()), tiny()),
-    "test set of the forgotten class": Kind(network, tiny(tested=(0,)), like_plain=True),
+    "plain": Kind(),
+    "float64": LIKE(handed=nn.Module.double),
+    "bfloat16": LIKE(handed=nn.Module.bfloat16),
+    "half": LIKE(handed=nn.Module.half),
+    "compiled": LIKE(handed=torch.compile),
+    "data-parallel": LIKE(handed=nn.DataParallel),
+    "objects with logits": LIKE(handed=lambda trained: Objects(trained)),
+    "scripted": Kind(handed=torch.jit.script, refused=r"scripted or traced.*Give the Python module"),
+    "traced": Kind(handed=traced, refused=r"scripted or traced.*Give the Python module"),
+    "lazy without weights": Kind(handed=lambda _: lazy(), refused="lazy layers that hold no weights.*Run one batch"),
+    "one logit": Kind(lambda: network(1), load=lambda: tiny(2)),
+    "token ids": Kind(text, load=lambda: tiny(ids=True)),
+    "draws in forward": Kind(lambda: Drawing(network())),
+    "buffer of -inf": Kind(lambda: Masked(network())),
+    "logits of 1e38": Kind(lambda: Around(network()), too_sure),
     "one sample per batch": Kind(
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)),
-        tiny(),
         recipe=RECIPE.but(batch_size=1),
+    ),
+    "test set of the forgotten class": LIKE(load=lambda: tiny(tested=(0,))),
+    "labels as uint64": LIKE(load=lambda: labelled(lambda y: y.astype(np.uint64))),
+    "labels as objects": LIKE(load=lambda: labelled(lambda y: y.astype(object))),
+    "labels as strings": Kind(
+        load=lambda: labelled(lambda y: np.array(["cat", "dog", "cow"])[y]), refused="names such as.*return_inverse"
+    ),
+    "inputs that require gradients": LIKE(load=with_gradients),
+    "0-d inputs in an array": Kind(load=lambda: single_numbers(listed=False), refused=r"needed: .*\(N, d\)"),
+    "0-d inputs in a dataset": Kind(load=lambda: single_numbers(listed=True), refused=r"single numbers.*reshape\(1\)"),
+    "groups of mixed types": Kind(
+        load=lambda: tiny(groups=np.array([7, "7"] * (N // 2), dtype=object)), refused="of type int, str.*needed: all"
     ),
 }
 
@@ -142,26 +228,32 @@ class Foreign:
     """Trains once per kind, forgets once per kind and method."""
 
     def __init__(self) -> None:
-        self._trained: dict[str, Artifact] = {}
+        self._handed: dict[str, nn.Module] = {}
         self._made: dict[tuple[str, str], Artifact | InputError] = {}
 
-    def trained(self, name: str) -> Artifact:
-        if name not in self._trained:
-            kind = KINDS[name]
+    def handed(self, name: str) -> nn.Module:
+        """Return a trained module as its user hands it over; each call gives a new copy."""
+        kind = KINDS[name]
+        if name not in self._handed:
+            module = kind.build()
             split = Split.of(kind.data)
-            model, _ = adapted(kind.build(), kind.data.input_shape, len(kind.data.classes), kind.data.input_dtype)
-            trained = prepare(None, model, split, RECIPE.but(epochs=2), Run(device="cpu")).model
-            if name == "logits of 1e38":
-                with torch.no_grad():
-                    trained.inner[6].weight.mul_(1e37)
-            self._trained[name] = given(trained, split, kind.recipe, Run(device="cpu"))
-        return self._trained[name]
+            model, _ = adapted(module, kind.data.input_shape, len(kind.data.classes), kind.data.input_dtype)
+            trained = prepare(None, model, split, RECIPE.but(epochs=2), Run(device="cpu")).model.state_dict()
+            # Weights that every precision holds, so that a cast changes nothing.
+            held = {k: v.half().bfloat16().float() if v.is_floating_point() else v for k, v in trained.items()}
+            module.load_state_dict(held)
+            self._handed[name] = module
+        return kind.handed(copy.deepcopy(self._handed[name]).eval())
+
+    def given(self, name: str) -> Artifact:
+        kind = KINDS[name]
+        return given(self.handed(name), Split.of(kind.data), kind.recipe, Run(device="cpu"))
 
     def made(self, name: str, method_name: str) -> Artifact | InputError:
         key = (name, method_name)
         if key not in self._made:
             try:
-                self._made[key] = self._forget(KINDS[name], self.trained(name), method_name)
+                self._made[key] = self._forget(KINDS[name], self.given(name), method_name)
             except InputError as error:
                 self._made[key] = error
         return self._made[key]
@@ -183,10 +275,13 @@ def foreign() -> Foreign:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_right_result_or_an_error_that_says_what_to_do(kind: str, name: str, foreign: Foreign) -> None:
     """Anything else than an `InputError` fails here; so does a model that is silently unchanged."""
-    original = foreign.trained(kind)
     state = torch.get_rng_state()
     made = foreign.made(kind, name)
     assert torch.equal(state, torch.get_rng_state()), "the caller's random numbers were moved"
+    if KINDS[kind].refused:
+        assert isinstance(made, InputError)
+        assert re.search(KINDS[kind].refused, str(made)), made
+        return
     if isinstance(made, InputError):
         assert len(str(made)) > 60, "an error says what was given, what is allowed, and what to do"
         if KINDS[kind].like_plain:
@@ -196,7 +291,7 @@ def test_the_right_result_or_an_error_that_says_what_to_do(kind: str, name: str,
     explained = any("the model is unchanged" in note for note in made.record.notes)
     assert explained or made.record.weights_before != made.record.weights_after
     if not methods()[name].needs.prepared:
-        assert made.record.weights_before == original.record.weights_after
+        assert made.record.weights_before == foreign.given(kind).record.weights_after
     if KINDS[kind].like_plain:
         plain = foreign.made("plain", name)
         assert isinstance(plain, Artifact)
@@ -211,12 +306,13 @@ def test_methods_that_make_inputs_are_those_that_refuse_token_ids(name: str, for
     assert refused == methods()[name].makes_inputs
 
 
-@pytest.mark.parametrize("kind", ["float64", "one logit", "token ids", "draws in forward", "buffer of -inf"])
+@pytest.mark.parametrize(
+    "kind", ["float64", "bfloat16", "half", "one logit", "token ids", "draws in forward", "buffer of -inf"]
+)
 def test_modules_as_they_are_go_through_forget_and_audit(kind: str, foreign: Foreign) -> None:
     """The user's own module is original, candidate and reference; asking it twice gives one answer."""
     data, request = KINDS[kind].data, Request.of(classes=[0])
-    mine = KINDS[kind].build()
-    mine.load_state_dict(foreign.trained(kind).model.state_dict())
+    mine = foreign.handed(kind)
     before, state = {k: v.clone() for k, v in mine.state_dict().items()}, torch.get_rng_state()
     made = forget(mine, data, request, method="gradient-ascent", recipe=RECIPE, device="cpu")
     first, second = (

@@ -516,7 +516,7 @@ def test_what_a_kill_during_the_first_write_left_is_no_hindrance(trained_folder,
     command = ("train", "--from", trained_folder, "--references", "1", "--classes", "0", "--backend", "serial", "-q")
     for flag in ((), ("--overwrite",)):
         out = tmp_path / f"references{len(flag)}"
-        draft = out / ".reference-000.abcd1234.part"
+        draft = out / ".reference-000.abcd1234.efface-part"
         draft.mkdir(parents=True)
         (draft / "model.safetensors").touch()
         answer = efface_command(*command, "--out", out, *flag)

@@ -173,7 +173,7 @@ def test_the_time_of_one_is_that_of_the_first_reference(case, tmp_path, monkeypa
 def test_a_folder_of_something_else_is_left_alone(case, tmp_path):
     empty = Manifest.of(case.original.record, case.split, case.run.seed)
     assert module._manifest(tmp_path / "new", case) == empty
-    for name in (".lock", ".reference-000.abc.part"):  # of a run that was killed before it had begun
+    for name in (".lock", ".reference-000.abcd1234.efface-part"):  # of a run that was killed before it had begun
         (tmp_path / name).touch()
     assert module._manifest(tmp_path, case) == empty
     (tmp_path / "notes.txt").touch()

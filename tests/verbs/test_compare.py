@@ -6,6 +6,8 @@ import json
 import os
 import random
 import signal
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -177,6 +179,32 @@ def test_killed_at_random_steps_the_last_run_gives_the_undisturbed_table(tmp_pat
     shown = ["entry", "request", "seed", "value", "A_R", "E_F", "RA", "FA", "refused"]
     pd.testing.assert_frame_equal(last.frame[shown], undisturbed.frame[shown], check_exact=True)
     assert not drafts(out)
+
+
+def test_places_are_held_once_each_and_in_one_order(plan_file, tmp_path, monkeypatch):
+    """Of two runs that hold them in another order, each would wait for the other."""
+    asked: list[Path] = []
+
+    @contextmanager
+    def held(place, say):
+        asked.append(place)
+        yield
+
+    def begun(*_):
+        raise InterruptedError
+
+    monkeypatch.setattr("efface.verbs.compare.held", held)
+    monkeypatch.setattr("efface.verbs.compare.run_jobs", begun)
+    for number in range(8):
+        asked.clear()
+        with pytest.raises(InterruptedError):
+            compare(plan_file, out=tmp_path / f"out{number}", cells=tmp_path / f"cells{9 - number}")
+        assert asked == [tmp_path / f"cells{9 - number}", tmp_path / f"out{number}"]
+    (tmp_path / "link").symlink_to(tmp_path / "cells9")
+    asked.clear()
+    with pytest.raises(InterruptedError):
+        compare(plan_file, out=tmp_path / "cells9", cells=tmp_path / "link")
+    assert asked == [tmp_path / "cells9"]
 
 
 def test_processes_give_the_same_numbers(plan_file, tmp_path):

@@ -124,7 +124,9 @@ def test_what_was_changed_is_named_and_the_exit_status_is_1(copied, digits, spoi
 
 
 def test_copies_that_lie_around_are_named(copied):
-    left, other = (copied.parent / name for name in (f".{copied.name}.abcd1234.part", ".other.abcd1234.old"))
+    left, other = (
+        copied.parent / name for name in (f".{copied.name}.abcd1234.efface-part", ".other.abcd1234.efface-old")
+    )
     left.mkdir()
     answer = efface_command("verify", copied, "--json")
     assert answer.status == 1

@@ -5,7 +5,7 @@ import pytest
 from efface.auditing.catalogue import MEASURES
 from efface.auditing.result import Audit
 from efface.auditing.scores.score import Score
-from efface.running.where import Machine
+from efface.running.machine import Machine
 from efface.verifying.recomputed import TOLERANCE, compare_scores
 from tests.report.conftest import UNMEASURED, build, served
 

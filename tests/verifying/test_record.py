@@ -13,7 +13,7 @@ from efface.artifact.record import DataRecord, Record, weights_sha256
 from efface.data import ArraySamples, Data
 from efface.errors import InputError
 from efface.request import Request
-from efface.running.where import Machine
+from efface.running.machine import Machine
 from efface.training.recipe import Recipe
 from efface.verifying.record import check_folder, check_origin, recorded_audit
 from tests.report.conftest import build

@@ -18,9 +18,9 @@ from efface.models.checkpoints import Origin
 from efface.models.predictions import accuracy_of, as_naming_the_commonest
 from efface.models.spec import ModelSpec, opened
 from efface.request import Request
+from efface.running.machine import Machine
 from efface.running.progress import Progress
 from efface.running.run import Run
-from efface.running.where import Machine
 from efface.training.recipe import Recipe
 
 __all__ = ["Case", "Model", "asked_seed", "given", "network_of", "split_under", "step_seed"]

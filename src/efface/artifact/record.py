@@ -18,7 +18,7 @@ from efface.data.canaries import Canaries
 from efface.models.checkpoints import Origin
 from efface.models.spec import ModelSpec
 from efface.request import ABOUT, Request
-from efface.running.where import Machine
+from efface.running.machine import Machine
 from efface.training.recipe import Recipe
 
 __all__ = ["DataRecord", "Record", "Spent", "describe_data", "weights_sha256"]

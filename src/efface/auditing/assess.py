@@ -28,8 +28,8 @@ from efface.auditing.yardstick import unchanged, unfit
 from efface.data.split import Split
 from efface.errors import InputError
 from efface.models.recorded import Recorded
+from efface.running.machine import Machine
 from efface.running.run import Run
-from efface.running.where import Machine
 
 __all__ = ["assess"]
 

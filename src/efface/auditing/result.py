@@ -11,7 +11,7 @@ from efface.auditing.catalogue import MEASURES, Measure
 from efface.auditing.rows import Level
 from efface.auditing.scores.score import Frozen, Number, Score
 from efface.notebook import card
-from efface.running.where import Machine
+from efface.running.machine import Machine
 
 if TYPE_CHECKING:
     import pandas as pd

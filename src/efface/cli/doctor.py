@@ -17,7 +17,7 @@ __all__ = ["doctor"]
 @guarded
 def doctor(as_json: JsonOption = False) -> None:
     """Say what is installed, which devices there are, and how to get what is missing."""
-    from efface.running.machine import devices, packages, versions
+    from efface.running.installed import devices, packages, versions
 
     found, about, places = list(packages()), versions(), devices()
     broken = [p for p in found if p.problem and not p.extra]

@@ -23,10 +23,10 @@ from efface.models.checkpoints import diverged
 from efface.models.ensemble import Ensemble
 from efface.models.predictions import accuracy_of
 from efface.models.spec import ModelSpec
+from efface.running.machine import Machine
 from efface.running.peak import watched_memory
 from efface.running.run import Run
 from efface.running.seeding import seeded
-from efface.running.where import Machine
 from efface.training.convergence import still_falling
 from efface.training.loop import fit, warm_up
 from efface.training.recipe import Recipe

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import nn
 from efface.artifact.artifact import RECORD, Artifact
 from efface.artifact.case import Case
 from efface.data import Data, Split
-from efface.drafts import MARK
+from efface.drafts import MARK, NAME
 from efface.errors import InputError
 from efface.files import LOCK, check_vacant, held, remove_drafts
 from efface.methods.catalogue import method_of
@@ -32,9 +31,6 @@ from efface.running.run import Run
 from efface.training.recipe import Recipe
 
 __all__ = ["train_references"]
-
-DRAFT = re.compile(rf"{re.escape(LOCK)}|{re.escape(MARK)}|\..+\.part")
-"""What a run that was killed before it had begun leaves in the folder."""
 
 
 def train_references(
@@ -120,7 +116,7 @@ def train_references(
     folder = Path(out)
     if _unfinished(folder, jobs, bare):
         with held(folder, case.run.progress.say):
-            remove_drafts(folder)
+            remove_drafts(folder, below=True)
             write_manifest(folder, grown(_manifest(folder, bare), jobs, folder))
             _fill(folder, jobs, backends, backend, workers, bare)
     return load_references(folder, case.original.model, trust=True)
@@ -212,10 +208,15 @@ def _save(made: Iterator[Made], folder: Path, run: Run, label: str, total: int) 
             artifact.save(folder / job.folder)
 
 
+def _left(name: str) -> bool:
+    """Return whether a run that was killed before it had begun leaves this in the folder."""
+    return name in {LOCK, MARK} or NAME.fullmatch(name) is not None
+
+
 def _manifest(folder: Path, case: Case) -> Manifest:
     """Return what a folder is for: the same original, request and seed, or nothing yet."""
     if not (folder / MANIFEST).is_file():
-        if folder.is_dir() and any(not DRAFT.fullmatch(p.name) for p in folder.iterdir()):
+        if folder.is_dir() and any(not _left(p.name) for p in folder.iterdir()):
             check_vacant(folder, overwrite=False)
         return Manifest.of(case.original.record, case.split, case.run.seed)
     manifest = load_references(folder).manifest

@@ -1,123 +1,99 @@
-"""What is installed here and what it runs on: versions, devices, optional packages and how to get them."""
+"""What decides the last bits of what is computed, beside the seeds: processor, threads, accelerator, libraries."""
 
 from __future__ import annotations
 
-import importlib.metadata as metadata
-import os
 import platform
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
+from pydantic import BaseModel, ConfigDict
 
-from efface import __version__
-from efface.errors import InputError
-from efface.running import extras
+__all__ = ["Machine", "processor"]
 
-__all__ = ["Package", "devices", "packages", "versions"]
-
-DISTRIBUTION = "efface"
-
-SKIPPED = frozenset({"dev"})
-"""Extras of Efface's own developers."""
-
-IMPORTS: dict[str, Callable[[], object]] = {
-    "torchvision": extras.import_torchvision,
-    "timm": extras.import_timm,
-    "pillow": extras.import_pillow,
-    "ray": extras.import_ray,
-    "optuna": extras.import_optuna,
-    "transformers": extras.import_transformers,
-}
-"""How Efface imports a package where that takes more than its name."""
+LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
+"""Packages that compute."""
 
 
-@dataclass(frozen=True)
-class Package:
-    """One package that Efface needs, or can use.
+class Machine(BaseModel):
+    """Where something was computed. Sums are rounded in another order on another machine.
 
     Attributes:
-        name: As pip knows it.
-        extra: Which extra it belongs to; empty where Efface cannot do without it.
-        wanted: Its least version, as Efface's metadata has it.
-        version: What is installed; empty if it is not.
-        problem: Why it cannot be used; empty if it can.
+        processor: Its model, as the system names it.
+        instructions: The vector instructions that torch chose for it, e.g. `AVX512`.
+        threads: Of torch, within one operation.
+        accelerator: The GPU's model with the versions of CUDA and cuDNN; empty on a CPU.
+        libraries: Versions of the packages that compute.
+
+    Example:
+        >>> from efface.running.machine import Machine
+        >>> here = Machine.here()
+        >>> here.unlike(here.model_copy(update={"threads": 99}))[0].endswith("threads instead of 99")
+        True
     """
 
-    name: str
-    extra: str
-    wanted: str
-    version: str
-    problem: str
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    @property
-    def advice(self) -> str:
-        """What to do about it; empty where nothing has to be done."""
-        if not self.problem:
-            return ""
-        return f"pip install -U 'efface{f'[{self.extra}]' if self.extra else ''}'"
+    processor: str
+    instructions: str
+    threads: int
+    accelerator: str = ""
+    libraries: dict[str, str]
+
+    @classmethod
+    def here(cls, device: torch.device | str = "cpu") -> Machine:
+        """Describe this process.
+
+        Args:
+            device: Where it computes.
+        """
+        return cls(
+            processor=processor(),
+            instructions=torch.backends.cpu.get_cpu_capability(),
+            threads=torch.get_num_threads(),
+            accelerator=_accelerator(torch.device(device)),
+            libraries={name: found for name in LIBRARIES if (found := _version(name))},
+        )
+
+    def unlike(self, other: Machine) -> list[str]:
+        """Return in words what is not as on another machine; empty if equal work has equal bits."""
+        pairs = [(f"{self.threads} threads", f"{other.threads}")] if self.threads != other.threads else []
+        for word, own, theirs in (
+            ("processor", self.processor, other.processor),
+            ("instructions", self.instructions, other.instructions),
+            ("accelerator", self.accelerator or "none", other.accelerator or "none"),
+            *((k, self.libraries.get(k), other.libraries.get(k)) for k in {**self.libraries, **other.libraries}),
+        ):
+            if own != theirs:
+                pairs.append((f"{word} {own or 'not installed'}", theirs or "none"))
+        return [f"{own} instead of {theirs}" for own, theirs in pairs]
+
+    def __str__(self) -> str:
+        """In a few words, for reports."""
+        plural = "" if self.threads == 1 else "s"
+        where = f", {self.accelerator}" if self.accelerator else ""
+        packages = ", ".join(f"{k} {v}" for k, v in self.libraries.items())
+        return f"{self.processor} ({self.instructions}), {self.threads} thread{plural}{where}; {packages}"
 
 
-def versions() -> dict[str, str]:
-    """Return what runs here: Efface, Python, PyTorch and the system."""
-    return {
-        "efface": __version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "system": f"{platform.system()} {platform.release()} ({platform.machine()})",
-    }
+def processor() -> str:
+    """Return the processor's model."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
-def devices() -> dict[str, str]:
-    """Return the devices that work can run on, by the name that `--device` takes, with a word on each."""
-    found = {"cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads used by PyTorch"}
-    for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        about = torch.cuda.get_device_properties(i)
-        found[f"cuda:{i}"] = f"{about.name}, {about.total_memory / 2**30:.0f} GiB"
-    return found
+def _accelerator(device: torch.device) -> str:
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return ""
+    return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
 
 
-def packages() -> Iterator[Package]:
-    """Yield what Efface's metadata names, those it cannot do without first, each of them imported once.
-
-    Raises:
-        InputError: Efface is not installed as a package, so that nothing says what it needs.
-    """
+def _version(package: str) -> str | None:
     try:
-        named = metadata.requires(DISTRIBUTION) or []
-    except metadata.PackageNotFoundError:
-        raise InputError(
-            "efface is not installed as a package here (it runs from its source), so nothing says what it needs; "
-            "pip install -e ."
-        ) from None
-    pattern = re.compile(r"([A-Za-z0-9_.-]+)([^;\[]*)(?:;.*extra == ['\"](.+)['\"].*)?")
-    wanted = [match.groups(default="") for match in map(pattern.match, named) if match]
-    for name, version, extra in sorted(wanted, key=lambda w: (w[2], w[0].lower())):
-        if extra not in SKIPPED and name != DISTRIBUTION:
-            yield _looked_at(name, extra, version.strip())
-
-
-def _looked_at(name: str, extra: str, wanted: str) -> Package:
-    try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return Package(name, extra, wanted, "", "not installed")
-    least = re.search(r">=\s*([0-9.]+)", wanted)
-    if least and _numbers(version) < _numbers(least[1]):
-        return Package(name, extra, wanted, version, f"too old, needed {wanted}")
-    try:
-        IMPORTS.get(name, lambda: None)()
-    except (InputError, ImportError, OSError, RuntimeError) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        return Package(name, extra, wanted, version, f"installed, but cannot be imported: {first}")
-    return Package(name, extra, wanted, version, "")
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """Return the release's numbers without trailing zeros, so that 2.6 is 2.6.0."""
-    release = re.match(r"[0-9]+(?:\.[0-9]+)*", version)
-    found = [int(n) for n in release[0].split(".")] if release else []
-    while found and found[-1] == 0:
-        found.pop()
-    return tuple(found)
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -114,9 +114,10 @@ def compare(
     data = load(plan.data.source, None if root is None else Path(root) / plan.data.path, download, **plan.data.options)
     keys, store = Keys(plan, content_of(data)), Store(check_fillable(folder / FINISHED if cells is None else cells))
     with ExitStack() as stack:
-        for place in {folder.absolute(), store.folder.absolute()}:
+        # Each place once and in one order, whatever path leads there: two runs at once must not wait for each other.
+        for place in sorted({folder.resolve(), store.folder.resolve()}):
             stack.enter_context(held(place, progress.say))
-            remove_drafts(place)
+            remove_drafts(place, below=place == store.folder.resolve())
         missing = [] if table else [c for c in grid if fresh or not store.finished(keys.cell(c))]
         if reused := len(grid) - len(missing):
             progress.say(f"{reused} of {len(grid)} cells were finished before")

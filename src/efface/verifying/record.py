@@ -19,7 +19,7 @@ from efface.auditing.result import Audit
 from efface.data import Data
 from efface.drafts import left_over
 from efface.errors import InputError, explain
-from efface.running.where import Machine
+from efface.running.machine import Machine
 from efface.verifying.finding import Finding
 
 __all__ = ["AUDIT", "check_folder", "check_origin", "recorded_audit"]
