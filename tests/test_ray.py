@@ -6,11 +6,14 @@ Ray is imported outright: the extra `dev` brings it, and a skip would hide that 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 import pytest
 import ray
+import torch
 
+import efface
 from efface.comparing import Plan
 from efface.comparing.as_long import COLUMNS, WHY
 from efface.running.engines import Task, over_ray
@@ -72,3 +75,39 @@ def test_cells_are_the_same_bit_for_bit(tmp_path, monkeypatch):
     for one, other in zip(here.kept, there.kept, strict=True):
         assert (one.get("per_class"), one.get("course")) == (other.get("per_class"), other.get("course"))
     assert compare(plan, out=tmp_path / "there", engine="ray", device="cpu").reused == 8
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("sisa", {"shards": 3, "slices": 2}),
+        ("arcane", {"score": "autoencoder", "size": 8, "blocks": 2, "epochs": 2.0}),
+        ("arcane", {"score": "svdd", "size": 8, "blocks": 2, "epochs": 2.0}),
+    ],
+)
+def test_members_trained_apart_are_the_same_bit_for_bit(method: str, settings: dict[str, Any]) -> None:
+    """In training and in a deletion that touches several of them; checkpoints and history, too."""
+    data, recipe = efface.load_data("digits"), efface.Recipe(lr=0.1, epochs=2, batch_size=64)
+    request = efface.Request(items=[3, 40, 500, 1001])
+    made: list[list[efface.Artifact]] = []
+    for where in ("serial", "ray"):
+        how: dict[str, Any] = {"device": "cpu", "backend": where, "workers": 2}
+        trained = efface.train("mlp", data, method=method, settings=settings, recipe=recipe, **how)
+        made.append([trained, efface.forget(trained, data, request, method=method, **how)])
+    for one, other in zip(*made, strict=True):
+        assert one.record.weights_after == other.record.weights_after
+        assert one.memory.keys() == other.memory.keys()
+        assert all(torch.equal(value, other.memory[name]) for name, value in one.memory.items())
+        assert without_times(one) == without_times(other)
+        assert any("side by side over Ray" in note for note in other.record.notes)
+
+
+def without_times(made: efface.Artifact) -> list[dict[str, Any]]:
+    """Return an artifact's history without what the clock says."""
+    return [{k: v for k, v in row.items() if "seconds" not in k} for row in made.record.history]
+
+
+def test_an_error_in_a_member_is_raised_here() -> None:
+    recipe = efface.Recipe(lr=1e30, epochs=2, batch_size=64)
+    with pytest.raises(efface.InputError, match="loss is not finite"):
+        efface.train("mlp", efface.load_data("digits"), method="sisa", recipe=recipe, device="cpu", backend="ray")

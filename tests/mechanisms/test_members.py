@@ -67,15 +67,12 @@ def without_times(run: Run) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if "seconds" not in k} for row in run.history.rows]
 
 
-@pytest.mark.parametrize("backend", ["processes", pytest.param("ray", marks=pytest.mark.slow)])
-def test_every_engine_gives_the_bits_of_one_by_one(backend: Backend, data: Data, alone: Any) -> None:
-    """And the same history, and the same count of samples read."""
-    if backend == "ray":
-        pytest.importorskip("ray")
+def test_processes_give_the_bits_of_one_by_one(data: Data, alone: Any) -> None:
+    """And the same history, and the same count of samples read; over Ray, see tests/test_ray.py."""
     expected, run, counts = alone
     split = Split.of(data)
     with counting(data.train, split.positions) as touched:
-        found, other = done(data, backend)
+        found, other = done(data, "processes")
     assert same(found, expected)
     assert without_times(other) == without_times(run)
     assert touched.counts == counts
