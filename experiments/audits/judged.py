@@ -22,14 +22,13 @@ from efface.auditing.answers import AllAnswers, Answers
 from efface.auditing.checks import Standard, checks_against_floor, not_assessed
 from efface.auditing.measures.ain import Relearning
 from efface.auditing.records import Records
-from efface.auditing.result import Verdict
 from efface.auditing.rows import Row, Rows
 from efface.auditing.scores import features, membership, relearning
 from efface.auditing.scores.features import Probed
 from efface.auditing.scores.measure import Measure
 from efface.auditing.scores.score import Scores
 from efface.auditing.settings import AuditSettings
-from efface.auditing.verdict import conclude
+from efface.auditing.verdict import Verdict, conclude
 from efface.auditing.yardstick import unfit
 from efface.data import Part, Split
 from efface.errors import InputError

@@ -20,8 +20,8 @@ from switches import original_of
 
 import efface
 from efface.artifact.artifact import Artifact
+from efface.auditing.checks import USEFULNESS
 from efface.auditing.questions import QUESTIONS, SEALED
-from efface.auditing.result import USEFULNESS
 from efface.auditing.sealed import SEED
 from efface.auditing.settings import AuditSettings
 from efface.data import load

@@ -7,8 +7,8 @@ import torch
 
 from efface.auditing.as_long import _outcome, standing
 from efface.auditing.assess import assess
+from efface.auditing.checks import Check
 from efface.auditing.measures.intervals import paired_gap
-from efface.auditing.result import Check
 from efface.auditing.rows import AS_LONG, Row, Rows
 from efface.auditing.settings import AuditSettings
 from efface.report.console import rows_table

@@ -10,11 +10,11 @@ from torch import nn
 from efface.auditing import assess as flow
 from efface.auditing import table
 from efface.auditing.catalogue import MEASURES
-from efface.auditing.checks import Standard
+from efface.auditing.checks import Check, Standard
 from efface.auditing.measures.agreement import agreement
 from efface.auditing.measures.intervals import paired_gap
 from efface.auditing.measures.js_divergence import js_divergence
-from efface.auditing.result import Audit, Check
+from efface.auditing.result import Audit
 from efface.auditing.rows import AS_LONG
 from efface.auditing.settings import AuditSettings
 from efface.data import Split, load
@@ -377,10 +377,17 @@ def order(table):
     )
 
 
+def refusal(table):
+    """What is said against an original whose answers are these counts; nothing if it is taken as it is."""
+    try:
+        flow._same_class_order(order(table))
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 def test_outputs_in_another_order_are_refused_and_named():
-    with pytest.raises(InputError) as error:
-        flow._same_class_order(order([[1, 9, 0], [9, 1, 0], [0, 0, 10]]))
-    assert str(error.value) == (
+    assert refusal([[1, 9, 0], [9, 1, 0], [0, 0, 10]]) == (
         "The model 'original' is right on 40% of its training data, but on 93% with its outputs reordered (a as output "
         "1, b as output 0); its class order is not the data's. Reorder the head's rows or the classes."
     )
@@ -396,7 +403,7 @@ def test_outputs_in_another_order_are_refused_and_named():
     ],
 )
 def test_an_original_that_is_hardly_better_or_poor_in_another_order_is_taken_as_it_is(table):
-    flow._same_class_order(order(table))
+    assert refusal(table) == ""
 
 
 def test_further_questions_are_asked_where_they_are_open(monkeypatch):

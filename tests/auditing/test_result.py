@@ -5,8 +5,12 @@ import pytest
 from pydantic import ValidationError
 
 from efface.auditing.catalogue import MEASURES
-from efface.auditing.result import Audit, Check, Exposed, Plots, RowScores, Verdict
+from efface.auditing.checks import Check
+from efface.auditing.exposed import Exposed
+from efface.auditing.plots import Plots
+from efface.auditing.result import Audit, RowScores
 from efface.auditing.scores.score import Score
+from efface.auditing.verdict import Verdict
 
 
 def _audit(**changes):

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from efface.auditing.catalogue import MEASURES
-from efface.auditing.checks import Standard, checks_against_floor, checks_against_original, not_assessed
+from efface.auditing.checks import Check, Standard, checks_against_floor, checks_against_original, not_assessed
 from efface.auditing.floors import Floors
-from efface.auditing.result import Check
 from efface.auditing.scores.score import Score
 from efface.auditing.settings import AuditSettings
 from efface.auditing.verdict import LEVELS, conclude

@@ -7,8 +7,12 @@ import pytest
 
 from efface.artifact.record import DataRecord, Record
 from efface.auditing.catalogue import MEASURES
-from efface.auditing.result import Audit, Check, Exposed, Histogram, Plots, RowScores, Served, Verdict
+from efface.auditing.checks import Check
+from efface.auditing.exposed import Exposed
+from efface.auditing.plots import Histogram, Plots
+from efface.auditing.result import Audit, RowScores, Served
 from efface.auditing.scores.score import Score
+from efface.auditing.verdict import Verdict
 from efface.request import Request
 from efface.training.recipe import Recipe
 

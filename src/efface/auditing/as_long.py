@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from efface.auditing.answers import AllAnswers
+from efface.auditing.checks import USEFULNESS, Check
 from efface.auditing.measures.intervals import paired_gap
-from efface.auditing.result import USEFULNESS, AsLong, Check, Standing
 from efface.auditing.rows import AS_LONG, Row, Rows
+from efface.auditing.scores.score import Frozen, Number
 
-__all__ = ["standing"]
+__all__ = ["AsLong", "Standing", "standing"]
+
+Standing = Literal["above", "below", "level", "mixed"]
 
 MEANING: dict[Standing, str] = {
     "above": "This model is above that row.",
@@ -19,6 +23,35 @@ MEANING: dict[Standing, str] = {
 }
 
 WORDS = {1: "better", 0: "no different", -1: "worse"}
+
+
+class AsLong(Frozen):
+    """Where the candidate stands to a model retrained for as long as its forgetting took.
+
+    Attributes:
+        row: Name of that model's row.
+        outcome: `above`: better in usefulness or forgetting and not worse in the other; `below`: the reverse; `level`:
+            no difference found; `mixed`: each is better in one.
+        seconds: How long that retraining took itself.
+        kept_gap: The candidate's accuracy on kept test records less that row's.
+        kept_low: Lower end of its interval, paired by records.
+        kept_high: Upper end.
+        asked: Questions about forgetting that both models have an answer to.
+        differs: How many of them differ for the candidate.
+        differs_there: How many differ for that row.
+        text: The same in words.
+    """
+
+    row: str
+    outcome: Standing
+    seconds: Number = None
+    kept_gap: float
+    kept_low: float
+    kept_high: float
+    asked: int
+    differs: int
+    differs_there: int
+    text: str
 
 
 def standing(

@@ -9,21 +9,21 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from efface.auditing.answers import AllAnswers, Answers, KeptAnswers
-from efface.auditing.as_long import standing
+from efface.auditing.as_long import AsLong, standing
 from efface.auditing.canaries import about_the_records, canaries_instead, canary_checks, with_canaries
 from efface.auditing.catalogue import CANARY_MEASURES, MEASURES, SEALED_MEASURES
-from efface.auditing.checks import Standard, checks_against_floor, checks_against_original, not_assessed
+from efface.auditing.checks import Check, Standard, checks_against_floor, checks_against_original, not_assessed
 from efface.auditing.exposed import most_exposed
 from efface.auditing.measures.accuracy import confusion
 from efface.auditing.plots import plots
 from efface.auditing.records import Records
-from efface.auditing.result import AsLong, Audit, Check, RowScores, Verdict
+from efface.auditing.result import Audit, RowScores
 from efface.auditing.rows import AS_LONG, Rows
 from efface.auditing.scores.ensembles import Thirds
 from efface.auditing.sealed import sealed_checks, with_deeper
 from efface.auditing.settings import AuditSettings
 from efface.auditing.table import Table
-from efface.auditing.verdict import LEVELS, LIMITS, conclude
+from efface.auditing.verdict import LEVELS, LIMITS, Verdict, conclude
 from efface.auditing.yardstick import unchanged, unfit
 from efface.data.split import Split
 from efface.errors import InputError

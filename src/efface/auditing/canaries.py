@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from efface.auditing.answers import AllAnswers
-from efface.auditing.checks import sided, weighed
+from efface.auditing.checks import Check, sided, weighed
 from efface.auditing.measures.exposure import deviations
 from efface.auditing.questions import OF_CANARIES, Question
 from efface.auditing.records import Records
-from efface.auditing.result import Check
 from efface.auditing.scores.canaries import MEASURES, CanaryRecords, canary_scores_of
 from efface.auditing.scores.exposure import EXPOSURE, LEAST
 from efface.auditing.scores.score import Score, Scores

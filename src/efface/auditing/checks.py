@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from efface.auditing.catalogue import ALL
 from efface.auditing.floors import Floors
 from efface.auditing.measures.ain import FEW_STEPS
 from efface.auditing.questions import MEANING, OF_METHODS, Direction, Question, asked
-from efface.auditing.result import USEFULNESS, Check, Outcome
 from efface.auditing.rows import Level
-from efface.auditing.scores.score import Score
+from efface.auditing.scores.score import Frozen, Number, Score
 from efface.auditing.settings import AuditSettings
 
 __all__ = [
     "ORIGINAL",
+    "USEFULNESS",
+    "Check",
+    "Outcome",
     "Standard",
     "checks_against_floor",
     "checks_against_original",
@@ -30,6 +32,40 @@ ORIGINAL = "the original"
 
 ROUNDING = 1e-12
 """What lies on the border passes: the ends of an interval are sums, so the last digit must not decide."""
+
+
+USEFULNESS = ("test", "retain")
+"""Keys of the checks about what the model is still good for."""
+
+Outcome = Literal["alike", "differs", "not assessed"]
+
+
+class Check(Frozen):
+    """One question of the verdict.
+
+    Attributes:
+        key: A short name, unique within the verdict.
+        question: The question, in plain language.
+        outcome: `alike` (no difference from retraining was found), `differs`, or `not assessed`.
+        finding: The answer, in one sentence, with the numbers.
+        measure: The key of the score that it rests on.
+        direction: Which side a difference lies on.
+        told: Whether this question tells the original from a retrained model (one about the head: the original with its
+            head meddled with). Where it does not, an answer that is alike says nothing, and the outcome is
+            `not assessed`. None where this was not asked.
+        seen_below: Scores below this one would differ; None where no score that is possible would, or where unknown.
+        seen_above: Scores above this one would differ.
+    """
+
+    key: str
+    question: str
+    outcome: Outcome
+    finding: str
+    measure: str
+    direction: Literal["", "left", "over", "worse", "better", "unlike"] = ""
+    told: bool | None = None
+    seen_below: Number = None
+    seen_above: Number = None
 
 
 class Standard(NamedTuple):

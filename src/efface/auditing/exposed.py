@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 
 from efface.auditing.answers import Answers
 from efface.auditing.measures.exposure import deviations
-from efface.auditing.result import Exposed
+from efface.auditing.scores.score import Frozen, Number
 
-__all__ = ["most_exposed"]
+__all__ = ["Exposed", "most_exposed"]
+
+
+class Exposed(Frozen):
+    """One forget record that the candidate treats unlike a model that never saw it.
+
+    Attributes:
+        id: Its position in the training set, as requests name it.
+        name: What the data calls it, such as an image's path; empty where it calls it nothing.
+        label: Its class number.
+        score: How exposed; see `measure`. Records are listed by its size, signs apart.
+        margin: The candidate's margin.
+        expected: The retrained models' mean margin.
+        direction: `left`: known too well; `over`: rejected more than by a model that never saw it.
+        measure: What `score` is, in words.
+    """
+
+    id: int
+    name: str = ""
+    label: int
+    score: Number
+    margin: Number
+    expected: Number = None
+    direction: Literal["left", "over"]
+    measure: str
 
 
 def most_exposed(candidate: Answers, retrained: Sequence[Answers], k: int) -> tuple[Exposed, ...]:

@@ -6,19 +6,61 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from efface.auditing.answers import Answers
 from efface.auditing.measures.accuracy import confusion, per_class_accuracy
-from efface.auditing.result import Histogram, Plots
 from efface.auditing.scores.relearning import Relearned
+from efface.auditing.scores.score import Frozen, Number
 
-__all__ = ["MOST_CLASSES", "class_accuracies", "margin_histograms", "most_changed", "plots"]
+__all__ = ["MOST_CLASSES", "Histogram", "Plots", "class_accuracies", "margin_histograms", "most_changed", "plots"]
 
 BINS = 40
 
 MOST_CLASSES = 20
 """Classes in a table or figure of classes; of more, those that matter."""
+
+
+class Histogram(Frozen):
+    """Margins of one model on one part.
+
+    Attributes:
+        row: The model.
+        part: The part, e.g. "forget", "held out".
+        edges: Bin edges, one more than counts; shared by all histograms of an audit.
+        counts: Records in each bin; margins beyond the edges are counted in the outermost bins.
+    """
+
+    row: str
+    part: str
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+class Plots(Frozen):
+    """Arrays for figures.
+
+    Attributes:
+        per_class: Test accuracy of each class by row; None where the test data lacks a class.
+        per_class_counts: Test records of each class.
+        confusion: Test confusion matrix by row: rows are labels, columns answers.
+        confusion_classes: Classes of these matrices, in which all others then share the last row and column; empty
+            where they are of all classes.
+        forget_answers: By row, how often each class was answered for the forget records: where they went.
+        margins: Histograms of margins.
+        relearning: By row, forget accuracy after each relearning step, from 0 on.
+        history: What the caller passed in, e.g. retain and forget accuracy over decay steps.
+    """
+
+    per_class: dict[str, tuple[Number, ...]] = Field(default_factory=dict)
+    per_class_counts: tuple[int, ...] = ()
+    confusion: dict[str, tuple[tuple[int, ...], ...]] = Field(default_factory=dict)
+    confusion_classes: tuple[int, ...] = ()
+    forget_answers: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    margins: tuple[Histogram, ...] = ()
+    relearning: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    history: tuple[dict[str, Number | str], ...] = ()
 
 
 def margin_histograms(margins: Mapping[tuple[str, str], Tensor]) -> tuple[Histogram, ...]:

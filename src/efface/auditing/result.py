@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
+from efface.auditing.as_long import AsLong
 from efface.auditing.catalogue import MEASURES, Measure
+from efface.auditing.exposed import Exposed
+from efface.auditing.plots import Plots
 from efface.auditing.rows import Level
 from efface.auditing.scores.score import Frozen, Number, Score
+from efface.auditing.verdict import Answer, Verdict, VerdictOutcome
 from efface.notebook import card
 from efface.running.machine import Machine
 
@@ -19,37 +23,7 @@ if TYPE_CHECKING:
 
     from efface.artifact.record import Record
 
-__all__ = [
-    "Answer",
-    "AsLong",
-    "Audit",
-    "Check",
-    "Exposed",
-    "Histogram",
-    "Level",
-    "Plots",
-    "RowScores",
-    "Served",
-    "Standing",
-    "Usefulness",
-    "Verdict",
-    "VerdictOutcome",
-]
-
-Outcome = Literal["alike", "differs", "not assessed"]
-
-VerdictOutcome = Literal["alike", "differs", "not assessed", "nothing was done"]
-
-Usefulness = Literal["alike", "less", "more", "could not tell"]
-
-Answer = Literal["no difference found", "no", "could not tell"]
-"""What can be said to "Did it forget?"; "yes" is not among it, because no audit shows that."""
-
-
-Standing = Literal["above", "below", "level", "mixed"]
-
-USEFULNESS = ("test", "retain")
-"""Keys of the checks about what the model is still good for."""
+__all__ = ["Audit", "RowScores", "Served"]
 
 
 class RowScores(Frozen):
@@ -66,145 +40,6 @@ class RowScores(Frozen):
     def __getitem__(self, key: str) -> Score:
         """Return one score by its key."""
         return self.scores[key]
-
-
-class Check(Frozen):
-    """One question of the verdict.
-
-    Attributes:
-        key: A short name, unique within the verdict.
-        question: The question, in plain language.
-        outcome: `alike` (no difference from retraining was found), `differs`, or `not assessed`.
-        finding: The answer, in one sentence, with the numbers.
-        measure: The key of the score that it rests on.
-        direction: Which side a difference lies on.
-        told: Whether this question tells the original from a retrained model (one about the head: the original with its
-            head meddled with). Where it does not, an answer that is alike says nothing, and the outcome is
-            `not assessed`. None where this was not asked.
-        seen_below: Scores below this one would differ; None where no score that is possible would, or where unknown.
-        seen_above: Scores above this one would differ.
-    """
-
-    key: str
-    question: str
-    outcome: Outcome
-    finding: str
-    measure: str
-    direction: Literal["", "left", "over", "worse", "better", "unlike"] = ""
-    told: bool | None = None
-    seen_below: Number = None
-    seen_above: Number = None
-
-
-class Verdict(Frozen):
-    """The conclusion, never above its level of evidence.
-
-    Attributes:
-        level: a: no retrained model; b: one; c: several.
-        outcome: `alike` only if every check that the level allows was made and none found a difference (being more
-            accurate than a retrained model is none); `nothing was done` if the weights are the original's.
-        headline: Its first sentence, which names the level.
-        sentences: The rest, in plain language, in order of importance.
-        checks: What it rests on.
-        control: Whether the same checks tell the original from a retrained model; where they do not, they cannot show
-            that anything was forgotten, and the outcome is `not assessed`. None without a retrained model.
-        useful: What it is still good for, beside a retrained model (at level a: the original).
-        advice: What to try next.
-        unfit: Why the retrained models are none to compare with; empty if they are.
-    """
-
-    level: Level
-    outcome: VerdictOutcome
-    headline: str
-    sentences: tuple[str, ...]
-    checks: tuple[Check, ...]
-    control: bool | None = None
-    useful: Usefulness = "could not tell"
-    advice: str = ""
-    unfit: str = ""
-
-    @property
-    def answer(self) -> Answer:
-        """The answer to "Did it forget?", from the checks about forgetting alone: lost usefulness is another question.
-
-        `no` if any of them differs, on either side, or nothing was done; `no difference found` if all were made at
-        level b or c, none differs and those that are alike could have; else `could not tell`.
-        """
-        about = [c for c in self.checks if c.key not in USEFULNESS]
-        if self.outcome == "nothing was done" or any(c.outcome == "differs" for c in about):
-            return "no"
-        missing = any(c.outcome == "not assessed" and c.told is not False for c in about)
-        found = any(c.outcome == "alike" for c in about) and not missing
-        return "no difference found" if found and self.level != "a" and self.control is not False else "could not tell"
-
-
-class AsLong(Frozen):
-    """Where the candidate stands to a model retrained for as long as its forgetting took.
-
-    Attributes:
-        row: Name of that model's row.
-        outcome: `above`: better in usefulness or forgetting and not worse in the other; `below`: the reverse; `level`:
-            no difference found; `mixed`: each is better in one.
-        seconds: How long that retraining took itself.
-        kept_gap: The candidate's accuracy on kept test records less that row's.
-        kept_low: Lower end of its interval, paired by records.
-        kept_high: Upper end.
-        asked: Questions about forgetting that both models have an answer to.
-        differs: How many of them differ for the candidate.
-        differs_there: How many differ for that row.
-        text: The same in words.
-    """
-
-    row: str
-    outcome: Standing
-    seconds: Number = None
-    kept_gap: float
-    kept_low: float
-    kept_high: float
-    asked: int
-    differs: int
-    differs_there: int
-    text: str
-
-
-class Exposed(Frozen):
-    """One forget record that the candidate treats unlike a model that never saw it.
-
-    Attributes:
-        id: Its position in the training set, as requests name it.
-        name: What the data calls it, such as an image's path; empty where it calls it nothing.
-        label: Its class number.
-        score: How exposed; see `measure`. Records are listed by its size, signs apart.
-        margin: The candidate's margin.
-        expected: The retrained models' mean margin.
-        direction: `left`: known too well; `over`: rejected more than by a model that never saw it.
-        measure: What `score` is, in words.
-    """
-
-    id: int
-    name: str = ""
-    label: int
-    score: Number
-    margin: Number
-    expected: Number = None
-    direction: Literal["left", "over"]
-    measure: str
-
-
-class Histogram(Frozen):
-    """Margins of one model on one part.
-
-    Attributes:
-        row: The model.
-        part: The part, e.g. "forget", "held out".
-        edges: Bin edges, one more than counts; shared by all histograms of an audit.
-        counts: Records in each bin; margins beyond the edges are counted in the outermost bins.
-    """
-
-    row: str
-    part: str
-    edges: tuple[float, ...]
-    counts: tuple[int, ...]
 
 
 class Served(Frozen):
@@ -237,31 +72,6 @@ class Served(Frozen):
     then: Number = None
     now: Number = None
     retrained: Number = None
-
-
-class Plots(Frozen):
-    """Arrays for figures.
-
-    Attributes:
-        per_class: Test accuracy of each class by row; None where the test data lacks a class.
-        per_class_counts: Test records of each class.
-        confusion: Test confusion matrix by row: rows are labels, columns answers.
-        confusion_classes: Classes of these matrices, in which all others then share the last row and column; empty
-            where they are of all classes.
-        forget_answers: By row, how often each class was answered for the forget records: where they went.
-        margins: Histograms of margins.
-        relearning: By row, forget accuracy after each relearning step, from 0 on.
-        history: What the caller passed in, e.g. retain and forget accuracy over decay steps.
-    """
-
-    per_class: dict[str, tuple[Number, ...]] = Field(default_factory=dict)
-    per_class_counts: tuple[int, ...] = ()
-    confusion: dict[str, tuple[tuple[int, ...], ...]] = Field(default_factory=dict)
-    confusion_classes: tuple[int, ...] = ()
-    forget_answers: dict[str, tuple[int, ...]] = Field(default_factory=dict)
-    margins: tuple[Histogram, ...] = ()
-    relearning: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-    history: tuple[dict[str, Number | str], ...] = ()
 
 
 class Audit(Frozen):

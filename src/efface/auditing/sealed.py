@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from efface.auditing.answers import AllAnswers, Answers
-from efface.auditing.checks import ORIGINAL, weighed
+from efface.auditing.checks import ORIGINAL, Check, weighed
 from efface.auditing.questions import MEANING, SEALED, Question
 from efface.auditing.records import Records
-from efface.auditing.result import Check
 from efface.auditing.rows import Rows
 from efface.auditing.scores.deeper import deeper_scores, path_scores
 from efface.auditing.scores.looked import Looked, tampered_rows

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
+from efface.auditing.checks import USEFULNESS, Check
 from efface.auditing.questions import MEANING, Direction
-from efface.auditing.result import USEFULNESS, Check, Usefulness, Verdict, VerdictOutcome
 from efface.auditing.rows import Level
+from efface.auditing.scores.score import Frozen
 
-__all__ = ["LEVELS", "LIMITS", "conclude"]
+__all__ = ["LEVELS", "LIMITS", "Answer", "Usefulness", "Verdict", "VerdictOutcome", "conclude"]
+
+VerdictOutcome = Literal["alike", "differs", "not assessed", "nothing was done"]
+
+Usefulness = Literal["alike", "less", "more", "could not tell"]
+
+Answer = Literal["no difference found", "no", "could not tell"]
+"""What can be said to "Did it forget?"; "yes" is not among it, because no audit shows that."""
 
 LEVELS: dict[Level, str] = {
     "a": "no retrained model to compare with: sanity checks only",
@@ -24,6 +33,48 @@ LIMITS = (
 )
 
 UNCHANGED = "nothing was done: the weights of {candidate!r} are the original's"
+
+
+class Verdict(Frozen):
+    """The conclusion, never above its level of evidence.
+
+    Attributes:
+        level: a: no retrained model; b: one; c: several.
+        outcome: `alike` only if every check that the level allows was made and none found a difference (being more
+            accurate than a retrained model is none); `nothing was done` if the weights are the original's.
+        headline: Its first sentence, which names the level.
+        sentences: The rest, in plain language, in order of importance.
+        checks: What it rests on.
+        control: Whether the same checks tell the original from a retrained model; where they do not, they cannot show
+            that anything was forgotten, and the outcome is `not assessed`. None without a retrained model.
+        useful: What it is still good for, beside a retrained model (at level a: the original).
+        advice: What to try next.
+        unfit: Why the retrained models are none to compare with; empty if they are.
+    """
+
+    level: Level
+    outcome: VerdictOutcome
+    headline: str
+    sentences: tuple[str, ...]
+    checks: tuple[Check, ...]
+    control: bool | None = None
+    useful: Usefulness = "could not tell"
+    advice: str = ""
+    unfit: str = ""
+
+    @property
+    def answer(self) -> Answer:
+        """The answer to "Did it forget?", from the checks about forgetting alone: lost usefulness is another question.
+
+        `no` if any of them differs, on either side, or nothing was done; `no difference found` if all were made at
+        level b or c, none differs and those that are alike could have; else `could not tell`.
+        """
+        about = [c for c in self.checks if c.key not in USEFULNESS]
+        if self.outcome == "nothing was done" or any(c.outcome == "differs" for c in about):
+            return "no"
+        missing = any(c.outcome == "not assessed" and c.told is not False for c in about)
+        found = any(c.outcome == "alike" for c in about) and not missing
+        return "no difference found" if found and self.level != "a" and self.control is not False else "could not tell"
 
 
 def conclude(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from efface.artifact.record import Record
-from efface.auditing.result import USEFULNESS, Audit
+from efface.auditing.checks import USEFULNESS
+from efface.auditing.result import Audit
 from efface.report import format as words
 from efface.report.contents import breaks
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from efface.artifact.record import Record
 from efface.auditing.catalogue import Measure
-from efface.auditing.result import Audit, Check, RowScores
+from efface.auditing.checks import Check
+from efface.auditing.result import Audit, RowScores
 from efface.auditing.scores.score import Score
 from efface.report import format as words
 

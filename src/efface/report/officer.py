@@ -9,7 +9,8 @@ from datetime import date, datetime
 from typing import NamedTuple
 
 from efface.artifact.record import Record
-from efface.auditing.result import USEFULNESS, Audit, Check, Outcome
+from efface.auditing.checks import USEFULNESS, Check, Outcome
+from efface.auditing.result import Audit
 from efface.report import format as words
 from efface.report.closing import may_be_closed
 

@@ -10,7 +10,8 @@ from typing import Any
 from efface import __version__
 from efface.artifact.record import Record
 from efface.auditing.catalogue import Measure
-from efface.auditing.result import Audit, Check, Outcome
+from efface.auditing.checks import Check, Outcome
+from efface.auditing.result import Audit
 from efface.auditing.scores.score import Score
 from efface.data import Counts
 from efface.report import format as words

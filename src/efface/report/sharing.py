@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from efface.artifact.record import Record
-from efface.auditing.result import Audit, RowScores, Verdict
+from efface.auditing.result import Audit, RowScores
+from efface.auditing.verdict import Verdict
 from efface.report import format as words
 from efface.request import Request
 
