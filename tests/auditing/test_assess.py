@@ -160,7 +160,7 @@ def test_an_audit_is_a_table_with_every_score(audits):
 def test_an_audits_figures_are_the_reports(audits):
     from matplotlib.figure import Figure
 
-    from efface.report.figures.audit import illustrations
+    from efface.auditing.figures import illustrations
 
     audit = audits["logit mask"]
     figures = audit.figures()

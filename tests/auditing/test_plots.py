@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from efface.auditing.exposed import most_exposed
 from efface.auditing.measures.exposure import deviations
-from efface.auditing.plots import BINS, MOST_CLASSES, cut, margin_histograms, most_changed, plots
+from efface.auditing.plots import BINS, MOST_CLASSES, course, cut, margin_histograms, most_changed, plots
 
 PARTS = {"forget": [1, 1], "test_retain": [0, 0, 2], "test_forget": [1], "held_out": [1]}
 
@@ -115,3 +115,30 @@ def test_of_many_classes_the_forgotten_and_the_most_changed_are_shown_in_order()
     assert {3, 150, 199, 7, 50, 120} <= set(shown)
     assert most_changed(before[:MOST_CLASSES], after[:MOST_CLASSES], [3]) == tuple(range(MOST_CLASSES))
     assert set(most_changed(before, after, forgotten=range(30, 60))) <= set(range(30, 60))
+
+
+def test_the_curve_of_decay_has_the_model_before_and_after():
+    # The rows that the decay method writes.
+    rows = [
+        {"stage": "train", "epoch": 1, "loss": 0.5},
+        {"stage": "decay/before", "batches": 0, "retain_accuracy": 0.95, "forget_accuracy": 0.9},
+        {"stage": "decay", "step": 1, "batches": 0, "retain_accuracy": 0.94, "forget_accuracy": 0.5},
+        {"stage": "decay", "step": 2, "batches": 0, "retain_accuracy": 0.93, "forget_accuracy": 0.1},
+        {"stage": "decay/after", "batches": 352, "retain_accuracy": 0.96, "forget_accuracy": 0.2},
+    ]
+    at, lines = course(rows)
+    assert at == [0, 1, 2, 3]
+    assert lines == {"retain accuracy": [0.95, 0.94, 0.93, 0.96], "forget accuracy": [0.9, 0.5, 0.1, 0.2]}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"stage": "mnemonic/search", "retained_accuracy": 0.1 * i} for i in range(5)],
+        [{"stage": "decay", "step": i, "forget_accuracy": 0.5} for i in range(2)],
+        [{"stage": "fine-tune", "epoch": i, "loss": 0.5} for i in range(9)],
+        [],
+    ],
+)
+def test_what_is_no_curve_is_not_drawn(rows):
+    assert course(rows) is None

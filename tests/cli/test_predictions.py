@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -74,6 +75,8 @@ def test_what_was_asked_can_be_said_by_options(tables, tmp_path):
 
 def test_options_of_the_other_form_are_refused(tables, tmp_path):
     before, after = tables / "before.csv", tables / "after.csv"
+    (tables / "again").mkdir()
+    again = shutil.copy(before, tables / "again")
     for arguments, said in (
         ((before, after, "--predictions", "--original", before), "--original is for models"),
         ((before, after, "--predictions", "--device", "cpu"), "--device is for models"),
@@ -82,6 +85,10 @@ def test_options_of_the_other_form_are_refused(tables, tmp_path):
         ((before, after), "give one artifact folder and --original"),
         ((before, after, "--predictions"), "no column 'id'"),
         ((before, after, "--predictions", "--out", before), "before.csv"),
+        (
+            (before, after, "--predictions", "--other", before, "--other", again),
+            "both be the row",
+        ),
     ):
         refused = efface_command("audit", *arguments, "-q")
         assert refused.status == 2, refused.stdout

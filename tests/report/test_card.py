@@ -7,12 +7,12 @@ import re
 import pytest
 import yaml
 
+from efface.auditing.scores.written import value
 from efface.data.counts import Counts
 from efface.errors import InputError
 from efface.models.checkpoints.card import MARK
 from efface.report.card import model_card
 from efface.report.contents import columns
-from efface.report.format import value
 from efface.request import Request
 
 EVIL = "<script>alert(1)</script> | **x** [y](http://z)"

@@ -1,44 +1,6 @@
 import pytest
 
-from efface.report.contents import columns, key_numbers, not_assessed, steps
-
-
-def with_history(make_audit, *rows):
-    return make_audit(plots={"history": rows})
-
-
-def test_the_curve_of_decay_has_the_model_before_and_after(make_audit):
-    # The rows that the decay method writes.
-    rows = [
-        {"stage": "train", "epoch": 1, "loss": 0.5},
-        {"stage": "decay/before", "batches": 0, "retain_accuracy": 0.95, "forget_accuracy": 0.9},
-        {"stage": "decay", "step": 1, "batches": 0, "retain_accuracy": 0.94, "forget_accuracy": 0.5},
-        {"stage": "decay", "step": 2, "batches": 0, "retain_accuracy": 0.93, "forget_accuracy": 0.1},
-        {"stage": "decay/after", "batches": 352, "retain_accuracy": 0.96, "forget_accuracy": 0.2},
-    ]
-    at, lines = steps(with_history(make_audit, *rows), None)
-    assert at == [0, 1, 2, 3]
-    assert lines == {"retain accuracy": [0.95, 0.94, 0.93, 0.96], "forget accuracy": [0.9, 0.5, 0.1, 0.2]}
-
-
-@pytest.mark.parametrize(
-    "rows",
-    [
-        [{"stage": "mnemonic/search", "retained_accuracy": 0.1 * i} for i in range(5)],
-        [{"stage": "decay", "step": i, "forget_accuracy": 0.5} for i in range(2)],
-        [{"stage": "fine-tune", "epoch": i, "loss": 0.5} for i in range(9)],
-        [],
-    ],
-)
-def test_what_is_no_curve_is_not_drawn(make_audit, rows):
-    assert steps(with_history(make_audit, *rows), None) is None
-
-
-def test_without_a_history_the_records_is_used(make_audit, record):
-    rows = tuple({"stage": "decay", "step": i, "forget_accuracy": 0.5**i} for i in range(3))
-    at, lines = steps(with_history(make_audit), record.model_copy(update={"history": rows}))
-    assert at == [0, 1, 2]
-    assert lines == {"forget accuracy": [1, 0.5, 0.25]}
+from efface.report.contents import columns, key_numbers, not_assessed
 
 
 def test_strips_place_values_on_the_scale_of_shares(audit):

@@ -1,6 +1,6 @@
 import re
 
-from efface.report import format as words
+from efface import words
 from efface.report import markdown
 
 EVIL = "<script>alert(1)</script> | **x** [y](http://z) \n# `c`"

@@ -3,9 +3,10 @@ from itertools import pairwise
 
 import pytest
 
+from efface import words
 from efface.auditing.catalogue import MEASURES
+from efface.auditing.scores import written
 from efface.data.counts import Counts
-from efface.report import format as words
 from efface.report import html
 from tests.pages import Page
 
@@ -97,7 +98,7 @@ def test_the_table_holds_every_models_numbers(audit):
             score = row[key]
             ends = words.interval(score.low, score.high, "share")
             assert f'>{words.number(score.value, "share")}<span class="ci">{ends}<' in body
-    floor = words.floor(audit.row("mnemonic")["test_accuracy"], MEASURES["test_accuracy"])
+    floor = written.floor(audit.row("mnemonic")["test_accuracy"], MEASURES["test_accuracy"])
     assert floor in body.split('class="floor"')[1]
 
 
@@ -106,7 +107,7 @@ def test_four_numbers_stand_beside_their_floors(make_audit):
     assert len(cards) == 4
     for card, key in zip(cards, ("test_forget_accuracy", "test_accuracy", "rmia_auc", "probe_recall"), strict=True):
         score = make_audit("c").row("mnemonic")[key]
-        for text in (words.number(score.value, "share"), words.floor(score, MEASURES[key])):
+        for text in (words.number(score.value, "share"), written.floor(score, MEASURES[key])):
             assert text in card, (key, text)
     one = html(make_audit("b")).split('<ul class="keys">')[1].split("</ul>")[0]
     assert one.count("not known") == 4
@@ -231,3 +232,13 @@ def test_every_request_so_far_has_a_line(make_audit, sequence):
     (_, verdict), *_ = page.of("section", id="verdict")
     assert "no difference found: 2; no: 1" in verdict
     assert page.of("a", href="#sequence")
+
+
+def test_steps_come_from_the_record_where_the_audit_kept_none(make_audit, record):
+    rows = tuple({"stage": "decay", "step": i, "forget_accuracy": 0.5**i} for i in range(3))
+    audit = make_audit(plots={"history": ()})
+    with_steps = record.model_copy(update={"history": rows})
+    assert "Forgetting step by step" not in html(audit, record.model_copy(update={"history": ()}))
+    assert "Forgetting step by step" in html(audit, with_steps)
+    (line,) = audit.figures(with_steps)["steps"].axes[0].lines
+    assert line.get_ydata().tolist() == [1, 0.5, 0.25]

@@ -12,9 +12,11 @@ from sklearn.linear_model import LogisticRegression
 
 import efface
 from efface.auditing.settings import AuditSettings
+from efface.auditing.verdict import ANSWERS_ONLY
 from efface.errors import InputError, InputWarning
 from efface.models.predictions import logits_of
 from efface.models.recorded import Recorded
+from efface.report.closing import answers
 from efface.running.run import Run
 from tests.world import FORGOTTEN, assessed, world
 
@@ -90,10 +92,15 @@ def test_a_retrained_model_never_passes_by_its_answers_alone(world, answered):
     assert (found.verdict.outcome, found.verdict.answer) == ("not assessed", "could not tell")
     assert "in what was measured, but 4 of 12 questions were not assessed" in found.verdict.headline
     assert "what features hold cannot be seen in answers" in found.verdict.advice
-    assert "Only answers were given" in found.limits[-1]
+    assert found.answers_only
+    assert ANSWERS_ONLY in found.verdict.headline
+    assert found.limits[-1] == answers(found)[0].rest == ANSWERS_ONLY
+    alone = efface.audit_predictions(models["original"], models["retrained"], **ask)
+    assert ANSWERS_ONLY not in alone.verdict.headline, "what it lacks first is a retrained model"
     # The original itself is found out, though nobody can say that nothing was done to its weights.
     untouched = efface.audit_predictions(models["original"], models["original"], references, **ask)
     assert (untouched.verdict.outcome, untouched.verdict.answer) == ("differs", "no")
+    assert ANSWERS_ONLY not in untouched.verdict.headline
 
 
 @pytest.mark.parametrize(("references", "level"), [(0, "a"), (1, "b"), (4, "c")])

@@ -23,7 +23,7 @@ from efface.auditing.scores.ensembles import Thirds
 from efface.auditing.sealed import sealed_checks, with_deeper
 from efface.auditing.settings import AuditSettings
 from efface.auditing.table import Table
-from efface.auditing.verdict import LEVELS, LIMITS, Verdict, conclude
+from efface.auditing.verdict import ANSWERS_ONLY, LEVELS, LIMITS, Verdict, conclude
 from efface.auditing.yardstick import unchanged, unfit
 from efface.data.split import Split
 from efface.errors import InputError
@@ -95,6 +95,7 @@ def _audit(rows: Rows, records: Records, table: Table, verdict: Verdict) -> Audi
     split = records.split
     assert split.request is not None
     assert split.resolved is not None
+    recorded = isinstance(rows.candidate.model, Recorded)
     return Audit(
         level=rows.level,
         level_text=LEVELS[rows.level],
@@ -118,7 +119,8 @@ def _audit(rows: Rows, records: Records, table: Table, verdict: Verdict) -> Audi
         settings=records.settings.model_dump(mode="json"),
         seed=records.run.seed,
         notes=(*records.notes, *rows.notes),
-        limits=LIMITS,
+        limits=(*LIMITS, ANSWERS_ONLY) if recorded else LIMITS,
+        answers_only=recorded,
         machine=Machine.here(records.run.device),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from pydantic import Field
@@ -14,7 +14,16 @@ from efface.auditing.measures.accuracy import confusion, per_class_accuracy
 from efface.auditing.scores.relearning import Relearned
 from efface.auditing.scores.score import Frozen, Number
 
-__all__ = ["MOST_CLASSES", "Histogram", "Plots", "class_accuracies", "margin_histograms", "most_changed", "plots"]
+__all__ = [
+    "MOST_CLASSES",
+    "Histogram",
+    "Plots",
+    "class_accuracies",
+    "course",
+    "margin_histograms",
+    "most_changed",
+    "plots",
+]
 
 BINS = 40
 
@@ -179,3 +188,33 @@ def plots(
         relearning={name: found.course.accuracies for name, found in relearning.items() if found.course},
         history=tuple(dict(row) for row in history),
     )
+
+
+def course(history: Iterable[Mapping[str, object]]) -> tuple[list[float], dict[str, list[float | None]]] | None:
+    """Return accuracies over the steps of forgetting: their positions, and each line by its name.
+
+    Of a method's rows, those of the stages `NAME/before` (step 0), `NAME` and `NAME/after` that hold a number named
+    `..._accuracy` count; x is their `step`, or one more than the row before. None if no method has three such rows with
+    an accuracy on forget data: two points make no curve.
+
+    Args:
+        history: Rows of named numbers, as `Run.history` collects them.
+    """
+    rows: list[dict[str, object]] = [dict(r) for r in history]
+    for name in dict.fromkeys(str(row.get("stage")).split("/")[0] for row in rows):
+        mine = [row for row in rows if str(row.get("stage")).removeprefix(name) in {"", "/before", "/after"}]
+        keys = [k for k in dict.fromkeys(k for row in mine for k in row) if k.endswith("accuracy")]
+        mine = [row for row in mine if any(_number(row.get(k)) is not None for k in keys)]
+        if len(mine) < 3 or not any("forget" in k for k in keys):
+            continue
+        at: list[float] = []
+        for row in mine:
+            given = _number(row.get("step"))
+            at.append(given if given is not None else at[-1] + 1 if at else 0.0)
+        keys.sort(key=lambda k: "forget" in k)  # kept data first: its line is blue in every report
+        return at, {k.replace("_", " "): [_number(row.get(k)) for row in mine] for k in keys}
+    return None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

@@ -12,6 +12,7 @@ from efface.auditing.catalogue import MEASURES, Measure
 from efface.auditing.exposed import Exposed
 from efface.auditing.plots import Plots
 from efface.auditing.rows import Level
+from efface.auditing.scores import written
 from efface.auditing.scores.score import Frozen, Number, Score
 from efface.auditing.verdict import Answer, Verdict, VerdictOutcome
 from efface.notebook import card
@@ -104,6 +105,7 @@ class Audit(Frozen):
         seed: Seed of the audit's draws; None in audits from before it was kept.
         notes: Sub-samples drawn, caps reached and other things to know.
         limits: What this audit does not show.
+        answers_only: Whether there were no models to look into, only what they had answered.
         seconds: Wall time of the audit.
         machine: Where it was made; None in audits from before it was kept.
 
@@ -145,6 +147,7 @@ class Audit(Frozen):
     seed: int | None = None
     notes: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
+    answers_only: bool = False
     seconds: Number = None
     machine: Machine | None = None
 
@@ -173,7 +176,7 @@ class Audit(Frozen):
         asked = dict.fromkeys(c.measure for c in self.verdict.checks)
         keys = [k for k in asked if k in self.measures and any(r.scores[k].measured for r in self.rows)]
         head = ["", *(self.measures[k].title for k in keys)]
-        rows = [[row.name, *(_shown(row[k], self.measures[k]) for k in keys)] for row in self.rows]
+        rows = [[row.name, *(_said(row[k], self.measures[k]) for k in keys)] for row in self.rows]
         facts = {"did it forget": self.answer, "verdict": self.verdict.headline}
         return card(f"Audit: forget {self.request_text} ({self.data})", facts, [head, *rows])
 
@@ -203,7 +206,7 @@ class Audit(Frozen):
         Args:
             record: How the candidate came to be; with it, its accuracies over the steps of forgetting, too.
         """
-        from efface.report.figures.audit import illustrations
+        from efface.auditing.figures import illustrations
 
         return {name: made.figure for name, made in illustrations(self, record).items()}
 
@@ -234,8 +237,5 @@ class Audit(Frozen):
         return cls.model_validate_json(text)
 
 
-def _shown(score: Score, measure: Measure) -> str:
-    if score.value is None:
-        return "–"
-    bound = {"": "", "at least": "≥ ", "at most": "≤ "}[score.bound]
-    return bound + (f"{100 * score.value:.1f} %" if measure.unit == "share" else f"{score.value:.3g}")
+def _said(score: Score, measure: Measure) -> str:
+    return written.value(score, measure) if score.measured else "–"

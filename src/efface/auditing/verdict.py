@@ -10,7 +10,7 @@ from efface.auditing.questions import MEANING, Direction
 from efface.auditing.rows import Level
 from efface.auditing.scores.score import Frozen
 
-__all__ = ["LEVELS", "LIMITS", "Answer", "Usefulness", "Verdict", "VerdictOutcome", "conclude"]
+__all__ = ["ANSWERS_ONLY", "LEVELS", "LIMITS", "Answer", "Usefulness", "Verdict", "VerdictOutcome", "conclude"]
 
 VerdictOutcome = Literal["alike", "differs", "not assessed", "nothing was done"]
 
@@ -31,6 +31,12 @@ LIMITS = (
     "Attacks that were not made may succeed where these failed; one threshold for all records is a weak attack.",
     "A difference smaller than the stated intervals and floors cannot be seen here.",
 )
+
+ANSWERS_ONLY = (
+    "Only answers were given. They can show that a model has not forgotten, never that it has: what its weights and "
+    "features still hold was not looked at."
+)
+"""Said where no model was there to look into (probes, relearning)."""
 
 UNCHANGED = "nothing was done: the weights of {candidate!r} are the original's"
 
@@ -131,7 +137,9 @@ def conclude(
         unfit=unfit,
     )
     said = UNCHANGED.format(candidate=candidate) if unchanged else unfit or _forgetting(verdict, candidate, missing)
-    parts = [f"Level ({level}), {LEVELS[level]}.", f"{said[0].upper()}{said[1:]}.", _use(verdict), about]
+    open_by_nature = recorded and not unfit and level != "a" and verdict.control and verdict.outcome == "not assessed"
+    why = ANSWERS_ONLY if open_by_nature else ""
+    parts = [f"Level ({level}), {LEVELS[level]}.", f"{said[0].upper()}{said[1:]}.", why, _use(verdict), about]
     update = {"headline": " ".join(p for p in parts if p), "advice": _advice(verdict, instead, recorded)}
     verdict = verdict.model_copy(update=update)
     return verdict.model_copy(update={"sentences": tuple(_sentences(verdict, telling))})

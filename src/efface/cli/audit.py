@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from efface.cli.loading import data_of, load_artifact, original_of, progress_of
+from efface.cli.loading import by_name, data_of, load_artifact, original_of, progress_of
 from efface.cli.options import (
     ConfigOption,
     DataOption,
@@ -184,7 +184,7 @@ def _audited(given: SimpleNamespace, candidate: Artifact) -> Audit:
         data_of(candidate.record, given.data, given.root, given.download, given.data_set),
         original=before,
         retrained=retrained,
-        others={p.resolve().name: load_artifact(p, trust) for p in given.other or ()},
+        others={name: load_artifact(p, trust) for name, p in by_name(given.other).items()},
         all_requests=given.all_requests,
         steps=[load_artifact(p, trust) for p in given.step or ()],
         settings=AuditSettings(sealed=given.sealed),

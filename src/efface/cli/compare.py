@@ -9,6 +9,7 @@ import typer
 
 from efface.cli.loading import progress_of
 from efface.cli.options import DeviceOption, DownloadOption, JsonOption, QuietOption, RootOption, guarded
+from efface.cli.outcome import say
 
 
 @guarded
@@ -57,8 +58,6 @@ def compare(
     else:
         result.show()
     if result.reused:
-        typer.echo(
-            f"{result.reused} of {len(result.frame)} cells were finished before; --fresh computes them again", err=True
-        )
+        say(f"{result.reused} of {len(result.frame)} cells were finished before; --fresh computes them again", err=True)
     for file in result.files:
         typer.echo(f"written: {file}", err=as_json)

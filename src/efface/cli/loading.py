@@ -179,6 +179,22 @@ def load_artifact(path: Path, trust: bool) -> Artifact:
     return Artifact.load(path, trust=trust, rebuild=rebuilt)
 
 
+def by_name(paths: Sequence[Path] | None) -> dict[str, Path]:
+    """Return what becomes more rows of an audit: a folder by its name, a file by its own without the ending.
+
+    Raises:
+        InputError: Two would have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in paths or ():
+        whole = path.resolve()
+        name = whole.stem if whole.is_file() else whole.name
+        if name in found:
+            raise InputError(f"--other {found[name]} and {path} would both be the row {name!r}; rename one of them")
+        found[name] = path
+    return found
+
+
 def progress_of(quiet: bool) -> Any:
     """Return where progress is shown."""
     from efface.running.progress import ConsoleProgress, Progress

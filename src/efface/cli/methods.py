@@ -23,6 +23,7 @@ def methods(as_json: JsonOption = False) -> None:
     from efface.report.console import print_table
 
     table = Table("method", "forgets", "reads", "needs at training", "time", "source", header_style="bold")
+    table.columns[0].min_width = max(len(row["name"]) for row in rows)
     for row in rows:
         table.add_row(
             row["name"],

@@ -115,7 +115,7 @@ DataSetOption = Annotated[
 ]
 
 ModelOption = Annotated[
-    str, typer.Option("--model", help="mlp, ..., timm.create_model, torchvision.models.resnet18, or my_package:build.")
+    str, typer.Option("--model", help="mlp, ..., timm.create_model, torchvision.models.NAME, or my_package:build.")
 ]
 
 ModelSetOption = Annotated[

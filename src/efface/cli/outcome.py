@@ -69,8 +69,10 @@ def say(text: str, err: bool = False) -> None:
     typer.echo(wrapped(text, width=min(WIDTH, width)) if width else text, err=err)
 
 
-STATUS = """Exit status: 0 done, and no difference found where that was asked (verify, audit --check); 1 failed;
-2 bad input; 3 it differs from a model that never saw the data; 4 could not tell; 130 interrupted; 143 terminated."""
+STATUS = (
+    "Exit status: 0 done, and no difference found where that was asked (verify, audit --check); 1 failed; 2 bad input; "
+    "3 it differs from a model that never saw the data; 4 could not tell; 130 interrupted; 143 terminated."
+)
 
 
 def status_of(audit: Audit) -> Exit:
@@ -98,7 +100,7 @@ def close(audit: Audit | None, as_json: bool) -> None:
         answer += f" (all {len(audit.sequence)} requests)"
     if audit is not None and audit.verdict.outcome == "differs" and audit.answer != "no":
         answer += ", but it is less useful than a retrained model"
-    typer.echo(f"Did it forget? {answer}", err=as_json)
+    say(f"Did it forget? {answer}", err=as_json)
 
 
 def finish(artifact: Artifact, as_json: bool, hint: str, kept: str = "") -> None:
@@ -119,7 +121,7 @@ def finish(artifact: Artifact, as_json: bool, hint: str, kept: str = "") -> None
         if record.origin is not None:
             typer.echo(f"imported {record.origin.name} ({record.origin.format})")
         else:
-            typer.echo(f"{record.action} ({record.method}){asked}: {sum(record.seconds.values()):.2f} s")
+            say(f"{record.action} ({record.method}){asked}: {sum(record.seconds.values()):.2f} s")
         for note in (n for n in record.notes if n not in record.failures):
             say(f"note: {note}")
         typer.echo("nothing was written" if artifact.path is None else f"written: {artifact.path}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from efface.cli.loading import Asked, pairs, progress_of
+from efface.cli.loading import Asked, by_name, pairs, progress_of
 from efface.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = [
     "refuse_requests",
 ]
 
-PANEL = "What was to be forgotten (with --predictions; by default the records whose part is forget)"
+PANEL = "What was to be forgotten (with --predictions; else by the column part)"
 
 PredictedClasses = Annotated[
     str | None, typer.Option("--classes", rich_help_panel=PANEL, help="Classes: 0,5 or ship,cat.")
@@ -95,7 +95,7 @@ def audit_tables(given: SimpleNamespace) -> Audit:
         request=asked.request() if any(asked) else None,
         columns={name: str(value) for name, value in pairs(given.data_set).items()},
         repeats=given.repeat or (),
-        others={path.stem: path for path in given.other or ()},
+        others=by_name(given.other),
         name=after.stem if after.stem not in {"original", "retrained"} else "candidate",
         settings=AuditSettings(sealed=given.sealed),
         seed=given.seed + SEED if given.sealed else given.seed,

@@ -22,6 +22,7 @@ from efface.cli.options import (
     WorkersOption,
     guarded,
 )
+from efface.cli.outcome import say
 
 __all__ = ["repair"]
 
@@ -56,4 +57,4 @@ def repair(
         trust=trust,
         progress=progress_of(quiet),
     )
-    typer.echo(f"made again: {', '.join(made)}" if made else "nothing to do: all files are what the record says")
+    say(f"made again: {', '.join(made)}" if made else "nothing to do: all files are what the record says")

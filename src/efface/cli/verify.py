@@ -42,7 +42,7 @@ from efface.cli.options import (
     WhereOption,
     guarded,
 )
-from efface.cli.outcome import close, status_of_verification
+from efface.cli.outcome import close, say, status_of_verification
 from efface.errors import InputError
 
 if TYPE_CHECKING:
@@ -177,5 +177,5 @@ def finish_verification(found: Verification, out: Path | None, as_json: bool) ->
 
         show(found.audit)
     for line in found.lines():
-        typer.echo(line)
+        say(line)
     close(found.audit, as_json)

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from efface.comparing.plan import ORIGINAL, Entry, Plan
-from efface.report.figures.charts import curves, time_bars
-from efface.report.figures.heat_maps import heat_map
-from efface.report.figures.panels import class_panels
-from efface.report.figures.points import front, points
-from efface.report.figures.style import save
-from efface.report.format import duration, share
+from efface.figures.charts import curves, time_bars
+from efface.figures.heat_maps import heat_map
+from efface.figures.panels import class_panels
+from efface.figures.points import front, points
+from efface.figures.style import save
 from efface.request import Request
+from efface.words import duration, share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

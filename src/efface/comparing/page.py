@@ -15,9 +15,9 @@ from efface import __version__
 from efface.comparing.as_long import COLUMNS as AS_LONG
 from efface.comparing.as_long import WHY
 from efface.comparing.figures import Picture
-from efface.report.figures.illustration import Illustration
-from efface.report.format import count
+from efface.figures.illustration import Illustration
 from efface.report.templates import environment
+from efface.words import count
 
 if TYPE_CHECKING:
     from efface.comparing.results import Comparison

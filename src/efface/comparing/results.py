@@ -229,8 +229,11 @@ class Comparison:
 
         header, *rows = self.table_rows(by_request=False)
         table = Table(title=self.plan.name, header_style="bold")
-        for name in header:
-            table.add_column(name, no_wrap=True, justify="left" if name in {"method", "request"} else "right")
+        for name, *cells in zip(header, *rows, strict=True):
+            if name in {"method", "request"}:
+                table.add_column(name)
+            else:
+                table.add_column(name, justify="right", min_width=max(map(len, cells), default=0))
         for row in rows:
             table.add_row(*row)
         print_table(table)

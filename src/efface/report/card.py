@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from efface import __version__
+from efface import __version__, words
 from efface.artifact.record import Record
 from efface.auditing.result import Audit
+from efface.auditing.scores import written
 from efface.errors import InputError
 from efface.models.checkpoints.card import MARK
-from efface.report import format as words
 from efface.report.closing import answers
 from efface.report.contents import breaks, columns, not_assessed
 from efface.report.marks import listed, table, text
@@ -101,7 +101,7 @@ def _how_far(audit: Audit | None) -> Iterator[str]:
     yield text(audit.verdict.headline)
     shown = columns(audit)
     rows = [
-        (text(row.name), *(words.value(row[m.key], m) if row[m.key].measured else "–" for m in shown.values()))
+        (text(row.name), *(written.value(row[m.key], m) if row[m.key].measured else "–" for m in shown.values()))
         for row in audit.rows
     ]
     yield table(("Model", *map(text, shown)), rows)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from efface import words
 from efface.artifact.record import Record
 from efface.auditing.checks import USEFULNESS
 from efface.auditing.result import Audit
-from efface.report import format as words
+from efface.auditing.verdict import ANSWERS_ONLY
 from efface.report.contents import breaks
 
 __all__ = ["Answer", "answers", "may_be_closed"]
@@ -77,6 +78,8 @@ def _why_not(audit: Audit) -> str:
         return "There was no model trained without it to compare with."
     if verdict.control is False:
         return "Even the model before forgetting cannot be told from one that never saw it."
+    if audit.answers_only:
+        return ANSWERS_ONLY
     open_ = sum(c.outcome == "not assessed" and c.key not in USEFULNESS for c in verdict.checks)
     return f"{open_} question{'s' * (open_ != 1)} about it could not be answered."
 

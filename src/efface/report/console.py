@@ -6,7 +6,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from efface.auditing.catalogue import Measure
 from efface.auditing.result import Audit
+from efface.auditing.scores import written
 from efface.auditing.scores.score import Score
 from efface.report.contents import sequence
 
@@ -14,11 +16,11 @@ __all__ = ["print_table", "rows_table", "show"]
 
 
 def print_table(table: Table) -> None:
-    """Print a table on stdout at its natural width if that exceeds the terminal's."""
+    """Print a table on stdout, its cells broken between words to fit the terminal; no word is ever cut."""
     console = Console()
-    natural = console.measure(table, options=console.options.update(max_width=1000)).maximum
-    if natural > console.width:
-        console = Console(width=natural)
+    least = console.measure(table, options=console.options.update(max_width=1000)).minimum
+    if least > console.width:
+        console = Console(width=least)
     console.print(table)
 
 
@@ -28,7 +30,7 @@ COLUMNS = {
     "forget_accuracy": "forget data",
     "probe_recall": "probe recall",
     "relearn_steps": "relearn steps",
-    "seconds": "seconds",
+    "seconds": "time",
 }
 """Scores that fit a terminal; the report has all."""
 
@@ -37,12 +39,12 @@ def rows_table(audit: Audit) -> Table:
     """Return the audit's rows as a rich table: accuracies and probe recall in per cent."""
     keys = [k for k in COLUMNS if k in audit.measures and any(r.scores[k].measured for r in audit.rows)]
     table = Table(header_style="bold", title=f"forget {audit.request_text} ({audit.data})")
-    table.add_column("model", no_wrap=True)
+    table.add_column("model", min_width=max(len(row.name) for row in audit.rows))
     for key in keys:
-        table.add_column(COLUMNS[key], justify="right", no_wrap=True)
+        table.add_column(COLUMNS[key], justify="right")
     for row in audit.rows:
         style = "bold" if row.name == audit.candidate else None
-        table.add_row(row.name, *(_text(row.scores[k], audit.measures[k].unit) for k in keys), style=style)
+        table.add_row(row.name, *(_said(row.scores[k], audit.measures[k]) for k in keys), style=style)
     return table
 
 
@@ -64,17 +66,11 @@ def sequence_table(audit: Audit) -> Table:
     head, rows = sequence(audit)
     table = Table(header_style="bold", title="every request so far; of its records, right in per cent")
     for name in head[:-1]:
-        table.add_column(name, no_wrap=True)
+        table.add_column(name)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row[:-1]))
     return table
 
 
-def _text(score: Score, unit: str) -> str:
-    if score.value is None:
-        return "-"
-    if unit == "share":
-        return f"{100 * score.value:.1f} %"
-    if unit == "steps":
-        return f"{score.value:.0f}"
-    return f"{score.value:.3g}"
+def _said(score: Score, measure: Measure) -> str:
+    return written.value(score, measure) if score.measured else "-"

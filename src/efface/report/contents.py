@@ -1,31 +1,45 @@
-"""What an audit has to say first: four numbers, the columns of the main table, what was not assessed."""
+"""What a report holds: its sections, four key numbers, the columns of the main table, what was not assessed."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from efface import words
 from efface.artifact.record import Record
 from efface.auditing.catalogue import Measure
 from efface.auditing.checks import Check
 from efface.auditing.result import Audit, RowScores
 from efface.auditing.scores.score import Score
-from efface.report import format as words
 
 __all__ = [
+    "SECTIONS",
     "KeyNumber",
     "Strip",
     "breaks",
     "columns",
-    "course",
     "group_measures",
     "key_numbers",
     "not_assessed",
     "sequence",
     "sequence_lede",
-    "steps",
 ]
+
+SECTIONS = {
+    "sequence": "Every request so far",
+    "checks": "What the verdict rests on",
+    "officer": "For the privacy officer",
+    "models": "All models side by side",
+    "utility": "Usefulness, class by class",
+    "attacks": "Attacks",
+    "inside": "What is left inside",
+    "records": "Most exposed records",
+    "cost": "Cost",
+    "how": "How it was done",
+    "limits": "What was not shown",
+}
+"""Sections by id, in order; Markdown has the same. The first only where every request was asked about."""
 
 
 @dataclass(frozen=True)
@@ -210,41 +224,6 @@ def not_assessed(audit: Audit) -> dict[str, tuple[str, ...]]:
             title = audit.measures[key].title if key in audit.measures else key
             found[why] = (*found.get(why, ()), title)
     return found
-
-
-def steps(audit: Audit, record: Record | None) -> tuple[list[float], dict[str, list[float | None]]] | None:
-    """Return accuracies over the steps of forgetting, from the audit's history or the record's; see `course`."""
-    return course(audit.plots.history or (record.history if record else ()))
-
-
-def course(history: Iterable[Mapping[str, object]]) -> tuple[list[float], dict[str, list[float | None]]] | None:
-    """Return accuracies over the steps of forgetting: their positions, and each line by its name.
-
-    Of a method's rows, those of the stages `NAME/before` (step 0), `NAME` and `NAME/after` that hold a number named
-    `..._accuracy` count; x is their `step`, or one more than the row before. None if no method has three such rows with
-    an accuracy on forget data: two points make no curve.
-
-    Args:
-        history: Rows of named numbers, as `Run.history` collects them.
-    """
-    rows: list[dict[str, object]] = [dict(r) for r in history]
-    for name in dict.fromkeys(str(row.get("stage")).split("/")[0] for row in rows):
-        mine = [row for row in rows if str(row.get("stage")).removeprefix(name) in {"", "/before", "/after"}]
-        keys = [k for k in dict.fromkeys(k for row in mine for k in row) if k.endswith("accuracy")]
-        mine = [row for row in mine if any(_number(row.get(k)) is not None for k in keys)]
-        if len(mine) < 3 or not any("forget" in k for k in keys):
-            continue
-        at: list[float] = []
-        for row in mine:
-            given = _number(row.get("step"))
-            at.append(given if given is not None else at[-1] + 1 if at else 0.0)
-        keys.sort(key=lambda k: "forget" in k)  # kept data first: its line is blue in every report
-        return at, {k.replace("_", " "): [_number(row.get(k)) for row in mine] for k in keys}
-    return None
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
 
 
 def breaks(audit: Audit, record: Record) -> tuple[str, ...]:

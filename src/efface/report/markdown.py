@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from efface import __version__
+from efface import __version__, words
 from efface.artifact.record import Record
 from efface.auditing.catalogue import Measure
 from efface.auditing.result import Audit
+from efface.auditing.scores import written
 from efface.auditing.scores.score import Score
-from efface.report import format as words
 from efface.report.closing import answers
 from efface.report.contents import (
+    SECTIONS,
     breaks,
     columns,
     group_measures,
@@ -20,23 +21,20 @@ from efface.report.contents import (
     sequence,
     sequence_lede,
 )
+from efface.report.facts import asked, audited, history_of
 from efface.report.marks import listed as _list
 from efface.report.marks import table as _table
 from efface.report.marks import text as _text
 from efface.report.officer import for_the_officer
-from efface.report.page import (
+from efface.report.sharing import shareable
+from efface.report.verdict import (
     LIMITS_LEDE,
-    SECTIONS,
-    asked,
-    audited,
     checks_lede,
     conclusion,
-    history_of,
     outcomes,
     sorted_checks,
     split_headline,
 )
-from efface.report.sharing import shareable
 
 __all__ = ["markdown"]
 
@@ -67,7 +65,7 @@ def _value(score: Score, measure: Measure) -> str:
     if not score.measured:
         return "–"
     ends = words.interval(score.low, score.high, measure.unit)
-    return words.value(score, measure) + (f" ({ends})" if ends else "")
+    return written.value(score, measure) + (f" ({ends})" if ends else "")
 
 
 def _first(audit: Audit, record: Record | None) -> list[str]:
@@ -79,10 +77,10 @@ def _first(audit: Audit, record: Record | None) -> list[str]:
         value = _value(k.score, k.measure) if k.score.measured else f"not assessed: {_text(k.score.why)}"
         rows.append(
             (
-                f"{_text(k.question)} {_text(k.measure.title)} ({words.good(k.measure)})",
+                f"{_text(k.question)} {_text(k.measure.title)} ({written.good(k.measure)})",
                 value,
                 *others,
-                words.floor(k.score, k.measure) or "not known",
+                written.floor(k.score, k.measure) or "not known",
             )
         )
     return [
@@ -120,7 +118,7 @@ def _models(audit: Audit) -> list[str]:
     ]
     if audit.reference:
         mine = audit.row(audit.candidate)
-        rows.append(["noise floor", *(words.floor(mine[m.key], m) or "not known" for m in shown.values())])
+        rows.append(["noise floor", *(written.floor(mine[m.key], m) or "not known" for m in shown.values())])
     beside = [_text(audit.as_long.text)] if audit.as_long else []
     return [f"## {SECTIONS['models']}", _table(("Model", *map(_text, shown)), rows), *beside]
 
@@ -132,9 +130,9 @@ def _scores(audit: Audit, measures: Sequence[Measure]) -> str:
     others = [row for row in audit.rows if row.name != audit.candidate]
     rows = [
         (
-            f"{_text(m.title)} ({words.good(m)})",
+            f"{_text(m.title)} ({written.good(m)})",
             _value(mine[m.key], m),
-            words.floor(mine[m.key], m) or "–",
+            written.floor(mine[m.key], m) or "–",
             *(_value(row[m.key], m) for row in others),
         )
         for m in measures

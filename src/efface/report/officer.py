@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import NamedTuple
 
+from efface import words
 from efface.artifact.record import Record
 from efface.auditing.checks import USEFULNESS, Check, Outcome
 from efface.auditing.result import Audit
-from efface.report import format as words
 from efface.report.closing import may_be_closed
 
 __all__ = ["Copy", "Officer", "Tried", "day", "deadline", "for_the_officer", "when"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from efface import words
 from efface.artifact.record import Record
 from efface.auditing.result import Audit, RowScores
 from efface.auditing.verdict import Verdict
-from efface.report import format as words
 from efface.request import Request
 
 __all__ = ["FEW", "shareable"]

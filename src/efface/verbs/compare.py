@@ -14,6 +14,7 @@ import torch
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case
+from efface.auditing.plots import course
 from efface.auditing.rows import AS_LONG
 from efface.auditing.scores.score import Scores
 from efface.comparing.columns import columns_of, measure
@@ -30,7 +31,6 @@ from efface.files import check_fillable, held, remove_drafts
 from efface.methods.catalogue import named
 from efface.references.as_long import retrained_as_long
 from efface.references.jobs import Retraining
-from efface.report.contents import course
 from efface.running.engines import Engine
 from efface.running.progress import Progress, shown
 from efface.verbs.audit import audit

@@ -86,7 +86,7 @@ def test_no_probability_is_infinitely_unlikely():
         ({"part": ["forget", "forget", "test", "test"]}, "no record is 'retain'"),
         ({"prob_cat": [0.9, 0.25, float("nan"), 0.1]}, "column 'prob_cat' lacks 1 values, the first in row 3"),
         ({"prob_cat": [0.9, 0.25, float("inf"), 0.1]}, "1 rows hold infinite scores"),
-        ({"prob_cat": [0.9, 0.25, 0.8, 0.1]}, "1 of 4 rows are no probabilities.*record 3, sums to 1.2"),
+        ({"prob_cat": [0.9, 0.25, 0.8, 0.1]}, "1 of 4 rows are no probabilities.*id c, sums to 1.2"),
         ({"prob_cat": [0.9, 0.25, 1.6, 0.1], "prob_dog": [0.1, 0.75, -0.6, 0.9]}, "least is -0.6"),
         ({"prob_cat": ["a", "b", "c", "d"]}, "column 'prob_cat' holds no numbers"),
         ({"prob_cat": None}, r"one column of scores \(prob_dog\)"),

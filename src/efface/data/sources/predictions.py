@@ -139,9 +139,10 @@ def _put_together(frames: Mapping[str, pd.DataFrame], named: Mapping[str, str], 
     order = _ids(frame, named["id"], first)
     kinds = {where: _scores(f, where) for where, f in frames.items()}
     classes = [c.removeprefix(f"{kinds[first][0]}_") for c in kinds[first][1]]
-    values = {w: _matrix(f, w, kinds[w], classes, _aligned(f, named, w, order)) for w, f in frames.items()}
+    rows = {where: _aligned(f, named, where, order) for where, f in frames.items()}
+    values = {w: _matrix(f, w, kinds[w], classes, order, rows[w]) for w, f in frames.items()}
     for where, other in list(frames.items())[1:]:
-        _same_facts(other, frame, where, first, named, order)
+        _same_facts(other.iloc[rows[where]], frame, where, first, named, order)
     labels = _labels(frame, named["label"], first, classes)
     part = _parts(frame, named["part"], first)
     trained, unseen = np.flatnonzero(part != "held-out"), np.flatnonzero(part == "held-out")
@@ -270,7 +271,12 @@ def _scores(frame: pd.DataFrame, where: str) -> tuple[Kind, list[str]]:
 
 
 def _matrix(
-    frame: pd.DataFrame, where: str, scores: tuple[Kind, list[str]], classes: Sequence[str], rows: np.ndarray
+    frame: pd.DataFrame,
+    where: str,
+    scores: tuple[Kind, list[str]],
+    classes: Sequence[str],
+    ids: np.ndarray,
+    rows: np.ndarray,
 ) -> np.ndarray:
     """Return a table's scores in the first table's order of records and classes.
 
@@ -288,13 +294,16 @@ def _matrix(
     values = frame[wanted].to_numpy(np.float64)[rows]
     bad = np.isposinf(values) | (np.isneginf(values) if kind == "prob" else np.isneginf(values).all(1, keepdims=True))
     if bad.any():
-        raise InputError(f"{where}: {int(bad.any(1).sum())} rows hold infinite scores; leave no class without a number")
+        raise InputError(
+            f"{where}: {int(bad.any(1).sum())} rows hold infinite scores ({_listed(ids[bad.any(1)].tolist())}); "
+            "leave no class without a number"
+        )
     if kind == "prob":
-        _check_probabilities(values, where)
+        _check_probabilities(values, ids, where)
     return values
 
 
-def _check_probabilities(values: np.ndarray, where: str) -> None:
+def _check_probabilities(values: np.ndarray, ids: np.ndarray, where: str) -> None:
     """Refuse rows that are no probabilities.
 
     Raises:
@@ -306,7 +315,7 @@ def _check_probabilities(values: np.ndarray, where: str) -> None:
         row = int(np.flatnonzero(wrong)[0])
         raise InputError(
             f"{where}: {int(wrong.sum())} of {len(values)} rows are no probabilities, which lie between 0 and 1 and "
-            f"sum to 1; the first, record {row + 1}, sums to {sums[row]:.4g}, its least is {values[row].min():.4g}. If "
+            f"sum to 1; the first, id {ids[row]}, sums to {sums[row]:.4g}, its least is {values[row].min():.4g}. If "
             "these are logits, name the columns logit_... (of arrays: logits=True)"
         )
 
@@ -314,11 +323,10 @@ def _check_probabilities(values: np.ndarray, where: str) -> None:
 def _same_facts(
     frame: pd.DataFrame, first: pd.DataFrame, where: str, name: str, named: Mapping[str, str], order: np.ndarray
 ) -> None:
-    """Refuse a table that says other labels, parts or groups than the first."""
-    rows = _aligned(frame, named, where, order)
+    """Refuse a table, in the first's order, that says other labels, parts or groups."""
     for column in (named[c] for c in COLUMNS[1:]):
         if column in frame and column in first:
-            differ = _text(frame[column])[rows] != _text(first[column])
+            differ = _text(frame[column]) != _text(first[column])
             if differ.any():
                 raise InputError(
                     f"{where} and {name} disagree on the column {column!r} of {int(differ.sum())} records: "

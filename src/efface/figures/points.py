@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from efface.errors import InputError
-from efface.report.figures.style import BLACK, BLUE, GREY, INK, ORANGE, canvas, label, look, percent_ticks
-from efface.report.format import duration
+from efface.figures.style import BLACK, BLUE, GREY, INK, ORANGE, canvas, label, look, percent_ticks
+from efface.words import duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from efface.report.figures.style import svg
+from efface.figures.style import svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

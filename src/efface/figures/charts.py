@@ -1,6 +1,6 @@
 """Figures from plain arrays: for the report's page and for tables of comparisons.
 
-Each function returns a matplotlib figure that `efface.report.figures.style.save` writes to a file and `svg` turns into
+Each function returns a matplotlib figure that `efface.figures.style.save` writes to a file and `svg` turns into
 a piece of a page. Matplotlib is imported when one of them is called, and only its figure object is used.
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from efface.errors import InputError
-from efface.report.figures.style import (
+from efface.figures.style import (
     BLACK,
     BLUE,
     GREEN,
@@ -28,7 +28,7 @@ from efface.report.figures.style import (
     name_ticks,
     percent_ticks,
 )
-from efface.report.format import duration, ratio
+from efface.words import duration, ratio
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from efface.errors import InputError
-from efface.report.figures.style import BLACK, BLUE, WIDTH, canvas, label, look, name_ticks
+from efface.figures.style import BLACK, BLUE, WIDTH, canvas, label, look, name_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,8 +1,6 @@
 import pytest
 
-from efface.auditing.catalogue import MEASURES
-from efface.auditing.scores.score import Score
-from efface.report import format as words
+from efface import words
 
 NBSP = "\u00a0"
 
@@ -56,19 +54,6 @@ def test_an_interval_says_its_unit_once():
     assert words.interval(0.1, 0.2, "share").replace(NBSP, " ") == "10.0 to 20.0 %"
     assert words.interval(0.1, None, "share") == ""
     assert words.interval(0.5, 0.5, "share").replace(NBSP, " ") == "50.0 %"
-
-
-def test_a_floor_is_cut_where_no_score_lies():
-    # A prediction interval of few models reaches beyond [0, 1]; "104 %" of records is nonsense on a page.
-    beyond = Score(value=0.9, floor=0.97, floor_low=-0.02, floor_high=1.04)
-    assert words.floor(beyond, MEASURES["test_accuracy"]).replace(NBSP, " ") == "0.0 to 100.0 %"
-    assert words.floor(Score(value=0.9), MEASURES["test_accuracy"]) == ""
-
-
-def test_a_bound_is_marked_as_one():
-    measure = MEASURES["relearn_steps"]
-    assert words.value(Score(value=100, why="at least: the cap was reached"), measure) == f"≥{NBSP}100"
-    assert words.value(Score(value=100, why="a sub-sample"), measure) == "100"
 
 
 def test_sentences():

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from efface.errors import InputError
-from efface.report.figures import charts as figures
-from efface.report.figures import heat_maps
-from efface.report.figures.style import _placed, save, svg
+from efface.figures import charts as figures
+from efface.figures import heat_maps
+from efface.figures.style import _placed, save, svg
 
 NAMES = ("zero", "one", "two")
 
@@ -150,7 +150,7 @@ def test_matplotlib_and_jinja_are_imported_only_when_used():
 
 def test_no_global_figure_is_left_behind():
     code = (
-        "import sys; from efface.report.figures.charts import time_bars; from efface.report.figures.style import svg\n"
+        "import sys; from efface.figures.charts import time_bars; from efface.figures.style import svg\n"
         "svg(time_bars({'a': 1.0}), 'f', 't', 'd'); print('matplotlib.pyplot' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -156,7 +156,7 @@ def svg(figure: Figure, key: str, title: str, description: str) -> str:
     """Return a figure as an SVG element to stand inside a page, the same text for the same drawing.
 
     Args:
-        figure: From one of the functions in `efface.report.figures`.
+        figure: From one of the functions in `efface.figures`.
         key: Unique on the page; put before every id, because ids of several figures on one page would collide.
         title: Name of the figure, for screen readers.
         description: What it shows, in a sentence or two, for screen readers.

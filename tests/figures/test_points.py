@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from efface.errors import InputError
-from efface.report.figures.points import front, points, spread
+from efface.figures.points import front, points, spread
 
 AT = {"a": (1.0, 0.5), "b": (2.0, 0.9), "c": (3.0, 0.9), "d": (0.5, 0.1), "e": (4.0, 0.4)}
 

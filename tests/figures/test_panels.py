@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from efface.errors import InputError
-from efface.report.figures.panels import class_panels
+from efface.figures.panels import class_panels
 
 NAMES = ("zero", "one")
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from efface.artifact.record import Record
-from efface.auditing.plots import MOST_CLASSES, most_changed
+from efface.auditing.plots import MOST_CLASSES, course, most_changed
 from efface.auditing.result import Audit
-from efface.report.contents import steps
-from efface.report.figures.charts import class_bars, curves, histograms, time_bars
-from efface.report.figures.heat_maps import confusions
-from efface.report.figures.illustration import Illustration, Rows
-from efface.report.figures.style import BLACK, BLUE, INK
-from efface.report.format import count, duration, share
+from efface.figures.charts import class_bars, curves, histograms, time_bars
+from efface.figures.heat_maps import confusions
+from efface.figures.illustration import Illustration, Rows
+from efface.figures.style import BLACK, BLUE, INK
+from efface.words import count, duration, share
 
 __all__ = ["illustrations"]
 
@@ -171,7 +170,7 @@ def _time(audit: Audit) -> Illustration | None:
 
 
 def _steps(audit: Audit, record: Record | None) -> Illustration | None:
-    found = steps(audit, record)
+    found = course(audit.plots.history or (record.history if record else ()))
     if found is None:
         return None
     at, lines = found
