@@ -63,11 +63,40 @@ def test_a_run_is_its_history_by_stage_and_step(artifact):
 def test_an_audit_is_every_measured_score_of_every_row(audit):
     kept = Kept()
     log(audit, kept)
-    ((step, metrics),) = kept.metrics
-    assert step == 0
+    assert [step for step, _ in kept.metrics] == [0] * len(audit.rows), "one call a row: MLflow takes 1000 at once"
+    metrics = {k: v for _, some in kept.metrics for k, v in some.items()}
     expected = {f"{k}/{row.name}": s.value for row in audit.rows for k, s in row.scores.items() if s.measured}
     assert metrics == expected
-    assert kept.params["answer"] == audit.answer
+    assert kept.params["audit/answer"] == audit.answer
+
+
+def test_a_run_and_its_audit_share_no_hyper_parameter(audit, artifact):
+    """A logger such as MLflow's refuses another value of one that it has."""
+    kept = Kept()
+    log(artifact, kept)
+    run = set(kept.params)
+    log(audit, kept)
+    assert len(kept.params) == len(run) + 6
+
+
+def test_mlflow_takes_a_run_and_its_audit(audit, artifact, tmp_path):
+    pytest.importorskip("mlflow", reason="MLflow is not installed")
+    loggers = pytest.importorskip(
+        "pytorch_lightning.loggers", reason="Lightning, which has a logger for MLflow, is not"
+    )
+    logger = loggers.MLFlowLogger(
+        "efface", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", artifact_location=str(tmp_path)
+    )
+    log(artifact, logger)
+    log(audit, logger)
+    logger.finalize("success")
+    run = logger.experiment.get_run(logger.run_id)
+    assert run.data.params["method"] == artifact.record.method
+    assert run.data.params["audit/answer"] == audit.answer
+    assert run.data.metrics[f"tow/{audit.candidate}"] == audit.row(audit.candidate)["tow"].value
+    steps = logger.experiment.get_metric_history(logger.run_id, "train/loss")
+    assert [(m.step, m.value) for m in steps] == [(1, 2.0), (2, 1.0)]
+    assert run.info.status == "FINISHED"
 
 
 def test_fabrics_own_logger_takes_them(audit, artifact, tmp_path):

@@ -45,6 +45,15 @@ def test_the_old_model_is_named_by_its_hash(audit, record):
     assert "b" * 64 in [c.mark for c in for_the_officer(audit, record).copies]
 
 
+def test_only_files_that_there_are_may_still_hold_the_data(audit, record):
+    forgotten = [c.what for c in for_the_officer(audit, record).copies]
+    assert {"record.json and audit.json", "Temporary files"} <= set(forgotten)
+    assert "The tables of predictions" not in forgotten
+    answered = [c.what for c in for_the_officer(audit.model_copy(update={"answers_only": True})).copies]
+    assert {"audit.json", "The tables of predictions", "The model before"} <= set(answered)
+    assert not {"record.json and audit.json", "Temporary files"} & set(answered)
+
+
 def test_the_letter_promises_nothing_that_the_audit_did_not_find(make_audit, record):
     assert "still open" in for_the_officer(make_audit(), record).letter
     assert "found no difference" not in for_the_officer(make_audit("a", "not assessed"), record).letter

@@ -37,12 +37,13 @@ def log(what: Artifact | Audit, logger: Logger) -> None:
     """Hand the numbers of a run or an audit to a logger, all at once.
 
     Of an artifact: method, settings, recipe and seed as hyper-parameters; every row of its history as `STAGE/NUMBER`
-    over steps; its times as `seconds/NAME`. Of an audit: level and verdict as hyper-parameters; every measured score of
-    every row as `SCORE/ROW`.
+    over steps; its times as `seconds/NAME`. Of an audit: level and verdict as hyper-parameters `audit/NAME`, so that a
+    run and its audit may share a logger; every measured score as `SCORE/ROW`, a row at a time.
 
     Args:
         what: What to log.
-        logger: Such as `lightning_fabric.loggers.TensorBoardLogger("runs")`, or Lightning's `MLFlowLogger`.
+        logger: Such as `lightning_fabric.loggers.TensorBoardLogger("runs")`, or
+            `lightning.pytorch.loggers.MLFlowLogger("efface", tracking_uri=...)`.
 
     Example:
         >>> import efface, tempfile
@@ -75,12 +76,12 @@ def tensorboard(folder: Path) -> TensorBoardLogger:
 def _about(what: Artifact | Audit) -> dict[str, Any]:
     if isinstance(what, Audit):
         return {
-            "candidate": what.candidate,
-            "data": what.data,
-            "request": what.request_text,
-            "level": what.level,
-            "answer": what.answer,
-            "outcome": what.verdict.outcome,
+            "audit/candidate": what.candidate,
+            "audit/data": what.data,
+            "audit/request": what.request_text,
+            "audit/level": what.level,
+            "audit/answer": what.answer,
+            "audit/outcome": what.verdict.outcome,
         }
     record = what.record
     asked = "" if record.request is None else record.request.describe()
@@ -113,15 +114,9 @@ def _steps(record: Record) -> Iterator[tuple[int, dict[str, float]]]:
 
 
 def _scores(audit: Audit) -> Iterator[tuple[int, dict[str, float]]]:
-    yield (
-        0,
-        {
-            f"{key}/{row.name}": score.value
-            for row in audit.rows
-            for key, score in row.scores.items()
-            if score.value is not None
-        },
-    )
+    """Yield each row's measured scores; MLflow takes no more than 1000 numbers at once."""
+    for row in audit.rows:
+        yield 0, {f"{key}/{row.name}": score.value for key, score in row.scores.items() if score.value is not None}
 
 
 def _is_number(value: object) -> bool:

@@ -222,6 +222,9 @@ def _copies(audit: Audit, record: Record | None) -> tuple[Copy, ...]:
             found.append(Copy(f"The file {older.origin.name}", text))
     if record is None:
         found.append(Copy("The model before", f"The row {audit.original!r} of this report; it knows the records."))
+    if audit.answers_only:
+        text = "They hold each model's answer to every record, those to forget among them: not needed after this audit."
+        found.append(Copy("The tables of predictions", text))
     if record is not None and record.memory_after:
         text = "What the method keeps for later requests; the record says what became of the forgotten part."
         found.append(Copy(f"{_memory(record)} beside the new model", text))
@@ -231,20 +234,24 @@ def _copies(audit: Audit, record: Record | None) -> tuple[Copy, ...]:
             "models, if any, did see them."
         )
         found.append(Copy(f"Retrained models: {audit.references}", text))
-    found += [
-        Copy("record.json and audit.json", "They name the records asked for; the version to share does not."),
-        Copy(
-            "Temporary files",
-            "A stopped search leaves a hidden folder .NAME.trials beside the result, a writer that was stopped "
-            "one that begins with .NAME; both go when the command is run to its end.",
-        ),
-        Copy(
-            "Copies and descendants",
-            "Models fine-tuned, distilled or exported from the old one, backups, caches of your own training. Efface "
-            "knows of none that it did not make.",
-        ),
-    ]
-    return tuple(found)
+    found.append(_own_files(record))
+    if record is not None:
+        text = (
+            "A stopped search leaves a hidden folder .NAME.trials beside the result, a writer that was stopped one "
+            "that begins with .NAME; both go when the command is run to its end."
+        )
+        found.append(Copy("Temporary files", text))
+    text = (
+        "Models fine-tuned, distilled or exported from the old one, backups, caches of your own training. Efface knows "
+        "of none that it did not make."
+    )
+    return (*found, Copy("Copies and descendants", text))
+
+
+def _own_files(record: Record | None) -> Copy:
+    if record is None:
+        return Copy("audit.json", "It names the records asked for; the version to share does not.")
+    return Copy("record.json and audit.json", "They name the records asked for; the version to share does not.")
 
 
 def _letter(audit: Audit, record: Record | None) -> str:
