@@ -13,6 +13,7 @@ from lightning_fabric.loggers import CSVLogger
 from efface.artifact.artifact import Artifact
 from efface.errors import InputError
 from efface.report.logged import log, tensorboard
+from efface.running.extras import import_torchvision
 
 
 class Kept:
@@ -81,6 +82,8 @@ def test_a_run_and_its_audit_share_no_hyper_parameter(audit, artifact):
 
 def test_mlflow_takes_a_run_and_its_audit(audit, artifact, tmp_path):
     pytest.importorskip("mlflow", reason="MLflow is not installed")
+    if importlib.util.find_spec("torchvision") is not None:
+        import_torchvision()  # Lightning imports it, and beside a CPU build of torch it may lack operators
     loggers = pytest.importorskip(
         "pytorch_lightning.loggers", reason="Lightning, which has a logger for MLflow, is not"
     )
