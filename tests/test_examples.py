@@ -106,7 +106,8 @@ def test_it_runs_and_shows_what_it_is_there_to_show(
 
 def test_the_notebook_is_the_script() -> None:
     pytest.importorskip("nbformat")
-    subprocess.run([sys.executable, ROOT / "docs" / "notebook.py", "--check"], check=True)
+    run = subprocess.run([sys.executable, ROOT / "docs" / "notebook.py", "--check"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.slow
@@ -118,3 +119,4 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
     ).execute()
     outputs = [o for cell in made.cells if cell.cell_type == "code" for o in cell.outputs]
     person("".join(o.text for o in outputs if o.get("name") == "stdout"))
+    assert len(list(tmp_path.rglob("report.html"))) == 1

@@ -327,14 +327,14 @@ def state(verb: Verb, out: Path, old: Any, new: Any) -> str:
     return "a part"
 
 
-def check_gone(world: World, run: Running, family: set[int], verb: Verb) -> None:
+def assert_gone(world: World, run: Running, family: set[int], verb: Verb) -> None:
     """Check that no process and no copy of the data is left."""
     seconds = 150 if "Ray" in verb.name else 20  # Ray's agents look for what started them now and then
     assert waited(lambda: not family & parents().keys(), seconds), f"{verb.name}: processes outlive it: {run.text}"
     assert not copies(world.forge)
 
 
-def completed(world: World, verb: Verb, out: Path, before: str, new: Any) -> None:
+def assert_completed(world: World, verb: Verb, out: Path, before: str, new: Any) -> None:
     """Run the verb again, and check that it makes what an undisturbed run makes, and leaves nothing."""
     again = world.forge.run(*verb.command(world, out))
     if before == "new" and not verb.again:
@@ -369,9 +369,9 @@ def test_killed_at_any_moment_the_old_or_the_new_is_whole_and_a_re_run_completes
             family = run.family()
             run.kill()
         run.end()
-        check_gone(world, run, family, verb)
+        assert_gone(world, run, family, verb)
         found = state(verb, out, old, new)
-        completed(world, verb, out, found, new)
+        assert_completed(world, verb, out, found, new)
         TRIED["killed", verb.name, f"then {found}" if run.code == -signal.SIGKILL else ENDED] += 1
 
 
@@ -404,7 +404,7 @@ def disturbed(world: World, verb: Verb, out: Path, chance: random.Random, worker
     family = run.family()
     run.kill()
     run.end()
-    check_gone(world, run, family, verb)
+    assert_gone(world, run, family, verb)
     if run.code != -signal.SIGKILL:
         return ENDED
     return FIRST if one else WITH
@@ -420,7 +420,7 @@ def one_worker_killed(world: World, verb: Verb, out: Path, chance: random.Random
     run = world.forge.start(*verb.command(world, out))
     killed = waited(lambda: workers(run) or not run.alive(), 120) and kill_one(workers(run), chance)
     assert run.end() == 0, run.text
-    check_gone(world, run, set(), verb)
+    assert_gone(world, run, set(), verb)
     TRIED["only a worker killed", verb.name, "undisturbed result"] += killed
 
 
@@ -500,9 +500,9 @@ def test_terminated_references_unwind_and_end_with_143(world, undisturbed, tmp_p
         assert run.end() in {143, 0}, run.text
         if run.code:
             assert not drafts(out)
-        check_gone(world, run, family, REFERENCES)
+        assert_gone(world, run, family, REFERENCES)
         TRIED["terminated (SIGTERM)", REFERENCES.name, "unwound" if run.code else ENDED] += 1
-    completed(world, REFERENCES, out, "a part", undisturbed(REFERENCES)[0])
+    assert_completed(world, REFERENCES, out, "a part", undisturbed(REFERENCES)[0])
 
 
 # --- races ----------------------------------------------------------------------------------------------------------
@@ -542,7 +542,7 @@ def test_of_two_at_once_one_or_both_end_well_and_nobody_breaks_the_others(world,
 STARVED = (TRAIN, TRAIN_OVER, FORGET, FORGET_OVER, AUDIT, VERIFY, SERIAL, REFERENCES, REFERENCES_OVER, COMPARE)
 
 
-def check_starved(world: World, verb: Verb, out: Path, run: Running, undisturbed: Any) -> str:
+def assert_starved(world: World, verb: Verb, out: Path, run: Running, undisturbed: Any) -> str:
     """Check that a run without room failed with a clear error, and that what was there is whole."""
     new, *_ = undisturbed(verb)
     old = None if verb.old is None else verb.made(verb.old(world))
@@ -565,9 +565,9 @@ def test_a_limit_on_files_is_an_error_and_loses_nothing(world, undisturbed, tmp_
         out.parent.mkdir()
         prepared(world, verb, out)
         run = world.forge.run(*verb.command(world, out), limit=chance.choice((200, 1000, 2000)))
-        outcome = check_starved(world, verb, out, run, undisturbed)
+        outcome = assert_starved(world, verb, out, run, undisturbed)
         TRIED["limit on files", verb.name, outcome] += 1
-        completed(world, verb, out, "a part", undisturbed(verb)[0])
+        assert_completed(world, verb, out, "a part", undisturbed(verb)[0])
 
 
 @pytest.fixture
@@ -600,10 +600,10 @@ def test_a_full_disk_is_an_error_and_loses_nothing(world, undisturbed, disk, ver
     for left in (0,) if verb in {REFERENCES, COMPARE} else (0, 8192):
         filler = filled(disk, left)
         run = world.forge.run(*verb.command(world, out))
-        outcome = check_starved(world, verb, out, run, undisturbed)
+        outcome = assert_starved(world, verb, out, run, undisturbed)
         TRIED["full disk", verb.name, outcome] += 1
         filler.unlink()
-    completed(world, verb, out, "a part", undisturbed(verb)[0])
+    assert_completed(world, verb, out, "a part", undisturbed(verb)[0])
 
 
 @pytest.mark.parametrize("how", ["full", "read-only"])
@@ -662,7 +662,7 @@ def test_a_ladder_killed_in_a_rung_resumes_there(world, tmp_path):
         if run.end() == -signal.SIGKILL:
             kept = done()
             TRIED["killed", LADDER, f"with {kept} trials finished"] += 1
-        check_gone(world, run, family, FORGET)
+        assert_gone(world, run, family, FORGET)
         if out.is_dir():
             break
     assert kept >= 1  # it was killed with a rung behind it

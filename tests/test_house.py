@@ -64,6 +64,30 @@ def test_every_page_of_differences_belongs_to_a_method() -> None:
     assert {p.stem for p in (ROOT / "docs" / "methods").glob("*.md")} <= set(methods())
 
 
+def tests() -> dict[str, ast.FunctionDef]:
+    """Every test by file and name: those of tests/, and the contract of methods, which is for others, too."""
+    paths = [*(ROOT / "tests").rglob("*.py"), SOURCE / "testing" / "contract.py"]
+    return {
+        f"{path.relative_to(ROOT).as_posix()}::{node.name}": node
+        for path in sorted(paths)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+
+
+def asserts(test: ast.FunctionDef) -> bool:
+    """Say whether a test can fail by what it finds: an assertion, or `assert_*`, `raises`, `warns`, `fail`."""
+    called = [ast.unparse(n.func).rpartition(".")[2] for n in ast.walk(test) if isinstance(n, ast.Call)]
+    return any(isinstance(n, ast.Assert) for n in ast.walk(test)) or any(
+        name.startswith("assert_") or name in {"raises", "warns", "fail"} for name in called
+    )
+
+
+def test_every_test_asserts_something() -> None:
+    """To run without an error says little; what checks in a test's place is called `assert_*`."""
+    assert [name for name, test in tests().items() if not asserts(test)] == []
+
+
 def functions() -> dict[str, int]:
     """Lines of every function of the package without its docstring, by file and qualified name."""
     found = {}

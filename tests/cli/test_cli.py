@@ -22,7 +22,8 @@ from tests.conftest import SMALL, efface_command
 
 def test_importing_the_package_does_not_import_torch():
     code = "import sys, efface, efface.cli; assert 'torch' not in sys.modules and 'pydantic' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_version():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case
-from efface.data import ArraySamples, Augment, Data, Split
+from efface.data import ArraySamples, Data, Split
 from efface.errors import DataAccessError, InputError
 from efface.methods.applying import apply, prepare
 from efface.methods.catalogue import methods
@@ -103,14 +104,7 @@ class GuardedSamples(ArraySamples):
         super().__init__(source.inputs, source.labels, source.mean, source.std)
         self.forbidden = torch.from_numpy(forbidden)
 
-    def read(
-        self,
-        batches: Sequence[Tensor],
-        *,
-        device: torch.device | str = "cpu",
-        augment: Augment | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Iterator[Tensor]:
+    def read(self, batches: Sequence[Tensor], **options: Any) -> Iterator[Tensor]:
         """Yield the inputs of each batch; see `Samples.read`.
 
         Raises:
@@ -120,7 +114,7 @@ class GuardedSamples(ArraySamples):
         touched = wanted[torch.isin(wanted, self.forbidden)]
         if len(touched):
             raise DataAccessError(f"{len(touched)} undeclared samples read, the first at {int(touched[0])}")
-        return super().read(batches, device=device, augment=augment, generator=generator)
+        return super().read(batches, **options)
 
 
 def guarded(data: Data, request: Request, method: Method) -> Split:

@@ -9,6 +9,8 @@ import copy
 import dataclasses
 import inspect
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from efface.methods.applying import apply, rebuilt
 from efface.methods.catalogue import make, methods
 from efface.methods.method import Method
 from efface.running.run import Run
+from efface.running.seeding import seeded
 from efface.testing.bench import REQUESTS, Bench, guarded, plainly_trained, request_for, small_cnn
 from efface.testing.subjects import subjects_of
 
@@ -124,13 +127,24 @@ def test_forgets_reading_only_what_it_declares(method: Method, network: str, req
 def test_same_seed_same_result_whatever_the_global_seed(method: Method, bench: Bench) -> None:
     """Random numbers come from the run, and the caller's generators are left where they were."""
     first = bench.usual(method)
-    torch.manual_seed(4321)
-    np.random.seed(4321)  # noqa: NPY002 - the legacy global state is what must not matter
-    state, numpy_state = torch.get_rng_state(), _legacy_state()
-    again = apply(first.method, Case(first.given, first.split, Run(seed=1, device="cpu")))
-    assert again.record.weights_after == first.made.record.weights_after
-    assert torch.equal(state, torch.get_rng_state()), "the caller's random state was changed"
-    assert (numpy_state == _legacy_state()).all()
+    with _global_seeds(4321):
+        state, numpy_state = torch.get_rng_state(), _legacy_state()
+        again = apply(first.method, Case(first.given, first.split, Run(seed=1, device="cpu")))
+        assert again.record.weights_after == first.made.record.weights_after
+        assert torch.equal(state, torch.get_rng_state()), "PyTorch's global random state was changed"
+        assert (numpy_state == _legacy_state()).all(), "NumPy's global random state was changed"
+
+
+@contextmanager
+def _global_seeds(seed: int) -> Iterator[None]:
+    """Run a block with both global generators at a seed, and put them back afterwards."""
+    before = np.random.get_state()  # noqa: NPY002 - the legacy global state is what must not matter
+    try:
+        np.random.seed(seed)  # noqa: NPY002
+        with seeded(seed):
+            yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
 
 
 def _legacy_state() -> np.ndarray:

@@ -99,7 +99,7 @@ def test_a_tied_weight_may_be_stored_once(tmp_path):
     assert same(source, target)
 
 
-def refuse(target, path, match):
+def assert_refused(target, path, match):
     """The file is refused with these words, and the model stays as it was."""
     before = {name: value.clone() for name, value in target.state_dict().items()}
     with pytest.raises(InputError, match=match):
@@ -114,7 +114,9 @@ def test_misfits_are_named_all_at_once(source, target, tmp_path):
     state["conv1.weight"] = torch.zeros(2, 3, 3, 3)
     torch.save(state, tmp_path / "w.pt")
     shapes = r"conv1\.weight \(2, 3, 3, 3\) instead of \(2, 1, 3, 3\)"
-    refuse(target, tmp_path / "w.pt", rf"missing: fc\.bias; unexpected: extra\.weight; of another shape: {shapes}")
+    assert_refused(
+        target, tmp_path / "w.pt", rf"missing: fc\.bias; unexpected: extra\.weight; of another shape: {shapes}"
+    )
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -122,7 +124,7 @@ def test_nonfinite_weights_are_named(source, target, tmp_path, value):
     state = source.state_dict()
     state["layer2.0.conv1.weight"][0, 0, 0, 0] = value
     safetensors.torch.save_file(state, tmp_path / "w.safetensors")
-    refuse(target, tmp_path / "w.safetensors", r"layer2\.0\.conv1\.weight hold NaN or infinite")
+    assert_refused(target, tmp_path / "w.safetensors", r"layer2\.0\.conv1\.weight hold NaN or infinite")
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -130,7 +132,7 @@ def test_nonfinite_weights_are_named(source, target, tmp_path, value):
 def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(target, tmp_path, protocol):
     path = tmp_path / "w.pt"
     path.write_bytes(pickle.dumps({"fc.bias": Evil(tmp_path / "ran")}, protocol))
-    refuse(target, path, "refused, because this file is a pickle")
+    assert_refused(target, path, "refused, because this file is a pickle")
     assert not (tmp_path / "ran").exists()
 
 
@@ -138,13 +140,15 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(target, tmp_pa
 def test_a_checkpoint_that_would_run_code_is_refused_by_the_name_of_what_it_calls(target, tmp_path, zipped):
     path = tmp_path / "w.pt"
     torch.save({"fc.bias": Evil(tmp_path / "ran")}, path, _use_new_zipfile_serialization=zipped)
-    refuse(target, path, rf"wants to call {os.mkdir.__module__}\.mkdir")
+    assert_refused(target, path, rf"wants to call {os.mkdir.__module__}\.mkdir")
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_whole_pickled_model_is_refused_with_what_to_save_instead(source, target, tmp_path):
     torch.save(source, tmp_path / "w.pt")
-    refuse(target, tmp_path / "w.pt", r"Whole models .* Save the weights with torch\.save\(model\.state_dict\(\)")
+    assert_refused(
+        target, tmp_path / "w.pt", r"Whole models .* Save the weights with torch\.save\(model\.state_dict\(\)"
+    )
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
@@ -157,7 +161,7 @@ def test_truncated_files_are_refused(source, target, tmp_path, name, fraction):
         safetensors.torch.save_file(source.state_dict(), path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(fraction * len(whole))])
-    refuse(target, path, "truncated, or no")
+    assert_refused(target, path, "truncated, or no")
 
 
 def test_altered_files_never_raise_anything_but_input_errors(source, tmp_path):
@@ -183,17 +187,17 @@ def test_foreign_files_are_refused(target, tmp_path):
     torch.save([torch.zeros(2)], tmp_path / "list.pt")
     torch.save({}, tmp_path / "empty.pt")
     torch.save({"fc.bias": torch.zeros(10), "epoch": 3}, tmp_path / "mixed.pt")
-    refuse(target, tmp_path / "w.npz", "no PyTorch checkpoint")
-    refuse(target, tmp_path / "text.pt", "no PyTorch checkpoint")
-    refuse(target, tmp_path / "list.pt", "holds a list, not a state dict")
-    refuse(target, tmp_path / "empty.pt", "no entries")
-    refuse(target, tmp_path / "mixed.pt", "epoch are something else")
-    refuse(target, tmp_path / "absent.pt", "no such file")
+    assert_refused(target, tmp_path / "w.npz", "no PyTorch checkpoint")
+    assert_refused(target, tmp_path / "text.pt", "no PyTorch checkpoint")
+    assert_refused(target, tmp_path / "list.pt", "holds a list, not a state dict")
+    assert_refused(target, tmp_path / "empty.pt", "no entries")
+    assert_refused(target, tmp_path / "mixed.pt", "epoch are something else")
+    assert_refused(target, tmp_path / "absent.pt", "no such file")
 
 
 def test_many_misfits_are_counted_rather_than_listed(target, tmp_path):
     torch.save(mlp().state_dict(), tmp_path / "w.pt")
-    refuse(
+    assert_refused(
         target,
         tmp_path / "w.pt",
         r"missing: .* and \d+ more; unexpected: fc1\.weight, fc1\.bias, fc2\.weight, fc2\.bias",
