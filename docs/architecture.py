@@ -7,15 +7,14 @@ arrows are imports between rooms, read by grimp without running anything.
 from __future__ import annotations
 
 import ast
-import sys
 import tomllib
 from itertools import pairwise
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 import grimp
+from generated import ROOT, between, settle
 
-ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "efface"
 PAGE, PICTURE = ROOT / "docs" / "architecture.md", ROOT / "docs" / "architecture.svg"
 BEGIN, END = "<!-- rooms: docs/architecture.py writes this -->", "<!-- /rooms -->"
@@ -97,17 +96,8 @@ def picture() -> str:
 
 def main() -> None:
     """Write picture and table, or with --check exit with status 1 if one of them is not current."""
-    text = PAGE.read_text(encoding="utf-8")
-    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    wanted = {PICTURE: picture(), PAGE: f"{text[:start]}\n{table()}\n{text[end:]}"}
-    stale = [path for path, content in wanted.items() if not path.is_file() or path.read_text("utf-8") != content]
-    if "--check" in sys.argv:
-        if stale:
-            sys.exit(f"not current: {', '.join(p.name for p in stale)}; run `make docs`")
-        return
-    for path in stale:
-        path.write_text(wanted[path], encoding="utf-8")
-        print(f"written: {path.relative_to(ROOT)}")
+    page = between(PAGE.read_text(encoding="utf-8"), BEGIN, END, table())
+    settle({PICTURE: picture(), PAGE: page})
 
 
 if __name__ == "__main__":

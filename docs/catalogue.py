@@ -8,14 +8,12 @@ plans, so that measured effects are read from experiments/results and never type
 from __future__ import annotations
 
 import inspect
-import sys
-from pathlib import Path
 
 import pandas as pd
+from generated import ROOT, settle
 
 from efface.methods.catalogue import describe, methods
 
-ROOT = Path(__file__).resolve().parents[1]
 DIFFERENCES = ROOT / "docs" / "methods"
 PAGE = ROOT / "docs" / "methods.md"
 
@@ -98,13 +96,7 @@ def catalogue() -> str:
 
 def main() -> None:
     """Write the page, or with --check exit with status 1 if it is not current."""
-    wanted = catalogue()
-    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == wanted:
-        return
-    if "--check" in sys.argv:
-        sys.exit(f"not current: {PAGE.relative_to(ROOT)}; run `make docs`")
-    PAGE.write_text(wanted, encoding="utf-8")
-    print(f"written: {PAGE.relative_to(ROOT)}")
+    settle({PAGE: catalogue()})
 
 
 if __name__ == "__main__":

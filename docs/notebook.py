@@ -7,13 +7,12 @@ machine, and `tests/test_examples.py` runs the notebook.
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
 
 import nbformat
+from generated import ROOT, settle
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-SCRIPT = Path(__file__).resolve().parents[1] / "examples" / "delete_a_person.py"
+SCRIPT = ROOT / "examples" / "delete_a_person.py"
 NOTEBOOK = SCRIPT.with_suffix(".ipynb")
 
 
@@ -34,16 +33,10 @@ def notebook(script: str) -> str:
     return nbformat.writes(made, version=4) + "\n"
 
 
-def main() -> int:
-    """Write the notebook, or compare it."""
-    made = notebook(SCRIPT.read_text(encoding="utf-8"))
-    if "--check" in sys.argv[1:]:
-        current = NOTEBOOK.is_file() and NOTEBOOK.read_text(encoding="utf-8") == made
-        print(f"{NOTEBOOK.name} is current" if current else f"{NOTEBOOK.name} is out of date; run `make docs`")
-        return 0 if current else 1
-    NOTEBOOK.write_text(made, encoding="utf-8")
-    return 0
+def main() -> None:
+    """Write the notebook, or with --check exit with status 1 if it is not current."""
+    settle({NOTEBOOK: notebook(SCRIPT.read_text(encoding="utf-8"))})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

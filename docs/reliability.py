@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-PAGE, TRIED = HERE / "reliability.md", HERE / "reliability.json"
+from generated import ROOT, between, settle
+
+PAGE, TRIED = ROOT / "docs" / "reliability.md", ROOT / "docs" / "reliability.json"
 FIRST, WITH = "a worker first", "with its workers"
 """How outcomes of killed runs begin that have workers, see tests/test_faults.py."""
 
@@ -46,16 +45,8 @@ def of_workers(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Write what is not current, or say that it is not."""
-    text = PAGE.read_text(encoding="utf-8")
-    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    wanted = f"{text[:start]}\n{table()}\n{text[end:]}"
-    if wanted == text:
-        return
-    if "--check" in sys.argv:
-        sys.exit(f"not current: {PAGE.name}; run `make docs`")
-    PAGE.write_text(wanted, encoding="utf-8")
-    print(f"written: docs/{PAGE.name}")
+    """Write the page, or with --check exit with status 1 if it is not current."""
+    settle({PAGE: between(PAGE.read_text(encoding="utf-8"), BEGIN, END, table())})
 
 
 if __name__ == "__main__":

@@ -6,10 +6,9 @@ A marker `<!-- table: PATH -->`, PATH below experiments/results, is followed by 
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from generated import ROOT, settle
+
 PAGES = tuple(ROOT / name for name in ("docs/research.md", "docs/metrics.md", "experiments/README.md", "README.md"))
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
@@ -26,15 +25,7 @@ def filled(text: str) -> str:
 
 def main() -> None:
     """Write the pages, or with --check exit with status 1 if one is not current."""
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        wanted = filled(text)
-        if text == wanted:
-            continue
-        if "--check" in sys.argv:
-            sys.exit(f"not current: {page.relative_to(ROOT)}; run `make docs`")
-        page.write_text(wanted, encoding="utf-8")
-        print(f"written: {page.relative_to(ROOT)}")
+    settle({page: filled(page.read_text(encoding="utf-8")) for page in PAGES})
 
 
 if __name__ == "__main__":

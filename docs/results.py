@@ -5,17 +5,15 @@ No figure is typed: published ones stand in experiments/published.yaml with thei
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
+from generated import ROOT, settle
 
 from efface.methods.catalogue import describe
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results.md"
 EXPERIMENTS = ROOT / "experiments"
 RESULTS = EXPERIMENTS / "results"
@@ -213,14 +211,8 @@ def page() -> str:
 
 
 def main() -> None:
-    """Write the page, or say that it is not current."""
-    wanted = page()
-    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == wanted:
-        return
-    if "--check" in sys.argv:
-        sys.exit(f"not current: {PAGE.name}; run `make docs`")
-    PAGE.write_text(wanted, encoding="utf-8")
-    print(f"written: docs/{PAGE.name}")
+    """Write the page, or with --check exit with status 1 if it is not current."""
+    settle({PAGE: page()})
 
 
 if __name__ == "__main__":

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from generated import ROOT, between, settle
 
 from efface.methods.catalogue import describe
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "which_method.md"
 BEGIN, END = "<!-- which: docs/which_method.py writes this -->", "<!-- /which -->"
 AUDITS = {"digits, MLP": "digits_mlp_who_passes", "digits, BatchNorm CNN": "digits_cnn_who_passes"}
@@ -87,15 +85,7 @@ A method that passes on one network may fail on the next: audit yours.
 
 def main() -> None:
     """Write the page, or with --check exit with status 1 if it is not current."""
-    text = PAGE.read_text(encoding="utf-8")
-    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    wanted = f"{text[:start]}\n{written()}\n{text[end:]}"
-    if text == wanted:
-        return
-    if "--check" in sys.argv:
-        sys.exit(f"not current: {PAGE.relative_to(ROOT)}; run `make docs`")
-    PAGE.write_text(wanted, encoding="utf-8")
-    print(f"written: {PAGE.relative_to(ROOT)}")
+    settle({PAGE: between(PAGE.read_text(encoding="utf-8"), BEGIN, END, written())})
 
 
 if __name__ == "__main__":
