@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.main import get_command
 
 import efface
 from efface.artifact.artifact import Artifact
 from efface.auditing.rows import AS_LONG
+from efface.cli import app
 from tests.conftest import SMALL, efface_command
 
 
@@ -24,6 +27,26 @@ def test_importing_the_package_does_not_import_torch():
     code = "import sys, efface, efface.cli; assert 'torch' not in sys.modules and 'pydantic' not in sys.modules"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+def test_help_lists_commands_in_the_order_in_which_they_are_needed():
+    said = efface_command("--help").stdout
+    listed = re.findall(r"^\W*(\w+)  +[A-Z]", said.split("Commands")[1], flags=re.MULTILINE)
+    assert listed[:6] == ["train", "import", "forget", "audit", "verify", "compare"]
+    assert set(listed) == set(get_command(app).commands)
+
+
+@pytest.mark.parametrize("name", sorted(get_command(app).commands))
+def test_help_shows_no_value_for_flags_and_one_for_what_may_be_repeated(name):
+    said = efface_command(name, "--help").stdout
+    assert "--verbose" in said
+    assert [line for line in said.splitlines() if "<bool>" in line and "--help" not in line] == []
+    assert "list[" not in said.split("─ Options ")[1]
+
+
+@pytest.mark.parametrize("name", sorted(get_command(app).commands))
+def test_paragraphs_of_help_are_broken_by_the_terminal_alone(name):
+    assert "\n" not in get_command(app).commands[name].help.replace("\n\n", "")
 
 
 def test_version():

@@ -45,9 +45,11 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-for command in (train, forget, audit, verify, repair, export, methods, demo, compare, doctor):
-    app.command()(command)
+# In the order in which people need them: help lists them so.
+app.command()(train)
 app.command("import")(import_checkpoint)
+for command in (forget, audit, verify, compare, repair, export, methods, demo, doctor):
+    app.command()(command)
 
 
 def main() -> None:

@@ -12,9 +12,17 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from efface.cli.outcome import Exit, say
 from efface.errors import InputError, nearest
+
+WHAT = "What is to be forgotten"
+DATA = "Data"
+MODEL = "How the model is built and trained"
+REFERENCES = "References for audits (with --from and a request)"
+MANY = "Many trainings: references, and members trained apart (sisa, arcane)"
+"""Headings of help, under which options stand that belong together."""
 
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show where an expected failure comes from.")]
 
@@ -56,12 +64,24 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
     # Typer reads signature and annotations; names in them are those of the command's own module.
     hints = get_type_hints(command, include_extras=True) | {"verbose": VerboseOption}
+    _name_values(hints)
     own = inspect.signature(command)
     option = inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False)
     parameters = [p.replace(annotation=hints[p.name]) for p in (*own.parameters.values(), option)]
     guarded.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     guarded.__annotations__ = hints
+    # Its help keeps the breaks within paragraphs, which would break them twice on a narrow terminal.
+    guarded.__doc__ = "\n\n".join(" ".join(p.split()) for p in (inspect.getdoc(command) or "").split("\n\n"))
     return guarded
+
+
+def _name_values(hints: dict[str, Any]) -> None:
+    """Have flags, which take no value, shown without one, and options that may be repeated with what each takes."""
+    shown = {bool: "", list[Path] | None: "<path>"}
+    for hint in hints.values():
+        for option in getattr(hint, "__metadata__", ()):
+            if isinstance(option, OptionInfo) and option.metavar is None and hint.__origin__ in shown:
+                option.metavar = shown[hint.__origin__]
 
 
 def _config(context: typer.Context, path: Path | None) -> Path | None:
@@ -103,32 +123,51 @@ ConfigOption = Annotated[
 
 DataOption = Annotated[
     str | None,
-    typer.Option("--data", help="image_folder, manifest, huggingface, table, arrays, digits, mnist, ..."),
+    typer.Option(
+        "--data", rich_help_panel=DATA, help="image_folder, manifest, huggingface, table, arrays, digits, mnist, ..."
+    ),
 ]
 
-RootOption = Annotated[Path | None, typer.Option("--root", help="Folder of the data (the .npz file for arrays).")]
+RootOption = Annotated[
+    Path | None, typer.Option("--root", rich_help_panel=DATA, help="Folder of the data (the .npz file for arrays).")
+]
 
-DownloadOption = Annotated[bool, typer.Option("--download", help="Let torchvision fetch data that is missing.")]
+DownloadOption = Annotated[
+    bool, typer.Option("--download", rich_help_panel=DATA, help="Let torchvision fetch data that is missing.")
+]
 
 DataSetOption = Annotated[
-    list[str] | None, typer.Option("--data-set", metavar="NAME=VALUE", help="Option of the data source; repeat.")
+    list[str] | None,
+    typer.Option("--data-set", rich_help_panel=DATA, metavar="NAME=VALUE", help="Option of the data source; repeat."),
 ]
 
 ModelOption = Annotated[
-    str, typer.Option("--model", help="mlp, ..., timm.create_model, torchvision.models.NAME, or my_package:build.")
+    str,
+    typer.Option(
+        "--model",
+        rich_help_panel=MODEL,
+        help="mlp, ..., timm.create_model, torchvision.models.NAME, or my_package:build.",
+    ),
 ]
 
 ModelSetOption = Annotated[
-    list[str] | None, typer.Option("--model-set", metavar="NAME=VALUE", help="Argument of the model; repeat.")
+    list[str] | None,
+    typer.Option("--model-set", rich_help_panel=MODEL, metavar="NAME=VALUE", help="Argument of the model; repeat."),
 ]
 
-WeightsOption = Annotated[Path | None, typer.Option("--weights", help="Start from .safetensors or a state dict.")]
+WeightsOption = Annotated[
+    Path | None, typer.Option("--weights", rich_help_panel=MODEL, help="Start from .safetensors or a state dict.")
+]
 
-RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="YAML file with the recipe.")]
+RecipeOption = Annotated[
+    Path | None, typer.Option("--recipe", rich_help_panel=MODEL, help="YAML file with the recipe.")
+]
 
 RecipeSetOption = Annotated[
     list[str] | None,
-    typer.Option("--recipe-set", metavar="NAME=VALUE", help="Field of the recipe, e.g. epochs=5; repeat."),
+    typer.Option(
+        "--recipe-set", rich_help_panel=MODEL, metavar="NAME=VALUE", help="Field of the recipe, e.g. epochs=5; repeat."
+    ),
 ]
 
 KeepOption = Annotated[
@@ -158,7 +197,11 @@ HoldOutOption = Annotated[float, typer.Option("--validation", help="Fraction of 
 
 UnseenOption = Annotated[
     float,
-    typer.Option("--validation", help="Of weights: fraction of the training data that the model has never seen."),
+    typer.Option(
+        "--validation",
+        rich_help_panel=MODEL,
+        help="Of weights: fraction of the training data that the model has never seen.",
+    ),
 ]
 
 MethodOption = Annotated[
@@ -204,28 +247,45 @@ SetOption = Annotated[
 
 TrustOption = Annotated[bool, typer.Option("--trust", help="Allow the record's own model builder to be imported.")]
 
-ClassesOption = Annotated[str | None, typer.Option("--classes", help="Classes to forget: 0,5 or ship,cat.")]
+ClassesOption = Annotated[
+    str | None, typer.Option("--classes", rich_help_panel=WHAT, help="Classes to forget: 0,5 or ship,cat.")
+]
 
-ItemsOption = Annotated[str | None, typer.Option("--items", help="Training items: 3,17,42 or @FILE, one per line.")]
+ItemsOption = Annotated[
+    str | None, typer.Option("--items", rich_help_panel=WHAT, help="Training items: 3,17,42 or @FILE, one per line.")
+]
 
-GroupsOption = Annotated[str | None, typer.Option("--groups", help="Groups (one person's records): anna,bert.")]
+GroupsOption = Annotated[
+    str | None, typer.Option("--groups", rich_help_panel=WHAT, help="Groups (one person's records): anna,bert.")
+]
 
 IdsOption = Annotated[
-    str | None, typer.Option("--ids", help="Ids as the data calls them (paths): a.jpg,b.jpg or @FILE, one per line.")
+    str | None,
+    typer.Option(
+        "--ids", rich_help_panel=WHAT, help="Ids as the data calls them (paths): a.jpg,b.jpg or @FILE, one per line."
+    ),
 ]
 
 WhereOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--where", metavar="COLUMN=VALUE|CONDITION", help="By metadata, e.g. 'subject == \"p17\" and year < 2020'."
+        "--where",
+        rich_help_panel=WHAT,
+        metavar="COLUMN=VALUE|CONDITION",
+        help="By metadata, e.g. 'subject == \"p17\" and year < 2020'.",
     ),
 ]
 
 SkipBadOption = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave out images that cannot be read; the record lists them.")
+    bool,
+    typer.Option(
+        "--skip-bad", rich_help_panel=DATA, help="Leave out images that cannot be read; the record lists them."
+    ),
 ]
 
-RequestOption = Annotated[Path | None, typer.Option("--request", help="JSON file with the request.")]
+RequestOption = Annotated[
+    Path | None, typer.Option("--request", rich_help_panel=WHAT, help="JSON file with the request.")
+]
 
 CanariesOption = Annotated[
     int,
@@ -233,29 +293,35 @@ CanariesOption = Annotated[
 ]
 
 WithCanariesOption = Annotated[
-    bool, typer.Option("--with-canaries", help="Forget the canaries of training, too (not with classes).")
+    bool,
+    typer.Option(
+        "--with-canaries", rich_help_panel=WHAT, help="Forget the canaries of training, too (not with classes)."
+    ),
 ]
 
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the record.")]
+ReasonOption = Annotated[str, typer.Option("--reason", rich_help_panel=WHAT, help="Why; kept in the record.")]
 
 RequestedAtOption = Annotated[
-    str, typer.Option("--requested-at", metavar="DATE", help="When the request arrived, e.g. 2026-03-04.")
+    str,
+    typer.Option(
+        "--requested-at", rich_help_panel=WHAT, metavar="DATE", help="When the request arrived, e.g. 2026-03-04."
+    ),
 ]
 
-RequestedByOption = Annotated[str, typer.Option("--requested-by", help="Who asked; kept in the record.")]
+RequestedByOption = Annotated[
+    str, typer.Option("--requested-by", rich_help_panel=WHAT, help="Who asked; kept in the record.")
+]
 
-TicketOption = Annotated[str, typer.Option("--ticket", help="What the request is filed under; kept in the record.")]
-
-PANEL = "References for audits (with --from and a request)"
-
-MANY = "Many trainings: references, and members trained apart (sisa, arcane)"
+TicketOption = Annotated[
+    str, typer.Option("--ticket", rich_help_panel=WHAT, help="What the request is filed under; kept in the record.")
+]
 
 ReferencesOption = Annotated[
     int | None,
     typer.Option(
         "--references",
         metavar="N",
-        rich_help_panel=PANEL,
+        rich_help_panel=REFERENCES,
         help="Retrain N times without what a request names, for audits.",
     ),
 ]
@@ -263,14 +329,17 @@ ReferencesOption = Annotated[
 RepeatsOption = Annotated[
     int,
     typer.Option(
-        "--repeats", metavar="N", rich_help_panel=PANEL, help="With --references: N runs of training and --method."
+        "--repeats", metavar="N", rich_help_panel=REFERENCES, help="With --references: N runs of training and --method."
     ),
 ]
 
 ShadowsOption = Annotated[
     int,
     typer.Option(
-        "--shadows", metavar="N", rich_help_panel=PANEL, help="With --references: N shadow models in thirds (U-LiRA)."
+        "--shadows",
+        metavar="N",
+        rich_help_panel=REFERENCES,
+        help="With --references: N shadow models in thirds (U-LiRA).",
     ),
 ]
 
