@@ -6,7 +6,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 # Models this small run faster with one thread per process, and tests use two processes.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all test-faults wheel revisions lint mutate bench docs site reproduce reproduce-small clean
+.PHONY: demo examples test test-all test-faults wheel revisions lint mutate bench docs site reproduce reproduce-small clean
 
 # What should change no result: `make revisions` compares the working tree with its last commit, and prints nothing.
 OLD ?= HEAD
@@ -14,6 +14,10 @@ NEW ?= .
 
 demo: $(VENV)/.installed
 	$(BIN)/efface demo --out demo --overwrite
+
+# Every script of examples/ and the notebook, from top to bottom; `make test` runs the three quick ones.
+examples: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/test_examples.py
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"

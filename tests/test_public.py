@@ -14,6 +14,10 @@ ROOT = Path(__file__).parents[1]
 NAMES = [name for name in efface.__all__ if name != "__version__"]
 
 
+def test_the_package_lists_its_public_names_alone() -> None:
+    assert dir(efface) == sorted(efface.__all__)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_used_where_a_user_looks(name: str) -> None:
     places = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -13,9 +13,13 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Artifact": "efface.artifact.artifact",
     "Audit": "efface.auditing.result",
+    "AuditSettings": "efface.auditing.settings",
+    "Comparison": "efface.comparing.results",
     "Data": "efface.data",
+    "ForgettingWarning": "efface.errors",
     "InputError": "efface.errors",
     "ModelSpec": "efface.models.spec",
+    "Plan": "efface.comparing.plan",
     "Recipe": "efface.training.recipe",
     "Request": "efface.request",
     "Run": "efface.running.run",
@@ -42,8 +46,12 @@ __all__ = ["__version__", *_PUBLIC]
 if TYPE_CHECKING:
     from efface.artifact.artifact import Artifact as Artifact
     from efface.auditing.result import Audit as Audit
+    from efface.auditing.settings import AuditSettings as AuditSettings
+    from efface.comparing.plan import Plan as Plan
+    from efface.comparing.results import Comparison as Comparison
     from efface.data import Data as Data
     from efface.data import load as load_data  # noqa: F401
+    from efface.errors import ForgettingWarning as ForgettingWarning
     from efface.errors import InputError as InputError
     from efface.methods.catalogue import register as register
     from efface.models.preprocessing import preprocessing as preprocessing
@@ -76,4 +84,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -47,7 +47,13 @@ class DataAccessError(RuntimeError):
 
 
 class ForgettingWarning(UserWarning):
-    """A method ended without an error, but what it made has not forgotten, or records asked for are not among it."""
+    """A method ended without an error, but what it made has not forgotten, or records asked for are not among it.
+
+    Example:
+        >>> import efface, warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", efface.ForgettingWarning)  # from here on, an error
+    """
 
 
 class InputWarning(UserWarning):

@@ -48,6 +48,12 @@ class AuditSettings(Fields):
         sealed: Ask the sealed questions too: what a search passed may still fail here. No search may set it.
         canaries: Ask about the canaries of training where the request names them; a search does not.
         kept_steps: Steps of training on kept data alone, for the sealed questions; 0 leaves that one out.
+
+    Example:
+        >>> import efface
+        >>> quick = efface.AuditSettings(relearn_cap=0, few_draws=10)
+        >>> quick.relearn_cap, quick.confidence
+        (0, 0.95)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

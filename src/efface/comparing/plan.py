@@ -149,6 +149,18 @@ class Plan(_Strict):
         audit: What each audit may spend.
         sampled: Most training samples that RA and FA look at, each drawn at random.
         published: Row label -> column -> published figure, printed beside ours.
+
+    Example:
+        >>> import efface
+        >>> plan = efface.Plan(
+        ...     name="small",
+        ...     data={"source": "digits"},
+        ...     model={"build": "mlp"},
+        ...     requests=[{"classes": [3]}, {"items": [17, 471]}],
+        ...     methods=[{"method": "fine-tune", "grid": {"epochs": [1, 2]}}, {"method": "retrain"}],
+        ... )
+        >>> len(plan.cells())
+        6
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")

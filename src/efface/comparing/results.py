@@ -63,6 +63,22 @@ class Comparison:
         kept: The cells with what a table has no room for: test accuracy by class, accuracies over steps.
         reused: How many cells were finished before.
         files: What `write` wrote.
+
+    Example:
+        >>> import efface, tempfile
+        >>> plan = efface.Plan(
+        ...     name="small",
+        ...     data={"source": "digits"},
+        ...     model={"build": "mlp"},
+        ...     recipe={"lr": 0.1, "epochs": 1, "batch_size": 64},
+        ...     requests=[{"classes": [3]}],
+        ...     methods=[{"method": "logit-mask"}],
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found = efface.compare(plan, out=folder)
+        ...     again = efface.Comparison.read(folder)
+        >>> float(again.frame["E_F"][0])
+        100.0
     """
 
     plan: Plan
