@@ -16,6 +16,7 @@ from typer.main import get_command
 
 import efface
 from efface.cli import app
+from efface.comparing.plan import read_plan
 from efface.methods import catalogue
 from efface.running.seeding import seeded
 
@@ -73,6 +74,16 @@ def test_shell_lines_name_commands_and_options_that_exist(page):
         options = {name for p in known[words[1]].params for name in (*p.opts, *p.secondary_opts)}
         used = {word.partition("=")[0] for word in words[2:] if re.match(r"--?[a-z]", word)}
         assert used <= options, " ".join(words)
+
+
+def test_plans_that_pages_show_are_valid(tmp_path):
+    """Those that name code of the page itself are run below."""
+    shown = [
+        block for page in PAGES.values() for block in re.findall(r"```yaml\n(name: .*?)```", page, flags=re.DOTALL)
+    ]
+    for number, block in enumerate(shown):
+        (tmp_path / f"{number}.yaml").write_text(block)
+    assert [len(read_plan(tmp_path / f"{n}.yaml").cells()) for n, b in enumerate(shown) if "my_" not in b] == [16]
 
 
 def written(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
