@@ -1,6 +1,6 @@
 """Level (c) audits of several methods on several classes and originals; models are kept and can be audited again.
 
-Run: python experiments/audits.py PLAN.yaml DATA WORK
+Run: python experiments/audits/audits.py PLAN.yaml DATA WORK
 Writes ../results/NAME/results.csv (one row per seed, class and row of the plan) and table.md in experiments/.
 """
 
@@ -12,16 +12,12 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-import torch
-import yaml
-from switches import original_of
+from planned import finished, original_of, planned, references_of
 
 import efface
 from efface.artifact.artifact import Artifact
-from efface.data import load
 from efface.errors import InputError
 from efface.methods.applying import rebuilt
-from efface.references import load_references
 from efface.references.as_long import shortened
 from efface.request import Request
 
@@ -51,19 +47,11 @@ def concluded(found: efface.auditing.result.Audit) -> dict:
 
 def main(plan_file: str, root: str, folder: str) -> None:
     """Run the plan, skipping what is in results.csv already."""
-    torch.set_num_threads(1)
-    plan = yaml.safe_load(Path(plan_file).read_text(encoding="utf-8"))
-    work, out = Path(folder), Path(plan_file).parents[1] / "results" / plan["name"]
-    out.mkdir(parents=True, exist_ok=True)
-    data = load(plan["data"]["source"], None if plan["data"]["source"] == "digits" else Path(root))
-    file = out / "results.csv"
-    rows = pd.read_csv(file, keep_default_na=False).to_dict("records") if file.is_file() else []
+    plan, data, work, out = planned(plan_file, root, folder)
+    rows = finished(out)
     for seed, c in itertools.product(plan["seeds"], plan["classes"]):
         original = original_of(plan | {"seed": seed}, data, work)
-        request = Request.of(classes=[c])
-        there = work / f"references-{seed}-{c}"
-        efface.train_references(original, data, request, plan["references"], there, workers=1, device="cpu")
-        references = load_references(there, trust=True)
+        request, references = Request.of(classes=[c]), references_of(original, data, seed, c, plan["references"], work)
         for row in plan["rows"]:
             if any((r["seed"], r["class"], r["row"]) == (seed, c, row["label"]) for r in rows):
                 continue
@@ -84,7 +72,7 @@ def main(plan_file: str, root: str, folder: str) -> None:
             share = seconds / next(iter(references)).record.seconds["forget"]
             cell = {"seed": seed, "class": c, "row": row["label"], "seconds": seconds, "share": share, "refused": ""}
             rows.append(cell | concluded(found))
-            pd.DataFrame(rows).to_csv(file, index=False, float_format="%.4f")
+            pd.DataFrame(rows).to_csv(out / "results.csv", index=False, float_format="%.4f")
             print(rows[-1], f"audit {found.seconds}", flush=True)
             write_table(pd.DataFrame(rows), out / "table.md", plan)
 

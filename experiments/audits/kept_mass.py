@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 import yaml
 from audits import name_of
+from planned import original_of
 from sealed import made_by, prepared
-from switches import original_of
 from torch import Tensor
 
 import efface

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-import yaml
 from audits import name_of
-from switches import original_of
+from planned import finished, original_of, planned, references_of
 
 import efface
 from efface.artifact.artifact import Artifact
@@ -24,12 +23,10 @@ from efface.auditing.checks import USEFULNESS
 from efface.auditing.questions import QUESTIONS, SEALED
 from efface.auditing.sealed import SEED
 from efface.auditing.settings import AuditSettings
-from efface.data import load
 from efface.errors import InputError
 from efface.methods.applying import rebuilt
 from efface.models.head import head
 from efface.models.spec import ModelSpec
-from efface.references import load_references
 from efface.request import Request
 from efface.training.recipe import Recipe
 
@@ -81,19 +78,12 @@ def concluded(found: efface.auditing.result.Audit) -> dict:
 
 def main(plan_file: str, root: str, folder: str) -> None:
     """Run the plan, skipping what is in results.csv already."""
-    torch.set_num_threads(1)
-    plan = yaml.safe_load(Path(plan_file).read_text(encoding="utf-8"))
-    work, out = Path(folder), Path(plan_file).parents[1] / "results" / plan["name"]
-    out.mkdir(parents=True, exist_ok=True)
-    data = load(plan["data"]["source"], None if plan["data"]["source"] == "digits" else Path(root))
-    file = out / "results.csv"
-    rows = pd.read_csv(file, keep_default_na=False).to_dict("records") if file.is_file() else []
+    plan, data, work, out = planned(plan_file, root, folder)
+    rows = finished(out)
     original = original_of(plan, data, work)
     for c in plan["classes"]:
         request = Request.of(classes=[c])
-        there = work / f"references-{plan['seed']}-{c}"
-        efface.train_references(original, data, request, plan["references"], there, workers=1, device="cpu")
-        references = load_references(there, trust=True)
+        references = references_of(original, data, plan["seed"], c, plan["references"], work)
         for row in plan["rows"]:
             if any((r["class"], r["row"]) == (c, row["label"]) for r in rows):
                 continue
@@ -107,7 +97,7 @@ def main(plan_file: str, root: str, folder: str) -> None:
             options = {"original": start, "retrained": references, "settings": SETTINGS, "seed": SEED}
             found = efface.audit(artifact, data, request, **options, device="cpu")
             rows.append({"class": c, "row": row["label"], "refused": ""} | concluded(found))
-            pd.DataFrame(rows).to_csv(file, index=False, float_format="%.4f")
+            pd.DataFrame(rows).to_csv(out / "results.csv", index=False, float_format="%.4f")
             print(c, row["label"], {k: v for k, v in rows[-1].items() if v in {"left", "over", "unlike"}}, flush=True)
             write_table(pd.DataFrame(rows), out / "table.md", plan)
 

@@ -1,6 +1,6 @@
 """Rows of methods and settings, measured on held-out training data beside retrained models; nothing reads test data.
 
-Run: python experiments/switches.py PLAN.yaml DATA WORK
+Run: python experiments/audits/switches.py PLAN.yaml DATA WORK
 Writes ../results/NAME/results.csv (one row per class and row of the plan) and table.md in experiments/.
 """
 
@@ -11,37 +11,24 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-import yaml
+from planned import original_of, planned, references_of
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 import efface
-from efface.artifact.artifact import Artifact
 from efface.artifact.case import split_under
 from efface.auditing.scores.relearning import relearn
-from efface.data import Part, Split, load
+from efface.data import Part, Split
 from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.models.head import head, penultimate
 from efface.models.predictions import accuracy_of, logits_of
-from efface.models.spec import ModelSpec
-from efface.references import load_references
 from efface.references.as_long import shortened
 from efface.request import Request
 from efface.running.run import Run
-from efface.training.recipe import Recipe
 
 CAP = 100
-
-
-def original_of(plan: dict, data: efface.Data, work: Path) -> Artifact:
-    """Train the plan's original, or load it."""
-    folder = work / f"original-{plan['seed']}"
-    if not folder.is_dir():
-        recipe = Recipe(**plan["recipe"], seed=plan["seed"])
-        efface.train(ModelSpec(**plan["model"]), data, recipe=recipe, device="cpu").save(folder)
-    return Artifact.load(folder, trust=True)
 
 
 def recall(model: nn.Module, split: Split, per_class: int, draws: int) -> float:
@@ -102,19 +89,14 @@ def measured(model: nn.Module, original: nn.Module, references: list[nn.Module],
 
 def main(plan_file: str, root: str, folder: str) -> None:
     """Run the plan, skipping what is in results.csv already."""
-    torch.set_num_threads(1)
-    plan = yaml.safe_load(Path(plan_file).read_text(encoding="utf-8"))
-    work, out = Path(folder), Path(plan_file).parents[1] / "results" / plan["name"]
-    out.mkdir(parents=True, exist_ok=True)
-    data = load(plan["data"]["source"], None if plan["data"]["source"] == "digits" else Path(root))
+    plan, data, work, out = planned(plan_file, root, folder)
     original = original_of(plan, data, work)
     file = out / "results.csv"
     rows = pd.read_csv(file).to_dict("records") if file.is_file() else []
     for c in plan["classes"]:
         request = Request.of(classes=[c])
-        there = work / f"references-{plan['seed']}-{c}"
-        efface.train_references(original, data, request, plan["references"], there, workers=1, device="cpu")
-        references = [r.model for r in load_references(there, trust=True)]
+        retrained = references_of(original, data, plan["seed"], c, plan["references"], work)
+        references = [r.model for r in retrained]
         split = split_under(original.record, data, request).only(("forget", "retain", "validation"), "this table")
         run = Run(seed=plan["seed"], device="cpu")
 
@@ -128,7 +110,7 @@ def main(plan_file: str, root: str, folder: str) -> None:
         done = {r["row"] for r in rows if r["class"] == c}
         if "original" not in done:
             add("original", original.model, 0.0)
-        for i, reference in enumerate(load_references(there, trust=True)):
+        for i, reference in enumerate(retrained):
             if f"retrained {i}" not in done:
                 add(f"retrained {i}", references[i], reference.record.seconds["forget"])
         for row in plan["rows"]:

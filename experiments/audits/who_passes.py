@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
-import yaml
 from audits import USE, name_of
-from switches import original_of, shortened
+from planned import finished, original_of, planned, references_of
 from who_passes_figure import write_figure, write_short, write_table
 
 import efface
@@ -34,10 +32,9 @@ from efface.auditing.sealed import SEED, sealed_checks, with_deeper
 from efface.auditing.settings import AuditSettings
 from efface.auditing.table import Table
 from efface.auditing.yardstick import unfit
-from efface.data import load
 from efface.methods.applying import rebuilt
 from efface.methods.method import Method
-from efface.references import load_references
+from efface.references.as_long import shortened
 from efface.request import Request
 from efface.running.run import Run
 
@@ -133,13 +130,8 @@ def warmed(original: Artifact, data: efface.Data) -> None:
 
 def main(plan_file: str, root: str, folder: str) -> None:
     """Run the plan, skipping what is in results.csv already; the sealed questions come last."""
-    torch.set_num_threads(1)
-    plan = yaml.safe_load(Path(plan_file).read_text(encoding="utf-8"))
-    work, out = Path(folder), Path(plan_file).parents[1] / "results" / plan["name"]
-    out.mkdir(parents=True, exist_ok=True)
-    data = load(plan["data"]["source"], None if plan["data"]["source"] == "digits" else Path(root))
-    file = out / "results.csv"
-    done = pd.read_csv(file, keep_default_na=False).to_dict("records") if file.is_file() else []
+    plan, data, work, out = planned(plan_file, root, folder)
+    done = finished(out)
     warmed(original_of(plan | {"seed": plan["seeds"][0]}, data, work), data)
     for sealed, seed, c in itertools.product((False, True), plan["seeds"], plan["classes"]):
         here = {r["row"]: r for r in done if (r["seed"], r["class"]) == (seed, c)}
@@ -148,11 +140,9 @@ def main(plan_file: str, root: str, folder: str) -> None:
         if not labels or all(str(here.get(label, {}).get(column, "")) for label in labels):
             continue
         original, request = original_of(plan | {"seed": seed}, data, work), Request.of(classes=[c])
-        there, wanted = work / f"references-{seed}-{c}", plan["judges"] + plan["references"]
-        efface.train_references(
-            original, data, request, wanted, there, workers=1, device="cpu", backend=plan.get("backend", "auto")
-        )
-        references = list(load_references(there, trust=True))[:wanted]
+        wanted = plan["judges"] + plan["references"]
+        trained = references_of(original, data, seed, c, wanted, work, plan.get("backend", "auto"))
+        references = list(trained)[:wanted]
         judges, others = references[: plan["judges"]], references[plan["judges"] :]
         models, clocks = {}, {}
         for row in plan["rows"]:
@@ -168,7 +158,7 @@ def main(plan_file: str, root: str, folder: str) -> None:
             times = {"share": clock["forgetting"] / whole, "taken": clock["method"]}
             times["with judging"] = clock["cpu"] / whole if "trials" in clock else times["share"]
             done.append({"seed": seed, "class": c, "row": label} | times | {"trials": clock.get("trials", "")} | cells)
-        pd.DataFrame(done).fillna("").to_csv(file, index=False, float_format="%.4f")
+        pd.DataFrame(done).fillna("").to_csv(out / "results.csv", index=False, float_format="%.4f")
         print(sealed, seed, c, {k: (v["forgotten"], v["useful"], v["differs"]) for k, v in found.items()}, flush=True)
         write_table(pd.DataFrame(done), out / "table.md", plan)
         write_short(pd.DataFrame(done), out / "short.md", plan)
