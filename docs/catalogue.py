@@ -24,7 +24,7 @@ def table(*columns: str) -> str:
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for row in describe():
         cells = (
-            f"`{row['name']}`",
+            f"[`{row['name']}`](#{row['name']})",
             ", ".join(row["targets"]),
             ", ".join(row["reads"]) or "nothing",
             row["prepared"] or "-",
@@ -73,8 +73,10 @@ def catalogue() -> str:
     parts = [
         "# Methods",
         "",
-        "Written by `docs/catalogue.py` from the classes in `src/efface/methods` and from `docs/methods/NAME.md`;",
-        "do not edit.",
+        "<!-- Written by docs/catalogue.py from the classes in src/efface/methods and from docs/methods/NAME.md. -->",
+        "",
+        "Every method in a line, then each in its own words, with how it differs from its paper and official code.",
+        "To choose one: [Which method](which_method.md).",
         "",
         "N, N_F, N_R are samples (all, to forget, to keep), E epochs, K classes, B a batch. Memory is the peak beside",
         "the given model and the data: P is as many float32 numbers as it has parameters, A one batch's activations;",

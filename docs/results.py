@@ -28,8 +28,10 @@ CONTROLS = "Three originals and many draws of random units ([reasons.py](../expe
 HEAD = """\
 # Published figures and ours
 
-Written by `docs/results.py` of [published.yaml](../experiments/published.yaml) and of the results in
-[experiments](../experiments/README.md); do not edit.
+<!-- Written by docs/results.py. -->
+
+The published figures stand in [published.yaml](../experiments/published.yaml), ours in the results of
+[experiments](../experiments/README.md).
 
 A_R is accuracy on test images of the kept classes, E_F error on those of the forgotten class, in %. Ours are means
 over the committed cells, with the deviation where there are several. Published networks trained longer than ours: what
