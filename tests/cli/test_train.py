@@ -1,8 +1,10 @@
-"""Canaries from the shell: planted in training, named by a request, left out of references, asked about, verified."""
+"""Training from the shell: canaries on their way through all verbs, flags that do not belong, and what is said."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import efface_command
 
@@ -37,3 +39,11 @@ def test_flags_that_do_not_belong_are_refused(tmp_path: Path) -> None:
         assert answer.status == 2
         assert said in answer.stderr.replace("\n", " ")
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_note_of_the_record_is_said_once(tmp_path: Path, form: list[str]) -> None:
+    options = ("--data", "digits", "--model", "mlp", "--recipe-set", "epochs=2", "--recipe-set", "lr=0.01")
+    answer = efface_command("train", *options, "--out", tmp_path / "out", *form)
+    said = "training ended while its loss still fell"
+    assert (answer.stdout.count(said), answer.stderr.count(said)) == ((1, 1) if form else (1, 0))

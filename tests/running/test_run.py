@@ -97,6 +97,14 @@ def test_console_progress_shows_and_yields(terminal: bool, capsys: pytest.Captur
     assert terminal or "outer: 1 of 3" in said
 
 
+@pytest.mark.parametrize(("terminal", "lines"), [(True, 3), (False, 1)])
+def test_a_long_line_is_broken_for_people_and_whole_for_programs(terminal: bool, lines: int) -> None:
+    progress = ConsoleProgress()
+    progress.console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
+    Run(device="cpu", progress=progress).note(30 * "words ")
+    assert len(progress.console.file.getvalue().splitlines()) == lines
+
+
 def test_console_progress_cleans_up_after_an_exception() -> None:
     progress = ConsoleProgress()
     progress.console = Console(file=io.StringIO(), force_terminal=True)

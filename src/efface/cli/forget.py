@@ -174,7 +174,7 @@ def _forgotten(given: SimpleNamespace, asked: Request, source: Any, data: Data) 
             checkpoints=given.checkpoints,
             backend=given.backend,
             workers=given.workers,
-            progress=progress_of(given.quiet),
+            progress=progress_of(given.quiet, notes=given.as_json),
         )
 
 

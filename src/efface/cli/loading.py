@@ -195,11 +195,11 @@ def by_name(paths: Sequence[Path] | None) -> dict[str, Path]:
     return found
 
 
-def progress_of(quiet: bool) -> Any:
-    """Return where progress is shown."""
+def progress_of(quiet: bool, notes: bool = True) -> Any:
+    """Return where progress is shown, and whether notes are: not where `finish` prints those of the record."""
     from efface.running.progress import ConsoleProgress, Progress
 
-    return Progress() if quiet else ConsoleProgress()
+    return Progress() if quiet else ConsoleProgress(notes=notes)
 
 
 def data_known(

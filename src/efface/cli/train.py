@@ -219,7 +219,7 @@ def _original(given: SimpleNamespace) -> None:
         checkpoints=given.checkpoints,
         backend=given.backend,
         workers=given.workers,
-        progress=progress_of(given.quiet),
+        progress=progress_of(given.quiet, notes=given.as_json),
     )
     artifact.save(out, overwrite=given.overwrite)
     logged(artifact, logger)

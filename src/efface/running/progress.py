@@ -25,15 +25,25 @@ class Progress:
     def say(self, text: str) -> None:
         """Show one line; here, nowhere."""
 
+    def note(self, text: str) -> None:
+        """Show a sentence that goes into the record, too."""
+        self.say(text)
+
 
 class ConsoleProgress(Progress):
-    """Bars with the time left on stderr; where stderr is no terminal, one plain line every few seconds."""
+    """Bars with the time left on stderr; where stderr is no terminal, one plain line every few seconds.
 
-    def __init__(self, every: float = 10.0) -> None:
+    Args:
+        every: Seconds between such lines.
+        notes: Show what goes into the record when it happens; not where the record's notes are printed afterwards.
+    """
+
+    def __init__(self, every: float = 10.0, notes: bool = True) -> None:
         from rich.console import Console
 
         self.console = Console(stderr=True)
         self.every = every
+        self.notes = notes
         self._bars: Bars | None = None
         self._open = 0
 
@@ -44,8 +54,13 @@ class ConsoleProgress(Progress):
         yield from (self._bar if self.console.is_terminal else self._lines)(items, label, total)
 
     def say(self, text: str) -> None:
-        """Print one line on stderr."""
-        self.console.print(text, highlight=False, markup=False)
+        """Print one line on stderr, broken to fit a terminal and whole elsewhere."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=not self.console.is_terminal)
+
+    def note(self, text: str) -> None:
+        """Print it, if notes are shown when they happen."""
+        if self.notes:
+            self.say(text)
 
     def _bar(self, items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
         from rich import progress

@@ -147,7 +147,7 @@ class Run:
     def note(self, text: str) -> None:
         """Keep a sentence for the record and show it."""
         self.notes.append(text)
-        self.progress.say(text)
+        self.progress.note(text)
 
     def fail(self, text: str) -> None:
         """Note a sentence that says that the work did not do what it is for; see `Record.failures`."""
