@@ -64,7 +64,7 @@ def test_every_page_of_differences_belongs_to_a_method() -> None:
     assert {p.stem for p in (ROOT / "docs" / "methods").glob("*.md")} <= set(methods())
 
 
-def tests() -> dict[str, ast.FunctionDef]:
+def every_test() -> dict[str, ast.FunctionDef]:
     """Every test by file and name: those of tests/, and the contract of methods, which is for others, too."""
     paths = [*(ROOT / "tests").rglob("*.py"), SOURCE / "testing" / "contract.py"]
     return {
@@ -85,7 +85,7 @@ def asserts(test: ast.FunctionDef) -> bool:
 
 def test_every_test_asserts_something() -> None:
     """To run without an error says little; what checks in a test's place is called `assert_*`."""
-    assert [name for name, test in tests().items() if not asserts(test)] == []
+    assert [name for name, test in every_test().items() if not asserts(test)] == []
 
 
 def functions() -> dict[str, int]:
