@@ -14,13 +14,22 @@ from efface.running.seeding import seeded
 from efface.training.recipe import Recipe
 
 
+def network(activation: nn.Module, seed: int = 0) -> nn.Module:
+    with seeded(seed):
+        return nn.Sequential(nn.Linear(2, 2), activation)
+
+
+def for_a_method() -> Run:
+    run = Run(seed=1, device="cpu")
+    run.purpose = "sisa {}"
+    return run
+
+
 def kept(folder: Path, **other: Any) -> KeptSlices:
-    with seeded(0):
-        model = nn.Linear(2, 2)
     given = {
         "run": Run(seed=1, device="cpu"),
         "stage": "sisa/shard 1",
-        "model": model,
+        "model": network(nn.ReLU()),
         "lists": [np.arange(3), np.arange(3, 5)],
         "recipe": Recipe(),
         "start": 0,
@@ -43,8 +52,10 @@ def test_a_state_comes_back_with_its_history(tmp_path: Path) -> None:
     "other",
     [
         {"run": Run(seed=2, device="cpu")},
+        {"run": for_a_method()},
         {"stage": "sisa/shard 2"},
-        {"model": nn.Linear(2, 2)},
+        {"model": network(nn.ReLU(), seed=1)},
+        {"model": network(nn.Tanh())},  # the same weights
         {"lists": [np.arange(3), np.arange(3, 6)]},
         {"lists": [np.arange(2), np.arange(2, 5)]},
         {"recipe": Recipe(epochs=7)},

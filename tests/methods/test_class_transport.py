@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -55,6 +56,18 @@ def test_several_classes(trained: dict[str, Artifact], digits_data: Data) -> Non
     assert accuracy(made, split.test_retain) > 0.9
     z = logits(made, split.retain)
     assert (z[:, [2, 7]].max(1).values < z.max(1).values).all()
+
+
+def test_classes_without_a_record_left_are_neither_kept_nor_forgotten(
+    trained: dict[str, Artifact], digits_data: Data
+) -> None:
+    """Their records were asked for one by one, by an earlier request."""
+    for asked in ((2,), (2, 5)):
+        earlier = Request(items=tuple(np.flatnonzero(digits_data.train_labels == 5).tolist()))
+        split = Split.of(digits_data, Request(classes=asked), earlier=[earlier])
+        made = apply(ClassTransport(), Case(trained["mlp"], split, Run(device="cpu"))).model
+        assert accuracy(made, split.test.of_class(2)) == 0
+        assert accuracy(made, split.test.of_class(0, 1, 3, 4)) > 0.9
 
 
 def test_items_are_refused(trained: dict[str, Artifact], item_split: Split) -> None:

@@ -14,7 +14,7 @@ from efface.data.epoch import Epoch
 from efface.methods.applying import apply
 from efface.methods.neg_grad_plus import NegGradPlus
 from efface.running.run import Run
-from efface.training.loop import endless, fit
+from efface.training.loop import Endless, fit
 from tests.methods.conftest import accuracy
 
 
@@ -23,7 +23,7 @@ def bare(artifact: Artifact, split: Split, seed: int, beta: float, momentum: flo
     run, recipe = Run(seed=seed, device="cpu"), artifact.record.recipe
     model = run.copied(artifact.model).train()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.02, momentum=momentum, weight_decay=recipe.weight_decay)
-    against = endless(split.forget, recipe, run, "neg-grad-plus")
+    against = Endless(split.forget, recipe, run, "neg-grad-plus")
     for x, y in split.retain.batches(Epoch(recipe.batch_size, generator=run.generator("neg-grad-plus/epoch 0"))):
         x_f, y_f = next(against)
         optimiser.zero_grad()

@@ -98,7 +98,7 @@ def test_check_1_over_random_sequences_of_requests(choice: Any) -> None:
     data = load("digits")
     shards, slices = (choice.draw(st.integers(1, 4)) for _ in range(2))
     method = Sisa(shards=shards, slices=slices, vote=choice.draw(st.sampled_from(["mean", "vote"])))
-    recipe = QUICK.but(epochs=choice.draw(st.sampled_from([1, 2, 2.5])))
+    recipe = QUICK.but(epochs=choice.draw(st.sampled_from([2, 2.5, 3])))
     artifact, served = trained(data, method, recipe), []
     left = Split.of(data).train.indices
     for _ in range(2):
@@ -234,6 +234,25 @@ def test_frozen_parameters_are_refused(digits_data: Data) -> None:
     model[0].weight.requires_grad_(False)
     with pytest.raises(InputError, match="frozen"):
         prepare(Sisa(), model, Split.of(digits_data), QUICK, Run(device="cpu"))
+
+
+@pytest.mark.parametrize(("epochs", "slices"), [(1, 3), (1, 5), (0.5, 2)])
+def test_too_few_epochs_for_the_slices_are_refused(epochs: float, slices: int, digits_data: Data) -> None:
+    """Whose last ones would be trained on in no epoch."""
+    assert epochs_by_slice(epochs, slices)[-1] == 0
+    with pytest.raises(InputError, match=rf"{slices} slices.*at least {(slices + 1) / 2:g} epochs, or fewer slices"):
+        trained(digits_data, Sisa(shards=2, slices=slices), QUICK.but(epochs=epochs))
+    trained(digits_data, Sisa(shards=2, slices=slices), QUICK.but(epochs=(slices + 1) / 2))
+
+
+def test_hyper_parameters_of_training_stay_as_they_were(hard: tuple[Sisa, Artifact], digits_data: Data) -> None:
+    """Given for forgetting they would do nothing, and the record would name them."""
+    method, artifact = hard
+    request = Request.of(items=[int(Split.of(digits_data).train.indices[0])])
+    case = Case(artifact, Split.of(digits_data, request), Run(seed=9, device="cpu"))
+    with pytest.raises(InputError, match=r"sisa reads shards when it trains.*shards=2 \(trained with 3\)"):
+        apply(Sisa(shards=2), case)
+    assert apply(Sisa(), case).record.settings == method.settings()
 
 
 def test_a_plain_artifact_is_refused(trained: dict[str, Artifact], class_split: Split) -> None:

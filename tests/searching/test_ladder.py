@@ -15,6 +15,7 @@ from efface.errors import InputError
 from efface.methods.applying import apply, prepare
 from efface.methods.catalogue import methods
 from efface.methods.retrain import Retrain
+from efface.methods.sisa import Sisa
 from efface.models.spec import ModelSpec, build
 from efface.request import Request
 from efface.running.run import Run
@@ -73,6 +74,21 @@ def test_kept_class_means_make_the_first_rung_do(data):
     artifact = prepare(None, model, Split.of(data), recipe, Run(), spec=spec, keep=["class-means"])
     made = climbed(artifact, Split.of(data, Request.of(classes=[2])), Run(seed=1), standards=Standards(kept=1.0))
     assert made.record.method == "class-means"
+
+
+LENIENT = Standards(kept=1.0, forgotten=1.0)
+
+
+def test_members_trained_apart_are_trained_again_by_what_trained_them(data):
+    spec = ModelSpec(build="mlp", arguments={"hidden": [24], "activation": "relu"})
+    model = build(spec, input_shape=data.input_shape, num_classes=10)
+    recipe = Recipe(lr=0.1, epochs=4, batch_size=64)
+    members = prepare(Sisa(shards=3, slices=1), model, Split.of(data), recipe, Run(), spec=spec)
+    item = int(Split.of(data).train.indices[0])
+    made = climbed(members, Split.of(data, Request.of(items=[item])), Run(seed=1), standards=LENIENT)
+    assert made.record.method == "sisa"
+    assert [r.method for r in made.record.chain] == ["sisa", "sisa"]
+    assert any("1 of 3 shards trained again" in note for note in made.record.notes)
 
 
 def test_if_none_meets_the_standards_the_record_says_so_and_the_least_miss_is_taken(data, artifact, monkeypatch):

@@ -89,14 +89,17 @@ def test_another_training_never_takes_the_state(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(StoppedError):
         fit(network(), part, recipe, run, on_step=stopping(8))
     (left,) = tmp_path.iterdir()
-    # Same length, same seed, same weights: only other samples, another recipe, or another seed.
-    for other, how, seed in (
-        (part.take(range(69, -1, -1)), recipe, 2),
-        (part, recipe.but(lr=0.2), 2),
-        (part, recipe, 3),
+    # Same length, same weights: only other samples, another recipe, seed or purpose, or a layer without weights.
+    for other, how, seed, purpose, layers in (
+        (part.take(range(69, -1, -1)), recipe, 2, "", ()),
+        (part, recipe.but(lr=0.2), 2, "", ()),
+        (part, recipe, 3, "", ()),
+        (part, recipe, 2, "a method", ()),
+        (part, recipe, 2, "", (nn.Tanh(),)),
     ):
         with_it, without = Run(seed=seed, device="cpu", checkpoints=tmp_path), Run(seed=seed, device="cpu")
-        assert same(fit(network(), other, how, with_it), fit(network(), other, how, without))
+        with_it.purpose = purpose
+        assert same(fit(network(*layers), other, how, with_it), fit(network(*layers), other, how, without))
         assert not with_it.notes
     assert left.is_file()
 

@@ -22,7 +22,7 @@ from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.running.run import Run
 from efface.running.seeding import seeded
-from efface.training.loop import Trainer, endless, fit
+from efface.training.loop import Endless, Trainer, fit
 from efface.training.recipe import Recipe
 
 
@@ -213,12 +213,12 @@ def test_hooks_run_around_every_step_and_the_rate_can_be_set() -> None:
 
 def test_endless_goes_round_and_round_in_new_orders() -> None:
     part = task(10).take(range(10))
-    stream = endless(part, Recipe(batch_size=5), Run(device="cpu"), "x")
+    stream = Endless(part, Recipe(batch_size=5), Run(device="cpu"), "x")
     epochs = [torch.cat([next(stream)[0], next(stream)[0]]) for _ in range(3)]
     for epoch in epochs:
         assert torch.equal(epoch.sort(dim=0).values, part.tensors()[0].sort(dim=0).values)
     assert not torch.equal(epochs[0], epochs[1])
-    single = endless(task(11).take(range(11)), Recipe(batch_size=5), Run(device="cpu"), "x")
+    single = Endless(task(11).take(range(11)), Recipe(batch_size=5), Run(device="cpu"), "x")
     assert [len(next(single)[1]) for _ in range(4)] == [5, 5, 5, 5]
 
 

@@ -83,7 +83,7 @@ def refit(moments: Moments, forget: Sequence[int], retain: Sequence[int], shares
         t(h) = h - (m - T) - within (I - B B^T) (h - m)
 
     m is the class's mean, T where it goes, B a basis of the kept classes' means. It does not depend on the weights, as
-    both targets are inputs.
+    both targets are inputs. Classes without a record left are neither kept nor forgotten.
 
     Args:
         moments: Of the layer.
@@ -94,6 +94,10 @@ def refit(moments: Moments, forget: Sequence[int], retain: Sequence[int], shares
     """
     groups, d, _ = moments.crossed.shape
     found = []
+    there = moments.counts[list(retain)] > 0
+    if not there.all():
+        retain = [c for c, some in zip(retain, there.tolist(), strict=True) if some]
+        shares = shares[:, there] / shares[:, there].sum(1, keepdim=True).clamp(min=1e-12)
     for g in range(groups):
         kept = moments.sums[list(retain), g] / moments.counts[list(retain), None]
         u, s, _ = torch.linalg.svd(kept.mT, full_matrices=False)
@@ -103,6 +107,8 @@ def refit(moments: Moments, forget: Sequence[int], retain: Sequence[int], shares
         left.diagonal().add_(ridge)
         right.diagonal()[:d].add_(ridge)
         for kind, c in enumerate(forget):
+            if not moments.counts[c]:
+                continue
             second = moments.second[kind + 1, g]
             mean = moments.sums[c, g] / moments.counts[c]
             goal = move.mixture * (shares[kind] @ kept)

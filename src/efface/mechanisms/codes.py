@@ -11,6 +11,7 @@ from torch import Tensor
 from efface.data.epoch import Epoch
 from efface.data.part import Part
 from efface.errors import InputError
+from efface.training.checkpoint import EpochDraws
 
 __all__ = ["CodeValues", "CodedPart", "draw_codes"]
 
@@ -60,6 +61,9 @@ class CodedPart:
         owners: Whose codes stand in for each sample of the part (N,), if not its class's; `classes` then names the
             codes' owners. Labels stay the part's.
 
+    Attributes:
+        draws: `carried` by `fit`, so that a training that was stopped goes on with the same codes.
+
     Raises:
         InputError: The share is no probability, shapes differ, or a class (or owner) of the part has no code.
 
@@ -84,6 +88,7 @@ class CodedPart:
                 f"{part.samples.input_shape}; draw new ones for this data"
             )
         self.part, self.share, self.noise, self.generator = part, share, noise, generator
+        self.draws = EpochDraws(generator)
         self.codes = codes[classes.argsort(stable=True)].to(torch.float32)
         self._owners = part.labels if owners is None else owners
         self._count = torch.bincount(classes, minlength=int(self._owners.max()) + 1 if len(part) else 0)
@@ -98,8 +103,11 @@ class CodedPart:
 
     def batches(self, epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield one epoch with codes mixed in; see `Part.batches`."""
-        device = epoch.device
         order = self.part.order(epoch)
+        yield from self.draws.over(self._mixed(epoch, order), len(order))
+
+    def _mixed(self, epoch: Epoch, order: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        device = epoch.device
         coded = [torch.rand(len(b), generator=self.generator) < self.share for b in order]
         own = slice(epoch.rank, None, epoch.world)
         wanted = [b[own][~m[own]] for b, m in zip(order, coded, strict=True) if not m[own].all()]

@@ -25,8 +25,9 @@ __all__ = ["KeptSlices"]
 class KeptSlices:
     """The states after each slice of one member's training, named by all that the training starts from.
 
-    That is the recipe, the seed, the stage, the first slice, the weights before it, the positions of every slice and
-    the data: a file of another training is never taken for this one's. Nothing is unpickled.
+    That is what the run is for (the method and its settings), the recipe, the seed, the stage, the first slice, the
+    network with the weights before it, the positions of every slice and the data: a file of another training is never
+    taken for this one's. Nothing is unpickled.
 
     Args:
         folder: Where the files go; made if need be.
@@ -52,6 +53,7 @@ class KeptSlices:
     ) -> None:
         self._folder, self._run, self._stage = folder, run, stage
         digest = hashlib.sha256(f"{run.seed}/{stage}/{start}/{fingerprint}/{torch.__version__}".encode())
+        digest.update(f"/{run.purpose}/{run.device.type}/{model!r}/".encode())
         digest.update(f"{recipe.model_dump_json()}/{weights_sha256(model.state_dict())}".encode())
         for positions in lists:
             digest.update(f"/{len(positions)}/".encode() + np.ascontiguousarray(positions, np.int64).tobytes())

@@ -60,6 +60,7 @@ class _Shared:
     device: str
     precision: Precision
     checkpoints: Path | None
+    purpose: str
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def _elsewhere(
 ) -> dict[str, _Trained]:
     """Train members in processes or over Ray, and bring back what they are then."""
     sent = mapped_data(data) if how == "processes" else data
-    shared = _Shared(sent, recipe, loss, run.seed, run.device.type, run.precision, run.checkpoints)
+    shared = _Shared(sent, recipe, loss, run.seed, run.device.type, run.precision, run.checkpoints, run.purpose)
     tasks = [engines.Task(m.stage, m) for m in members]
     if how == "ray":
         outcomes = engines.over_ray(_there, tasks, shared, workers, gpu=run.device.type == "cuda")
@@ -184,6 +185,7 @@ _WORDS = {"processes": "side by side in processes", "ray": "side by side over Ra
 def _there(shared: _Shared, member: Member, _: Sequence[Any]) -> _Trained:
     """Train a member in a worker."""
     run = Run(shared.seed, shared.device, shared.precision, checkpoints=shared.checkpoints)
+    run.purpose = shared.purpose
     with tallying(shared.data.train) as times:
         states = train_slices(
             member.model, shared.data, member.lists, shared.recipe, run, member.stage, start=member.start,

@@ -15,6 +15,7 @@ from efface.data.epoch import Epoch
 from efface.data.part import Part
 from efface.data.split import Split
 from efface.running.run import Run
+from efface.training.checkpoint import EpochDraws
 
 __all__ = ["LabelSet", "Order", "Relabelled", "random_labels", "relabelled"]
 
@@ -64,6 +65,7 @@ class Relabelled:
         fresh: Draw anew in every epoch; otherwise once.
         order: How the two parts are arranged within an epoch. The border batch of `forget-first` holds both.
         generator: Source of the labels.
+        draws: `carried` by `fit`, so that a training that was stopped goes on with the same labels.
     """
 
     forget: Part
@@ -74,7 +76,12 @@ class Relabelled:
     fresh: bool
     order: Order
     generator: torch.Generator
+    draws: EpochDraws = field(init=False)
     _fixed: Tensor | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Watch the generator."""
+        self.draws = EpochDraws(self.generator)
 
     def __len__(self) -> int:
         return len(self.forget) + len(self.retain)
@@ -87,6 +94,10 @@ class Relabelled:
 
     def batches(self, epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield one epoch; see `Part.batches`."""
+        whole, rest = divmod(len(self), epoch.size)
+        yield from self.draws.over(self._batches(epoch), max(whole + (rest > 0 and not epoch.drop_last), 1))
+
+    def _batches(self, epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
         part = self.forget.relabelled(self.draw()).joined(self.retain)
         generator = epoch.generator
         if self.order == "mixed" or generator is None:

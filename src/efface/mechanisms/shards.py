@@ -34,6 +34,7 @@ __all__ = [
     "epochs_by_slice",
     "first_touched",
     "kept_slices",
+    "require_passes",
     "require_unfrozen",
     "seeded_as",
     "states_of",
@@ -71,7 +72,10 @@ class Shards:
         unit = np.arange(len(data.train))
         if groups:
             if data.groups is None:
-                raise InputError("the data has no group ids to keep together; give `groups` when making the Data")
+                raise InputError(
+                    "the data has no group ids to keep together; give `groups` when making the Data, or train without "
+                    "groups=true"
+                )
             _, unit = np.unique(data.groups, return_inverse=True)
         count = int(unit.max()) + 1
         if count < shards * slices:
@@ -199,6 +203,27 @@ def require_unfrozen(model: nn.Module, method: str) -> None:
         raise InputError(
             f"{method} trains members from fresh weights, but {frozen[0]} is frozen (requires_grad); unfreeze it, or "
             "use certified-removal for a head on fixed layers"
+        )
+
+
+def require_passes(method: str, epochs: float, slices: int, of: str) -> None:
+    """Refuse so few epochs that the last slices would get none: their records would be in no member.
+
+    Args:
+        method: Its name.
+        epochs: E.
+        slices: R.
+        of: What the method calls its slices.
+
+    Raises:
+        InputError: It says how many epochs are enough.
+    """
+    passes = epochs_by_slice(epochs, slices)
+    idle = len(passes) - max((j + 1 for j, e in enumerate(passes) if e), default=0)
+    if idle:
+        raise InputError(
+            f"{method} divides {epochs:g} epochs among {slices} {of}, which leaves none for the last {idle}: their "
+            f"records would not be trained on. Take at least {(slices + 1) / 2:g} epochs, or fewer {of}"
         )
 
 

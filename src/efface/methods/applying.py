@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from typing import Literal
@@ -79,7 +80,10 @@ def prepare(
     _check_apart(method, model)
     if method is not None:
         _check_inputs(method, split)
+    if method is not None and parent is not None:
+        method.check_start(parent)
     before = weights_sha256(model.state_dict())
+    run.purpose = _purpose(method)
     warm_up(run)
     started = time.perf_counter()
     copied = run.copied(model)
@@ -138,6 +142,7 @@ def apply(method: Method, case: Case) -> Artifact:
     artifact, split, run = case.original, case.split, case.run
     check(method, artifact, split)
     before = artifact.weights_sha256
+    run.purpose = _purpose(method)
     if method.reads():  # what reads no data trains nothing, and need not wait
         warm_up(run)
     with counting(split.data.train, split.positions) as touched, watched_memory(run.device) as peak:
@@ -164,7 +169,27 @@ def check(method: Method, artifact: Artifact, split: Split) -> None:
         )
     _check_apart(method, artifact.model)
     _check_inputs(method, split)
+    _check_settings(method, artifact)
     method.check(artifact, split)
+
+
+def _check_settings(method: Method, artifact: Artifact) -> None:
+    """Refuse hyper-parameters of training that were given for forgetting and are not those of that training."""
+    trained, given = _trained_with(method, artifact), method.settings()
+    known = type(method)().settings() if trained else {}
+    if other := {k: v for k, v in given.items() if k in trained and v not in (trained[k], known[k])}:
+        wrong = ", ".join(f"{k}={v} (trained with {trained[k]})" for k, v in other.items())
+        raise InputError(
+            f"{method.name} reads {', '.join(other)} when it trains, and forgetting cannot change it: {wrong}. Leave "
+            "it out, or train anew with it"
+        )
+
+
+def _trained_with(method: Method, artifact: Artifact) -> dict[str, object]:
+    """Return the hyper-parameters that only training reads, as they were when this method last trained."""
+    steps = (r for r in reversed(artifact.record.chain) if r.action == "train" and r.method == method.name)
+    step = next(steps, None)
+    return {} if step is None else {k: v for k, v in step.settings.items() if k in method.at_training}
 
 
 def _check_inputs(method: Method, split: Split) -> None:
@@ -225,7 +250,7 @@ def forgotten(
         request=split.request,
         request_fingerprint=split.resolved.fingerprint,
         method=method.name,
-        settings=method.settings(),
+        settings=method.settings() | _trained_with(method, artifact),
         recipe=artifact.record.recipe,
         seed=run.seed,
         device=str(run.device),
@@ -270,6 +295,10 @@ def _recognition(method: Method, artifact: Artifact, model: nn.Module, split: Sp
     size, before, after = found
     still = bool(split.forget_classes) and before > 0 and after >= before / 2
     return Recognition(of=of, size=size, before=before, after=after, still=still)
+
+
+def _purpose(method: Method | None) -> str:
+    return "" if method is None else f"{method.name} {json.dumps(method.settings(), sort_keys=True)}"
 
 
 def _serving(target: Target) -> list[str]:

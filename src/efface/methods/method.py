@@ -100,7 +100,8 @@ class Method(ABC, metaclass=_Answering):
         apart: Whether it trains the members of an ensemble apart; other methods are refused on an ensemble.
         makes_inputs: Whether it draws inputs or moves them by gradients, so that they must not be token ids.
         space: Which hyper-parameters a search varies, and where; the others stay at what they are.
-        knob: The one of them of which more forgets more and costs more use, if there is one: it is turned where a
+        at_training: The hyper-parameters that only training reads; forgetting has them as they were then.
+        knob: The one of `space` of which more forgets more and costs more use, if there is one: it is turned where a
             judge says on which side a model misses.
     """
 
@@ -114,6 +115,7 @@ class Method(ABC, metaclass=_Answering):
     apart: ClassVar[bool] = False
     makes_inputs: ClassVar[bool] = False
     space: ClassVar[Mapping[str, Axis]] = {}
+    at_training: ClassVar[tuple[str, ...]] = ()
     knob: ClassVar[str] = ""
 
     def settings(self) -> dict[str, object]:
@@ -156,6 +158,13 @@ class Method(ABC, metaclass=_Answering):
         """
         model = self.forget(artifact, split, run)
         return model, self.memory_after(artifact, model, split)
+
+    def check_start(self, parent: Artifact) -> None:
+        """Raise an `InputError` if what `train` is to leave would be void for a model that begins as this one.
+
+        Args:
+            parent: The artifact that training goes on from, made with the same data.
+        """
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise an `InputError` if the method cannot serve this request; called before any work."""

@@ -15,7 +15,7 @@ from efface.data import Split
 from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.mode import batch_norm_evaluating
 from efface.running.run import Run
-from efface.training.loop import endless, fit
+from efface.training.loop import Endless, fit
 
 __all__ = ["NegGradPlus"]
 
@@ -69,7 +69,7 @@ class NegGradPlus(Method):
             schedule="constant",
             clip_norm=self.clip_norm,
         )
-        others = endless(split.forget, recipe, run, "neg-grad-plus")
+        others = Endless(split.forget, recipe, run, "neg-grad-plus")
 
         def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
             kept = F.cross_entropy(model(x), y, label_smoothing=recipe.label_smoothing)
@@ -79,4 +79,5 @@ class NegGradPlus(Method):
                 against = F.cross_entropy(model(x_f), y_f)
             return self.beta * kept - (1 - self.beta) * against
 
-        return fit(run.copied(artifact.model), split.retain, recipe, run, stage="neg-grad-plus", loss=loss)
+        model = run.copied(artifact.model)
+        return fit(model, split.retain, recipe, run, stage="neg-grad-plus", loss=loss, carried=others)

@@ -79,4 +79,5 @@ class RandomLabels(Method):
             run,
             stage="random labels",
             freeze_batch_norm=self.freeze_batch_norm,
+            carried=part.draws,
         )

@@ -16,8 +16,8 @@ from efface.artifact.record import Record
 from efface.data import Split
 from efface.errors import InputError, NotPreparedError
 from efface.mechanisms.members import Member, train_members
-from efface.mechanisms.shards import Shards, first_touched, require_unfrozen, seeded_as, states_of
-from efface.methods.method import Axis, Expense, Method, Needs
+from efface.mechanisms.shards import Shards, first_touched, require_passes, require_unfrozen, seeded_as, states_of
+from efface.methods.method import Expense, Method, Needs
 from efface.models.ensemble import Ensemble, Vote
 from efface.models.reset import reset
 from efface.running.run import Run
@@ -61,15 +61,16 @@ class Sisa(Method):
     cost: ClassVar[str] = "O(E N_R s / S) for s shards touched, two thirds of it on average"
     memory: ClassVar[str] = "3 P / S + A: SGD on one member; beside it (R - 1) P stored"
     expense: ClassVar[Expense] = "training"
+    at_training: ClassVar[tuple[str, ...]] = ("shards", "slices", "groups", "vote")
     source: ClassVar[str] = "arXiv 1912.03817"
     moves_batch_norm: ClassVar[bool] = True
     apart: ClassVar[bool] = True
-    space: ClassVar[Mapping[str, Axis]] = {"vote": Axis(choices=("mean", "vote"))}
 
     def train(self, model: nn.Module, split: Split, recipe: Recipe, run: Run) -> tuple[nn.Module, dict[str, Tensor]]:
         """Train every member on what the split retains; return the ensemble and its checkpoints."""
         template = model.members[0] if isinstance(model, Ensemble) else model
         require_unfrozen(template, self.name)
+        require_passes(self.name, recipe.epochs, self.slices, "slices")
         dealt = self._dealt(split, run)
         ensemble = Ensemble([self._fresh(template, k, run) for k in range(self.shards)], self.vote).to(run.device)
         memory = self._train_shards(ensemble, dict.fromkeys(range(self.shards), 0), dealt, split, recipe, run)

@@ -65,6 +65,7 @@ class Run:
 
     Attributes:
         interim: Files in `checkpoints` that are of no more use once what was made is saved; children add to them.
+        purpose: What is being made, such as a method with its settings: checkpoints of another purpose are not its.
 
     Raises:
         InputError: The device does not exist here.
@@ -91,6 +92,7 @@ class Run:
         self.backend = backend
         self.workers = workers
         self.interim: list[Path] = []
+        self.purpose = ""
         self.checkpoints = checkpoints
         self.precision = precision
         self.devices = devices

@@ -15,6 +15,7 @@ from efface.artifact.record import weights_sha256
 from efface.errors import InputError
 from efface.methods.applying import check
 from efface.methods.catalogue import make, methods
+from efface.models.ensemble import Ensemble
 from efface.searching.judge import Judge, Standards, described
 from efface.searching.trials import Trial, Trials
 from efface.searching.tuning import tried, tune
@@ -25,7 +26,8 @@ RUNGS: dict[str, tuple[str, ...]] = {
     "classes": ("class-means", "class-transport", "project-distil", "undo", "retrain"),
     "items": ("undo", "retrain"),
 }
-"""Methods by target, cheapest first. Methods that need another preparation than class means are asked for by name."""
+"""Methods by target, cheapest first. Methods that need another preparation than class means are asked for by name, but
+for members trained apart, which no other method may change: the one that trained them, then retraining."""
 
 TURNS = 4
 """How often a knob is turned on one rung."""
@@ -71,7 +73,7 @@ def climb(case: Case, search: Search = Search()) -> Artifact:
     """
     judge, trials, seconds = _prepared(case, search, "auto")
     assert case.split.request is not None
-    rungs = RUNGS[case.split.request.target]
+    rungs = _rungs(case.original, case.split.request.target)
     left = None if search.budget is None else search.budget * _needed(seconds, search)
     notes: list[str] = []
     for number, name in enumerate(case.run.track(rungs, "auto: rungs", len(rungs)), start=1):
@@ -102,6 +104,15 @@ def tuned(name: str, case: Case, search: Search, fixed: Mapping[str, Any] | None
     budget = (1.0 if search.budget is None else search.budget) * _needed(seconds, search)
     tune(name, case, judge, trials, budget=budget, fixed=fixed)
     return _taken(trials, [], judge, case, "tune")
+
+
+def _rungs(original: Artifact, target: str) -> tuple[str, ...]:
+    """Return the methods to try on an original, cheapest first."""
+    if not isinstance(original.model, Ensemble):
+        return RUNGS[target]
+    known, chain = methods(), reversed(original.record.chain)
+    own = next((r.method for r in chain if r.action == "train"), "")
+    return (own, "retrain") if own in known and known[own].apart else ("retrain",)
 
 
 def _rung(

@@ -5,6 +5,7 @@ A test module that imports everything from here and sets `SUBJECTS` runs them on
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import inspect
@@ -24,13 +25,14 @@ from efface.artifact.case import Case
 from efface.artifact.record import weights_sha256
 from efface.data import Part, Split, load
 from efface.errors import InputError, NotPreparedError, UnsupportedRequestError
-from efface.methods.applying import apply, rebuilt
+from efface.methods.applying import apply, prepare, rebuilt
 from efface.methods.catalogue import make, methods
 from efface.methods.method import Method
 from efface.running.run import Run
 from efface.running.seeding import seeded
-from efface.testing.bench import REQUESTS, Bench, guarded, plainly_trained, request_for, small_cnn
+from efface.testing.bench import RECIPE, REQUESTS, Bench, guarded, plainly_trained, request_for, small_cnn, small_mlp
 from efface.testing.subjects import subjects_of
+from efface.training.checkpoint import Checkpoint
 
 NETWORKS = ("mlp", "cnn")
 
@@ -151,6 +153,65 @@ def _legacy_state() -> np.ndarray:
     return np.array(np.random.get_state(legacy=True)[1])  # type: ignore[index]  # noqa: NPY002
 
 
+class _StoppedError(Exception):
+    """What ends a training early here."""
+
+
+def _stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Keep a checkpoint as often as one may be kept, and end the training after so many."""
+    kept = 0
+    save = Checkpoint.save
+
+    def saved(self: Checkpoint) -> None:
+        nonlocal kept
+        save(self)
+        kept += 1
+        if kept == after:
+            raise _StoppedError
+
+    monkeypatch.setattr("efface.training.checkpoint.EVERY", 0.0)
+    monkeypatch.setattr(Checkpoint, "save", saved)
+
+
+def test_stopped_training_goes_on_to_the_same_bits(
+    prepared: Method, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what it prepares: weights and memory; `carried` of `fit` is for what a loss or a hook keeps between steps."""
+    network = bench.usual(prepared).network
+    whole = bench.artifact(prepared, network)
+    model = small_mlp() if network == "mlp" else small_cnn()
+
+    def trained() -> Artifact:
+        run = Run(device="cpu", checkpoints=tmp_path)
+        return prepare(prepared, model, Split.of(bench.data), RECIPE, run)
+
+    with monkeypatch.context() as patch:
+        _stopping(patch, after=4)
+        with contextlib.suppress(_StoppedError):  # one that trains apart, or not at all, is not stopped here
+            trained()
+    made = trained()
+    assert made.record.weights_after == whole.record.weights_after
+    assert _same(made.memory, whole.memory)
+
+
+def test_stopped_forgetting_goes_on_to_the_same_bits(
+    method: Method, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its training does."""
+    usual = bench.usual(method)
+
+    def forgotten() -> Artifact:
+        return apply(method, Case(usual.given, usual.split, Run(seed=1, device="cpu", checkpoints=tmp_path)))
+
+    with monkeypatch.context() as patch:
+        _stopping(patch, after=1)
+        with contextlib.suppress(_StoppedError):
+            forgotten()
+    made = forgotten()
+    assert made.record.weights_after == usual.made.record.weights_after
+    assert _same(made.memory, usual.made.memory)
+
+
 def test_batch_norm_statistics_move_only_where_declared(method: Method, bench: Bench) -> None:
     """Where `moves_batch_norm` says so."""
     outcome = bench.outcome(method, "cnn", request_for(method))
@@ -261,6 +322,13 @@ def test_is_declared_documented_and_validated(method: Method) -> None:
         make(method.name, {**method.settings(), "no_such_setting": 1})
     with pytest.raises(dataclasses.FrozenInstanceError):
         method.anything = 1  # type: ignore[attr-defined]
+
+
+def test_what_training_alone_reads_is_declared(method: Method) -> None:
+    """As described under Attributes, so that forgetting neither takes nor searches it."""
+    doc = inspect.getdoc(type(method)) or ""
+    assert set(method.at_training) == {f for f in _fields(type(method)) if f"\n    {f}: Training: " in doc}
+    assert not set(method.at_training) & set(type(method).space)
 
 
 def test_settings_survive_json(method: Method) -> None:

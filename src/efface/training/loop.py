@@ -21,11 +21,11 @@ from efface.running.run import Run
 from efface.running.seeding import seeded
 from efface.running.subnormal import flushed
 from efface.training.averaging import Average
-from efface.training.checkpoint import Checkpoint
+from efface.training.checkpoint import Carried, Checkpoint
 from efface.training.optimiser import optimiser_of, scheduler_of
 from efface.training.recipe import Recipe
 
-__all__ = ["Batched", "Loss", "Trainer", "cross_entropy", "endless", "epoch_of", "fit", "warm_up"]
+__all__ = ["Batched", "Endless", "Loss", "Trainer", "cross_entropy", "epoch_of", "fit", "warm_up"]
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(model, inputs, labels) -> scalar mean loss; the model may be called as often as the loss needs."""
@@ -228,8 +228,8 @@ class Trainer:
             )
 
 
-def endless(part: Batched, recipe: Recipe, run: Run, stage: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield shuffled, augmented batches of a part for ever, epoch after epoch.
+class Endless:
+    """Shuffled, augmented batches of a part for ever, epoch after epoch; `carried` by `fit`.
 
     For losses that pair each batch of the part that drives `fit` with one of a second part. As there, a last batch of
     one sample is dropped if there are others.
@@ -240,8 +240,25 @@ def endless(part: Batched, recipe: Recipe, run: Run, stage: str) -> Iterator[tup
         run: Gives device and randomness.
         stage: Name that the randomness derives from.
     """
-    for epoch in itertools.count():
-        yield from part.batches(epoch_of(part, recipe, run, f"{stage}/endless {epoch}"))
+
+    def __init__(self, part: Batched, recipe: Recipe, run: Run, stage: str) -> None:
+        epochs = (epoch_of(part, recipe, run, f"{stage}/endless {epoch}") for epoch in itertools.count())
+        self._batches = itertools.chain.from_iterable(part.batches(epoch) for epoch in epochs)
+        self._taken = 0
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        """Return the next batch."""
+        self._taken += 1
+        return next(self._batches)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return how many batches were taken."""
+        return {"taken": torch.tensor(self._taken)}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take as many."""
+        for _ in range(int(tensors["taken"])):
+            next(self)
 
 
 def epoch_of(part: Batched, recipe: Recipe, run: Run, purpose: str) -> Epoch:
@@ -273,11 +290,13 @@ def fit(
     freeze_batch_norm: bool = False,
     on_gradients: Callable[[nn.Module], None] | None = None,
     on_step: Callable[[nn.Module], None] | None = None,
+    carried: Carried | None = None,
 ) -> nn.Module:
     """Train a model in place for the recipe's epochs, with progress, and return it in eval mode.
 
     Where the recipe averages, the average is returned. Where the run keeps checkpoints, a training that was stopped
-    goes on from its last one, and ends with the same bits. See `Trainer` for the arguments and errors.
+    goes on from its last one, and ends with the same bits: what loss or hooks carry from step to step (their draws, a
+    log) is `carried`. See `Trainer` for the other arguments and errors.
     """
     if recipe.epochs == 0:
         return model.to(run.device).eval()
@@ -303,7 +322,7 @@ def fit(
     )
     if recipe.average:
         average = Average(trainer.model, recipe.average, trainer.total_steps)
-    checkpoint = _checkpoint(trainer, average)
+    checkpoint = _checkpoint(trainer, average, carried)
     chunk = min(trainer.steps_per_epoch, 50)
     starts = range(trainer.step, trainer.total_steps, chunk)
     for start in run.track(starts, f"{stage} ({recipe.epochs:g} epochs)", len(starts)):
@@ -320,13 +339,16 @@ def fit(
     return model.eval()
 
 
-def _checkpoint(trainer: Trainer, average: Average | None) -> Checkpoint | None:
+def _checkpoint(trainer: Trainer, average: Average | None, carried: Carried | None) -> Checkpoint | None:
     """Return where the training is kept now and then, if the run keeps it, after going on from there."""
     run, part = trainer.run, trainer.part
     if run.checkpoints is None or run.fabric.world_size > 1:
         return None
+    before = None if carried is None else carried.state()
     first = next(iter(part.batches(epoch_of(part, trainer.recipe, run, f"{trainer.stage}/epoch 0"))))
-    checkpoint = Checkpoint(run.checkpoints, trainer, average, first)
+    if carried is not None and before is not None:
+        carried.restore(before)  # a look at the first batch is no part of the training
+    checkpoint = Checkpoint(run.checkpoints, trainer, average, carried, first)
     checkpoint.restore()
     return checkpoint
 

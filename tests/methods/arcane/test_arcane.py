@@ -133,6 +133,7 @@ def test_check_2_a_class_is_dropped(name: str, artifacts: dict[str, Artifact], d
     assert not any(v.any() for k, v in made.model.state_dict().items() if k.startswith("members.5."))
     assert not any(k.startswith("classes/5/") for k in made.memory)
     assert not [r for r in made.record.history if "loss" in r]
+    assert "arcane: classes trained again: none; dropped: 5" in made.record.notes
 
 
 def test_check_3_what_was_not_selected_costs_nothing(artifacts: dict[str, Artifact], digits_data: Data) -> None:

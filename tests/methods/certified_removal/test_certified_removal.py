@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
-from efface.artifact.case import Case
+from efface.artifact.case import Case, given
 from efface.data import ArraySamples, Data, Split
 from efface.errors import InputError
 from efface.methods.applying import apply, prepare
@@ -275,6 +275,19 @@ def test_the_layers_below_the_head_stay(digits_data: Data) -> None:
         if not name.startswith("9."):
             assert torch.equal(theirs[name], value)
     assert any("head only" in note for note in artifact.record.notes)
+
+
+def test_layers_that_were_trained_on_the_data_are_refused(digits_data: Data) -> None:
+    """Their certificate would be void; imported ones, and the inputs, are as public as one says."""
+    split, method = Split.of(digits_data), CertifiedRemoval(lam=1.0, sigma=1e4)
+    plain = prepare(None, small_mlp(), split, RECIPE.but(epochs=1), Run(device="cpu"))
+    with pytest.raises(InputError, match=r"trained on this very data \(plain\).*efface import"):
+        prepare(method, plain.model, split, RECIPE, Run(device="cpu"), parent=plain)
+    public = given(plain.model, split, RECIPE, Run(device="cpu"))
+    made = prepare(method, public.model, split, RECIPE, Run(device="cpu"), parent=public)
+    prepare(method, made.model, split, RECIPE, Run(device="cpu"), parent=made)  # its own head anew
+    pixels = dataclasses.replace(method, features="inputs")
+    prepare(pixels, plain.model, split, RECIPE, Run(device="cpu"), parent=plain)
 
 
 def test_features_that_something_else_changed_void_the_certificate(digits_data: Data) -> None:

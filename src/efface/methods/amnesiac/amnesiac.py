@@ -76,6 +76,7 @@ class Amnesiac(Method):
     cost: ClassVar[str] = "O(G P + E N_R), few epochs"
     memory: ClassVar[str] = "3 P + A: SGD; beside it G P stored, G at most the batches with sensitive records"
     expense: ClassVar[Expense] = "retain epochs"
+    at_training: ClassVar[tuple[str, ...]] = ("classes", "items", "memory_limit")
     source: ClassVar[str] = "arXiv 2010.10981"
     moves_batch_norm: ClassVar[bool] = True
     space: ClassVar[Mapping[str, Axis]] = {
@@ -104,7 +105,7 @@ class Amnesiac(Method):
                 f"memory_limit is {self.memory_limit}. Declare fewer classes or items, use larger batches, or raise "
                 "memory_limit"
             )
-        model = fit(model, part, recipe, run, on_gradients=part.before_step, on_step=part.after_step)
+        model = fit(model, part, recipe, run, on_gradients=part.before_step, on_step=part.after_step, carried=part)
         holds, updates = part.take(model)
         run.note(f"amnesiac: the updates of {part.batches_logged} batches stored as {len(holds)} sums")
         memory = {HOLDS: holds, CLASSES: torch.from_numpy(classes), ITEMS: torch.from_numpy(items)}

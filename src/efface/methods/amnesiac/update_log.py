@@ -18,6 +18,8 @@ __all__ = ["LoggedPart"]
 class LoggedPart:
     """A part that yields its batches unchanged and, by two hooks of `Trainer`, logs what a step on them changed.
 
+    A training that is stopped goes on with what was logged: it is `carried` by `fit`.
+
     Records are declared in units, sets of records that are only ever asked for together. A step counts if its batch
     holds a record of a unit, and the changes of steps whose batches hold the same units are summed: whoever wants to
     undo one of them wants to undo all. So a single unit costs one copy of the parameters, however long training is.
@@ -78,6 +80,30 @@ class LoggedPart:
             for name, c in change.items():
                 sums[name] += c
 
+    def state(self) -> dict[str, Tensor]:
+        """Return what was logged so far."""
+        found = {"logged": torch.tensor(self.batches_logged), "holds": self._holds()}
+        for row, sums in enumerate(self._changes.values()):
+            found |= {f"{row}/{name}": total for name, total in sums.items()}
+        return found
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from there."""
+        self.batches_logged = int(tensors["logged"])
+        self._changes = {frozenset(row.nonzero()[:, 0].tolist()): {} for row in tensors["holds"]}
+        rows = list(self._changes.values())
+        for key, total in tensors.items():
+            row, slash, name = key.partition("/")
+            if slash:
+                rows[int(row)][name] = total
+
+    def _holds(self) -> Tensor:
+        """Return which sum is of batches that hold which units, (G, U) bool."""
+        holds = torch.zeros(len(self._changes), self.units, dtype=torch.bool)
+        for row, held in enumerate(self._changes):
+            holds[row, list(held)] = True
+        return holds
+
     def take(self, model: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the log and empty it, so that the sums are not held twice.
 
@@ -87,9 +113,7 @@ class LoggedPart:
         Returns:
             Which sum is of batches that hold which units, (G, U) bool; and by parameter the sums, (G, *shape) each.
         """
-        holds = torch.zeros(len(self._changes), self.units, dtype=torch.bool)
-        for row, held in enumerate(self._changes):
-            holds[row, list(held)] = True
+        holds = self._holds()
         sums = list(self._changes.values())
         self._changes = {}
         stacked = {}

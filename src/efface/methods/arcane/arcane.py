@@ -17,9 +17,9 @@ from efface.artifact.record import Record
 from efface.data import Augment, Part, Split
 from efface.errors import InputError, NotPreparedError
 from efface.mechanisms.members import Member, train_members
-from efface.mechanisms.shards import Shards, first_touched, require_unfrozen, seeded_as, states_of
+from efface.mechanisms.shards import Shards, first_touched, require_passes, require_unfrozen, seeded_as, states_of
 from efface.methods.arcane.one_class import Distance, OneClassClassifier, Score, Subspace, fit_subspace, one_class
-from efface.methods.method import Axis, Expense, Method, Needs
+from efface.methods.method import Expense, Method, Needs
 from efface.models.reset import reset
 from efface.running.run import Run
 from efface.running.threads import one_thread
@@ -73,12 +73,23 @@ class Arcane(Method):
     cost: ClassVar[str] = "O(1) for a class; for items O(E n_k) per class touched, two thirds of it on average"
     memory: ClassVar[str] = "4 P / K + A: Adam on one model; beside it (T - 1) P stored"
     expense: ClassVar[Expense] = "retain epochs"
+    at_training: ClassVar[tuple[str, ...]] = (
+        "score",
+        "size",
+        "blocks",
+        "epochs",
+        "lr",
+        "batch_size",
+        "calibrate",
+        "share",
+    )
     source: ClassVar[str] = "ARCANE, IJCAI 2022"
     apart: ClassVar[bool] = True
-    space: ClassVar[Mapping[str, Axis]] = {"size": Axis(5, 100, log=True), "epochs": Axis(5.0, 60.0, log=True)}
 
     def train(self, model: nn.Module, split: Split, recipe: Recipe, run: Run) -> tuple[nn.Module, dict[str, Tensor]]:
         """Train one model per class on what the split retains; return the classifier and its checkpoints."""
+        if self.score != "pca":
+            require_passes(self.name, self.epochs, self.blocks, "blocks")
         dealt = self._dealt(split, run)
         made = self._architecture(split.data.input_shape, len(split.data.classes)).to(run.device)
         memory = self._train_classes(made, dict.fromkeys(range(len(made.members)), 0), {}, dealt, split, run)
@@ -116,7 +127,7 @@ class Arcane(Method):
         dropped = [split.data.classes[k] for k in starts if not made.present[k]]
         run.history.add("arcane", touched=len(touched), dropped=len(dropped))
         run.note(
-            f"arcane: trained again {', '.join(touched) or 'nothing'}; dropped {', '.join(dropped) or 'nothing'}"
+            f"arcane: classes trained again: {', '.join(touched) or 'none'}; dropped: {', '.join(dropped) or 'none'}"
             + ("" if touched or dropped else ", as no record asked for was trained on; the model is unchanged")
         )
         return made, memory

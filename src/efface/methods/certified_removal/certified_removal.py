@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -25,7 +24,7 @@ from efface.methods.certified_removal.certificate import (
     worst_case,
 )
 from efface.methods.certified_removal.logistic import WIDEST, Logistic, minimise, newton_removal
-from efface.methods.method import Axis, Expense, Method, Needs, need_memory
+from efface.methods.method import Expense, Method, Needs, need_memory
 from efface.models.head import head, head_of, zero_inputs
 from efface.models.predictions import features_of
 from efface.models.unit_head import UnitHead, with_unit_head
@@ -34,7 +33,7 @@ from efface.training.recipe import Recipe
 
 __all__ = ["CertifiedRemoval"]
 
-HOW = "train with `efface train --method certified-removal` (--from FEATURES for a public extractor), or use retrain"
+HOW = "train with `efface train --method certified-removal` (--from FEATURES for an imported extractor), or use retrain"
 
 WEIGHTS, NOISE, SPENT, TERMS = (f"certified/{k}" for k in ("weights", "noise", "spent", "terms"))
 
@@ -96,11 +95,8 @@ class CertifiedRemoval(Method):
     cost: ClassVar[str] = "O(N d² + d³ + I N K d), I CG iterations, no epochs"
     memory: ClassVar[str] = "2 P, N d float64 features and d² of the factor"
     expense: ClassVar[Expense] = "gradients"
+    at_training: ClassVar[tuple[str, ...]] = ("features", "shift", "lam", "sigma", "noise")
     source: ClassVar[str] = "arXiv 1911.03030"
-    space: ClassVar[Mapping[str, Axis]] = {
-        "lam": Axis(1e-5, 1.0, log=True),
-        "sigma": Axis(0.1, 1000.0, log=True),
-    }
 
     def train(self, model: nn.Module, split: Split, recipe: Recipe, run: Run) -> tuple[nn.Module, dict[str, Tensor]]:
         """Fit the perturbed head; the layers below it stay, and the recipe is not used."""
@@ -130,6 +126,17 @@ class CertifiedRemoval(Method):
             return model
         device = next(model.parameters()).device
         return self._architecture(model, record.data.input_shape, len(record.data.classes), device)[0]
+
+    def check_start(self, parent: Artifact) -> None:
+        """Raise if the layers below the head were trained on this very data: their guarantee would be void."""
+        saw = [r.method for r in parent.record.chain if r.action != "given" and r.method != self.name]
+        if saw and self.features == "layers":
+            raise InputError(
+                f"the layers of this artifact were trained on this very data ({', '.join(saw)}), and what they know of "
+                "a record would stay: no certificate of the head covers them. Import a network that was trained on "
+                "other, public data (efface import WEIGHTS ... --out FEATURES, then --from FEATURES), or set "
+                "features=inputs, or use sisa"
+            )
 
     def check(self, artifact: Artifact, split: Split) -> None:
         """Raise if no certified head was trained, or something else has changed the model since."""

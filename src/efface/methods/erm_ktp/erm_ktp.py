@@ -16,7 +16,7 @@ from efface.data import Split
 from efface.data.epoch import Epoch
 from efface.errors import InputError
 from efface.methods.erm_ktp.maps import knowledge, last_map, watching
-from efface.methods.erm_ktp.mask import density, masking, normalise, penalty, prohibition
+from efface.methods.erm_ktp.mask import LearntMask, density, masking, penalty, prohibition
 from efface.methods.method import Axis, Expense, Method, Needs, need_memory
 from efface.models.head import head, head_of
 from efface.models.mode import evaluating
@@ -76,6 +76,7 @@ class ErmKtp(Method):
     memory: ClassVar[str] = "4 P + 2 A: SGD and a teacher"
     expense: ClassVar[Expense] = "training"
     space: ClassVar[Mapping[str, Axis]] = {"epochs": Axis(0.1, 1.0), "lr": Axis(1e-3, 0.3, log=True)}
+    at_training: ClassVar[tuple[str, ...]] = ("reg", "target", "orthogonality", "period", "mask_lr")
     source: ClassVar[str] = "CVPR 2023, pp. 20147-20155"
     moves_batch_norm: ClassVar[bool] = True
 
@@ -83,12 +84,11 @@ class ErmKtp(Method):
         """Train with the mask on in one epoch of `period`, and return the network, which does not need it, and M."""
         part = split.train
         _, layer = head_of(model, split.data.input_shape)
-        mask = torch.full((layer.in_features, len(split.data.classes)), 0.5, device=run.device, requires_grad=True)
-        optimiser = torch.optim.SGD([mask], lr=self.mask_lr, momentum=0.9, weight_decay=5e-4)
-        per_epoch, step = _steps(len(part), recipe.batch_size), 0
+        learnt = LearntMask(layer.in_features, len(split.data.classes), self.mask_lr, run.device)
+        mask, per_epoch = learnt.mask, _steps(len(part), recipe.batch_size)
 
         def masked() -> bool:
-            return step // per_epoch % self.period == self.period - 1
+            return learnt.seen // per_epoch % self.period == self.period - 1
 
         def loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
             if not masked():
@@ -99,16 +99,15 @@ class ErmKtp(Method):
             return fitting + self.reg * penalty(mask, self.target, self.orthogonality)
 
         def on_step(_: nn.Module) -> None:
-            nonlocal step
             if masked():
-                optimiser.step()
-                optimiser.zero_grad()
-                normalise(mask)
-            step += 1
-            if step % per_epoch == 0:
-                run.history.add("erm", density=density(mask), zeros=float((mask == 0).float().mean()))
+                learnt.step()
+            learnt.seen += 1
+            if learnt.seen % per_epoch == 0:
+                learnt.course.append([density(mask), float((mask == 0).float().mean())])
 
-        fit(model, part, recipe, run, loss=loss, on_step=on_step)
+        fit(model, part, recipe, run, loss=loss, on_step=on_step, carried=learnt)
+        for dense, zeros in learnt.course:
+            run.history.add("erm", density=dense, zeros=zeros)
         run.note(f"erm-ktp: mask of density {density(mask):.2f}, {float((mask == 0).float().mean()):.0%} exact zeros")
         return model, {MASK: mask.detach().cpu()}
 

@@ -11,7 +11,50 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-__all__ = ["density", "masking", "normalise", "penalty", "prohibition"]
+__all__ = ["LearntMask", "density", "masking", "normalise", "penalty", "prohibition"]
+
+
+class LearntMask:
+    """A mask while it is learnt, from 0.5 everywhere, by SGD with momentum 0.9 and decay 5e-4; `carried` by `fit`.
+
+    Args:
+        channels: C.
+        classes: K.
+        lr: Rate.
+        device: Where it lies.
+
+    Attributes:
+        mask: M (C, K); requires a gradient.
+        seen: Steps of training so far, those without the mask included.
+        course: Density and share of exact zeros after each epoch.
+    """
+
+    def __init__(self, channels: int, classes: int, lr: float, device: torch.device) -> None:
+        self.mask = torch.full((channels, classes), 0.5, device=device, requires_grad=True)
+        self.seen = 0
+        self.course: list[list[float]] = []
+        self._optimiser = torch.optim.SGD([self.mask], lr=lr, momentum=0.9, weight_decay=5e-4)
+
+    def step(self) -> None:
+        """Follow the gradient, and normalise."""
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+        normalise(self.mask)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return mask, momentum and how far training came."""
+        held = self._optimiser.state[self.mask].get("momentum_buffer")
+        course = torch.tensor(self.course, dtype=torch.float64).reshape(-1, 2)
+        found = {"mask": self.mask.detach(), "seen": torch.tensor(self.seen), "course": course}
+        return found if held is None else {**found, "momentum": held}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go there."""
+        with torch.no_grad():
+            self.mask.copy_(tensors["mask"])
+        self.seen, self.course = int(tensors["seen"]), tensors["course"].tolist()
+        if "momentum" in tensors:
+            self._optimiser.state[self.mask]["momentum_buffer"] = tensors["momentum"].to(self.mask.device)
 
 
 def penalty(mask: Tensor, target: float = 0.1, orthogonality: float = 0.1) -> Tensor:

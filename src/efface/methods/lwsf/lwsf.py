@@ -24,7 +24,8 @@ from efface.models.batch_norm import recompute_statistics
 from efface.models.mode import evaluating
 from efface.models.unit_head import UnitHead, with_unit_head
 from efface.running.run import Run
-from efface.training.loop import fit
+from efface.training.checkpoint import Draws
+from efface.training.loop import Loss, fit
 from efface.training.recipe import Recipe
 
 __all__ = ["LwSF"]
@@ -86,6 +87,7 @@ class LwSF(Method):
         "gamma": Axis(1.0, 100.0, log=True),
         "lwf": Axis(0.1, 20.0, log=True),
     }
+    at_training: ClassVar[tuple[str, ...]] = ("block",)
     source: ClassVar[str] = "LSF, IJCAI 2021; single-task rows: arXiv 2306.05670"
     makes_inputs: ClassVar[bool] = True
 
@@ -108,7 +110,7 @@ class LwSF(Method):
             cosines = network(inputs) / head.linear.weight.norm(dim=1)
             return sum(additive_margin(part, y, self.scale, self.margin) for part in cosines.chunk(2))  # type: ignore[return-value]
 
-        fit(model, split.train, recipe, run, loss=loss)
+        fit(model, split.train, recipe, run, loss=loss, carried=Draws(generator))
         _at_length(head, self.scale)
         recompute_statistics(model, split.train.batches(Epoch(recipe.batch_size, run.device)))
         with evaluating(model), torch.no_grad():
@@ -171,7 +173,7 @@ class LwSF(Method):
                 total = total - self.push_deleted * answers.log_softmax(1).mean(1).sum()
             return total
 
-        _fit_codes(self, model, x[stays], y[stays], artifact.record.recipe, run, loss)
+        _fit_codes(self, model, x[stays], y[stays], artifact.record.recipe, run, loss, Draws(generator))
         _at_length(head, self.scale)
         with torch.no_grad():
             right = model(x).argmax(1) == y
@@ -221,7 +223,7 @@ def _at_length(head: UnitHead, length: float) -> None:
 
 
 def _fit_codes(
-    method: LwSF, model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, run: Run, loss: object
+    method: LwSF, model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, run: Run, loss: Loss, draws: Draws
 ) -> nn.Module:
     """Fine-tune on codes drawn evenly for the method's steps; BatchNorm's statistics stay."""
     codes = ArraySamples(x.cpu(), y.cpu())
@@ -230,4 +232,4 @@ def _fit_codes(
         optimiser="sgd", momentum=0.9, nesterov=False, lr=method.lr, weight_decay=0.0, schedule="constant",
         epochs=1, batch_size=method.batch_size, augment=Augment(),
     )  # fmt: skip
-    return fit(model, part, recipe, run, stage="lwsf", loss=loss, freeze_batch_norm=True)  # type: ignore[arg-type]
+    return fit(model, part, recipe, run, stage="lwsf", loss=loss, freeze_batch_norm=True, carried=draws)

@@ -72,7 +72,7 @@ class MnemonicGroups(Mnemonic):
             part, x, owner, self.t_mix, run.generator("mnemonic/mixing"), self.code_noise,
             owners=torch.from_numpy(owners.reshape(-1)),
         )  # fmt: skip
-        model = fit(model, coded, recipe, run)
+        model = fit(model, coded, recipe, run, carried=coded.draws)
         known = code_scores(model, Codes(x.to(run.device), y.to(run.device), torch.zeros(len(y), dtype=torch.bool)))
         run.history.add("mnemonic/codes", accuracy=known.retained_accuracy, margin=known.retain_margin)
         run.note(f"mnemonic-groups: {known.retained_accuracy:.0%} of {len(y)} codes recognised after training")

@@ -89,6 +89,7 @@ class Mnemonic(Method):
     cost: ClassVar[str] = "O(C_R + C_F) single inputs"
     memory: ClassVar[str] = "5 P + A of all codes, or of 512 MiB"
     expense: ClassVar[Expense] = "instant"
+    at_training: ClassVar[tuple[str, ...]] = ("t_mix", "codes", "codes_per_class", "code_noise")
     source: ClassVar[str] = "arXiv 2306.05670"
     makes_inputs: ClassVar[bool] = True
     space: ClassVar[Mapping[str, Axis]] = {
@@ -103,7 +104,7 @@ class Mnemonic(Method):
             classes, split.data.input_shape, run.generator("mnemonic/codes"), self.codes, self.codes_per_class
         )
         part = CodedPart(split.train, x, y, self.t_mix, run.generator("mnemonic/mixing"), self.code_noise)
-        model = fit(model, part, recipe, run)
+        model = fit(model, part, recipe, run, carried=part.draws)
         known = code_scores(model, Codes(x.to(run.device), y.to(run.device), torch.zeros(len(y), dtype=torch.bool)))
         run.history.add("mnemonic/codes", accuracy=known.retained_accuracy, margin=known.retain_margin)
         run.note(f"mnemonic: {known.retained_accuracy:.0%} of {len(y)} codes recognised after training")
