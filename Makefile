@@ -6,7 +6,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 # Models this small run faster with one thread per process, and tests use two processes.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo examples test test-all test-faults wheel revisions lint mutate bench docs site reproduce reproduce-small clean
+.PHONY: demo examples test test-all test-faults wheel revisions lint mutate bench docs pictures site reproduce reproduce-small clean
 
 # What should change no result: `make revisions` compares the working tree with its last commit, and prints nothing.
 OLD ?= HEAD
@@ -67,6 +67,10 @@ docs: $(VENV)/.installed-dev $(VENV)/.installed-docs
 	$(BIN)/python docs/results.py
 	$(BIN)/python docs/which_method.py
 	$(MAKE) site
+
+# The pictures of the README and the guide: a report's first screen and a comparison's page. Needs Chromium.
+pictures: $(VENV)/.installed-dev
+	$(BIN)/python docs/pictures.py
 
 # The pages as a site, below site/; a dead link, a missing page or a name that is not there is an error.
 site: $(VENV)/.installed-docs

@@ -1,6 +1,6 @@
 """Photograph a report's first screen into docs/report.png and a comparison's page into docs/comparison.png.
 
-python docs/pictures.py    (needs Chromium; trains on digits for a minute)
+`make pictures` runs it; it needs Chromium and trains on digits for a minute.
 
 The report is of a digit that `ssd` was asked to forget, audited against four retrained models; the comparison is
 `mnist_mlp_methods`, read from its committed results.
