@@ -109,7 +109,7 @@ def test_standing_word_by_word():
     assert found.text == (
         "Retraining for as long as forgetting took (0.25 s, 1.5 epochs) keeps 60.0% of test accuracy and this model "
         f"90.0%: better (+30.0 points, {100 * gap.low:+.1f} to {100 * gap.high:+.1f}). Of 2 questions about forgetting "
-        "that both answer, 2 differ there and 1 here: better. This model is above that row."
+        "that both answer, 2 found a difference there and 1 here: better. This model is above that row."
     )
     wider = stands(90, 60, {}, {}, confidence=0.999)
     assert wider.kept_low < found.kept_low
@@ -122,8 +122,8 @@ def test_standing_word_by_word():
         (60, 90, "alike", "differs", "mixed", ("worse (-30.0", "here: better.")),
         (90, 90, "differs", "alike", "below", ("no different (+0.0", "here: worse.")),
         (90, 89, "alike", "alike", "level", ("no different (+1.0", "here: no different.")),
-        (90, 90, "not assessed", "differs", "level", ("no different", "0 differ there and 0 here: no different.")),
-        (90, 90, "differs", "not assessed", "level", ("no different", "0 differ there and 0 here: no different.")),
+        (90, 90, "not assessed", "differs", "level", ("no different", "0 found a", "there and 0 here: no different.")),
+        (90, 90, "differs", "not assessed", "level", ("no different", "0 found a", "there and 0 here: no different.")),
     ],
 )
 def test_better_in_one_and_not_worse_in_the_other_is_above(ours, theirs, here, there, outcome, words):

@@ -82,7 +82,8 @@ def standing(
         f"Retraining for as long as forgetting took ({_how_long(row)}) keeps {other.accuracy('test_retain'):.1%} of "
         f"test accuracy and this model {own.accuracy('test_retain'):.1%}: {WORDS[useful]} "
         f"({100 * gap.value:+.1f} points, {100 * gap.low:+.1f} to {100 * gap.high:+.1f}). Of {len(asked)} questions "
-        f"about forgetting that both answer, {others} differ there and {ours} here: {WORDS[forgot]}. {MEANING[outcome]}"
+        f"about forgetting that both answer, {others} found a difference there and {ours} here: {WORDS[forgot]}. "
+        f"{MEANING[outcome]}"
     )
     return AsLong(
         row=row.name,
