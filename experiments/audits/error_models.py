@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,6 @@ import efface
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import split_under
 from efface.data import ArraySamples, Data, Split
-from efface.data.subset import SubSamples
 from efface.methods.retrain import Retrain
 from efface.models.spec import ModelSpec
 from efface.request import Request
@@ -24,7 +23,7 @@ from efface.training.loop import fit
 from efface.training.recipe import Recipe
 from efface.training.side_by_side import fit_together
 
-__all__ = ["Asked", "Models", "asked_by", "data_of"]
+__all__ = ["Asked", "Models", "asked_by", "side_by_side"]
 
 ASKED, MEMORISED = 91, 11
 """Records of an item request, and how many of them have wrong labels, so that a model has to memorise them."""
@@ -47,6 +46,11 @@ class Asked:
         """What is asked for."""
         return "items" if self.target is None else "class"
 
+    @property
+    def key(self) -> str:
+        """The request in a table: the original's seed, and the class or `items`."""
+        return f"{self.seed}/{'items' if self.target is None else self.target}"
+
 
 def asked_by(plan: dict[str, Any]) -> Iterator[Asked]:
     """Yield the plan's requests: classes of each original, and items, each of an original of its own."""
@@ -61,14 +65,13 @@ def asked_by(plan: dict[str, Any]) -> Iterator[Asked]:
     yield from items
 
 
-def data_of(plan: dict[str, Any], root: str) -> Data:
-    """Return the plan's data, or the first so many records of its training and test set."""
-    source, most = plan["data"]["source"], plan["data"].get("records")
-    data = efface.load_data(source) if source == "digits" else efface.load_data(source, root)
-    if most is None:
-        return data
-    view = np.arange(most)
-    return dataclasses.replace(data, train=SubSamples(data.train, view), test=SubSamples(data.test, view))
+def side_by_side(models: Sequence[nn.Module]) -> Sequence[nn.Module]:
+    """Return the models if one batched network of them is faster than one after the other, else none.
+
+    Convolutions are slower there (LeNet-5), with BatchNorm three times.
+    """
+    slower = any(isinstance(m, nn.Conv2d) for model in models[:1] for m in model.modules())
+    return () if slower else models
 
 
 class Models:
@@ -99,7 +102,7 @@ class Models:
         self.split: Split = split_under(self.original.record, data, request)
 
     def retrained(self, roles: Mapping[str, int], **changes: Any) -> dict[str, list[nn.Module]]:
-        """Return models trained without the request's records, all side by side.
+        """Return models trained without the request's records, side by side where that is faster.
 
         Args:
             roles: How many of which role; roles have seeds of their own.
@@ -109,9 +112,13 @@ class Models:
         fresh: dict[str, list[nn.Module]] = {
             role: [Retrain.fresh(self.original.model, run) for run in own] for role, own in runs.items()
         }
-        together = [m for own in fresh.values() for m in own], [run for own in runs.values() for run in own]
+        models, their = [m for own in fresh.values() for m in own], [run for own in runs.values() for run in own]
         recipe = self.recipe.but(**changes)
-        fit_together(together[0], self.split.retain, recipe, together[1], stage=Retrain.name)
+        if side_by_side(models):
+            fit_together(models, self.split.retain, recipe, their, stage=Retrain.name)
+        else:
+            for model, run in zip(models, their, strict=True):
+                fit(model, self.split.retain, recipe, run, stage=Retrain.name)
         return fresh
 
     def left(self, k: int) -> nn.Module:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from error_models import asked_by
 from scipy.stats import binomtest
 
 from efface.auditing.checks import ROUNDING
 from efface.auditing.questions import QUESTIONS
 from efface.auditing.settings import AuditSettings
 
-__all__ = ["TOLERANCES", "TRUE", "by_tolerances", "differing", "share", "table", "write_tables", "wrong"]
+__all__ = ["AS_TRAINED", "TOLERANCES", "TRUE", "by_tolerances", "differing", "share", "table", "write_tables", "wrong"]
 
 TOLERANCES = {
     q.key: "ain_factor" if q.measure == "ain" else "exposure_factor" if q.measure == "exposure" else q.tolerance
@@ -22,6 +23,10 @@ TOLERANCES = {
 """The setting that each question is judged by at level (b)."""
 
 AS_TRAINED = "as the original"
+"""What is written of references that were trained by the original's recipe."""
+
+BEFORE = "b, 1, before"
+"""Level (b) by the tolerances before they were tuned."""
 
 ENOUGH = 20
 """Audits from which the table of misses has intervals; of fewer they would hold nearly anything."""
@@ -62,7 +67,7 @@ def columns(frame: pd.DataFrame, plan: Mapping[str, Any]) -> dict[str, pd.DataFr
     for n in sorted(frame["N"].unique()):
         part = frame[frame["N"] == n]
         if n == 1:
-            found["b, 1, before"] = by_tolerances(part, AuditSettings(**plan["before"]))
+            found[BEFORE] = by_tolerances(part, AuditSettings(**plan["before"]))
             found["b, 1"] = by_tolerances(part, AuditSettings())
         else:
             # More use than a retrained model's is no harm, and no alarm.
@@ -88,6 +93,12 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     return [*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)]
 
 
+def passing(part: pd.DataFrame) -> str:
+    """Write how many audits find no difference; a dash where there are none."""
+    missed = int((~wrong(part)).sum())
+    return share(missed, len(part)) if len(part) >= ENOUGH or part.empty else f"{missed} of {len(part)}"
+
+
 def false_alarms(frame: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
     """Return the table of truly retrained models, by level."""
     rows = []
@@ -105,17 +116,12 @@ def false_alarms(frame: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
 def misses(frame: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
     """Return the table of models that kept something: how many of them pass."""
     kept = frame[(frame["row"] != TRUE) & (frame["references"] == AS_TRAINED)]
-    rows = []
+    levels, rows = columns(kept, plan), []
     for kind in ("class", "items"):
-        levels = columns(kept[kept["kind"] == kind], plan)
         for name in dict.fromkeys(kept[kept["kind"] == kind]["row"]):
-            cells = []
-            for part in levels.values():
-                own = part[part["row"] == name]
-                missed = int((~wrong(own)).sum())
-                cells.append(share(missed, len(own)) if len(own) >= ENOUGH else f"{missed} of {len(own)}")
-            rows.append((kind, name, *cells))
-    return table(("request", "model", *columns(kept, plan)), rows)
+            own = (part[(part["kind"] == kind) & (part["row"] == name)] for part in levels.values())
+            rows.append((kind, name, *(passing(part) for part in own)))
+    return table(("request", "model", *levels), rows)
 
 
 def other_references(frame: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
@@ -132,15 +138,72 @@ def other_references(frame: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
     return table(("references trained", "level, N", "false alarms", "refused as another recipe", "questions"), rows)
 
 
-def write_tables(frame: pd.DataFrame, out: Path, plan: Mapping[str, Any]) -> None:
+def by_setting(frame: pd.DataFrame, plan: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, pd.DataFrame]]]:
+    """Yield setting, kind of request and the audits by level, where there are any; level (b) by today's tolerances."""
+    for name in dict.fromkeys(frame["setting"]):
+        for kind in ("class", "items"):
+            part = frame[(frame["setting"] == name) & (frame["kind"] == kind)]
+            if len(part):
+                yield name, kind, {k: v for k, v in columns(part, plan).items() if k != BEFORE}
+
+
+def pooled_alarms(frame: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
+    """Return the table of truly retrained models that one pool a request gives, as are their references."""
+    rows = []
+    for name, kind, levels in by_setting(frame[frame["row"] == TRUE], plan):
+        for level, part in levels.items():
+            models = part.groupby(["request", "number"])
+            hit = sum(bool(wrong(own).any()) for _, own in models)
+            requests = part["request"].nunique()
+            alarms = f"{int(wrong(part).sum())} of {len(part)}"
+            rows.append((name, kind, requests, level, alarms, share(hit, models.ngroups), asking(part)))
+    titles = "network", "request", "requests", "level, N", "false alarms", "models with one", "questions"
+    return table(titles, rows)
+
+
+def pooled_misses(frame: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
+    """Return the table of models that kept something, beside references drawn from one pool a request."""
+    rows, titles = [], list(columns(frame, plan))
+    titles.remove(BEFORE)
+    for name, kind, levels in by_setting(frame[frame["row"] != TRUE], plan):
+        for row in dict.fromkeys(r for part in levels.values() for r in part["row"]):
+            parts = [level[level["row"] == row] for level in (levels[t] for t in titles)]
+            rows.append((name, kind, row, *(f"{int((~wrong(p)).sum())} of {len(p)}" if len(p) else "-" for p in parts)))
+    return table(("network", "request", "model", *titles), rows)
+
+
+def from_pools(frame: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
+    """Return the section about settings whose models are drawn from pools."""
+    settings = plan["resampled"]
+    done = frame.groupby("setting")["request"].nunique()
+    sizes = "; ".join(
+        f"{name}: {done.get(name, 0)} of {len(list(asked_by(s)))} requests, {s['retrained']} models, {s['draws']} draws"
+        for name, s in settings.items()
+    )
+    return [
+        "Other networks: one pool of retrained models a request, of which references and accused are drawn again and",
+        f"again ({sizes}).",
+        "Draws share models, so that audits have no interval; models with one are counted by themselves.",
+        "At one reference each model of the pool is accused once.",
+        "",
+        *pooled_alarms(frame, plan),
+        "",
+        "Misses beside references of the same pools.",
+        "",
+        *pooled_misses(frame, plan),
+    ]
+
+
+def write_tables(frame: pd.DataFrame, pools: pd.DataFrame, out: Path, plan: Mapping[str, Any]) -> None:
     """Write table.md.
 
     Args:
-        frame: All audits.
+        frame: All audits of models trained for them.
+        pools: All audits of models drawn from pools; may be empty.
         out: Folder of the results.
         plan: What was run.
     """
-    planned = len(plan["originals"]) * len(plan["classes"]) + len(plan["item_originals"])
+    planned = len(list(asked_by(plan)))
     fresh = frame[~frame["request"].str.startswith("pool")]
     done, pool = fresh["request"].nunique(), plan["pool"]
     pooled = frame["request"].nunique() - done
@@ -162,5 +225,6 @@ def write_tables(frame: pd.DataFrame, out: Path, plan: Mapping[str, Any]) -> Non
         "False alarms where the references were trained in another way than the original and the accused models.",
         "",
         *other_references(frame, plan),
+        *(["", *from_pools(pools, plan)] if len(pools) else []),
     ]
     (out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,8 +1,8 @@
 """Many models audited against the same retrained ones, by the audit's own table and checks.
 
-What does not depend on the retrained models (probes, how a model relearns) is found once for each model, however many
-sets of references it is compared with. What no question reads (the attack on the loss, the probe of the outputs) is
-left out.
+What does not depend on the retrained models (answers, probes, how a model relearns) is found once for each model,
+however many sets of references it is compared with. What no question reads (the attack on the loss, the probe of the
+outputs) is left out.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
+from efface.auditing import answers as asking
 from efface.auditing import table
 from efface.auditing.answers import AllAnswers, Answers
 from efface.auditing.checks import Standard, checks_against_floor, not_assessed
@@ -159,6 +160,9 @@ def remembering(alike: Sequence[nn.Module] = ()) -> Iterator[None]:
     probes = once(Probed._now.__func__, lambda _, answers: id(answers.model))  # type: ignore[attr-defined]
     agreement = table.agreement_scores
 
+    def of_answers(model: nn.Module, part: Part, **_: str) -> Hashable:
+        return id(model), part.name, part.indices.tobytes()
+
     def of_probes(measure: Measure, _: Answers, ours: Probed, theirs: Probed | None) -> Hashable:
         return measure.key, id(ours.hits.get(measure.key)), theirs and id(theirs.hits.get(measure.key)), len(ours.hits)
 
@@ -166,6 +170,7 @@ def remembering(alike: Sequence[nn.Module] = ()) -> Iterator[None]:
         return tuple(x.numpy().tobytes() for x in (*pair, *(theirs or ()))), resamples
 
     with (
+        patch.object(asking, "checked_logits", once(asking.checked_logits, of_answers)),
         patch.object(Probed, "_now", classmethod(probes)),
         patch.object(features, "_score", once(features._score, of_probes)),
         patch.object(membership, "_area", once(membership._area, of_margins)),

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import yaml
 from audits import name_of
-from planned import original_of
+from planned import opened, original_of
 from sealed import made_by, prepared
 from torch import Tensor
 
@@ -71,10 +71,8 @@ def outside(candidates: list[Tensor], references: Tensor, original: Tensor) -> d
 
 def read(plan_file: str) -> tuple[dict, dict, Path]:
     """Return the plan, the plan of its models, and the folder of its results."""
-    plan = yaml.safe_load(Path(plan_file).read_text(encoding="utf-8"))
+    plan, out = opened(plan_file)
     models = yaml.safe_load((Path(plan_file).parent / plan["models"]).read_text(encoding="utf-8"))
-    out = Path(plan_file).parents[1] / "results" / plan["name"]
-    out.mkdir(parents=True, exist_ok=True)
     return plan, models, out
 
 
@@ -103,7 +101,6 @@ def write_sizes(plan_file: str, folder: str) -> None:
 
 def main(plan_file: str, folder: str) -> None:
     """Draw references, and count how often each row and further retrained models lie outside."""
-    torch.set_num_threads(1)
     write_sizes(plan_file, folder)
     plan, models, out = read(plan_file)
     names, lines = ("Student", "mass", "lean"), []
@@ -118,8 +115,8 @@ def main(plan_file: str, folder: str) -> None:
                 found = outside([*further, *rows.values()], retrained[order[:n]], original)
                 for name in names:
                     counts["further retrained models"][name] += sum(found[name][:FURTHER])
-                    for label, out in zip(rows, found[name][FURTHER:], strict=True):
-                        counts[label][name] += out
+                    for label, lies_outside in zip(rows, found[name][FURTHER:], strict=True):
+                        counts[label][name] += lies_outside
             for label, by_name in counts.items():
                 of = plan["draws"] * (FURTHER if label.startswith("further") else 1)
                 cells = " | ".join(f"{by_name[name] / of:.1%}" for name in names)

@@ -14,18 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
-import yaml
-from error_models import Asked, Models, asked_by, data_of
+from error_models import Asked, Models, asked_by, side_by_side
 from error_tables import TOLERANCES, TRUE, by_tolerances, share, table, wrong
 from judged import Judged, judged, remembering
-from torch import nn
+from planned import data_of, opened
 
 from efface.auditing.measures.ain import FEW_STEPS
 from efface.auditing.questions import QUESTIONS, Question
 from efface.auditing.settings import AuditSettings
 
-OUT = Path(__file__).parents[1] / "results" / "level_b"
 WATCHED = 4.0
 """Factor in relearning steps up to which a model is watched here, so that it is known what it would need."""
 
@@ -62,7 +59,7 @@ def audited(name: str, plan: dict[str, Any], one: Asked, models: Models, counts:
         kept["logit-mask"] = models.by("logit-mask")
     kept["1 record left"] = models.left(1)
     rows = []
-    with remembering([] if any(isinstance(m, nn.BatchNorm2d) for m in pool[0].modules()) else pool):
+    with remembering(side_by_side(pool)):
         for i, reference in enumerate(pool[: counts["references"]]):
             accused = {f"retrained {k}": m for k, m in enumerate(pool) if k != i} | kept
             found = judged(models.original, [reference], accused, models.split, AuditSettings(ain_factor=WATCHED))
@@ -77,10 +74,8 @@ def audited(name: str, plan: dict[str, Any], one: Asked, models: Models, counts:
 
 def main(plan_file: str, root: str, only: str = "") -> None:
     """Run the plan, skipping requests that are in pairs.csv already."""
-    torch.set_num_threads(1)
-    plan = yaml.safe_load(Path(plan_file).read_text(encoding="utf-8"))
-    OUT.mkdir(parents=True, exist_ok=True)
-    file = OUT / "pairs.csv"
+    plan, out = opened(plan_file)
+    file = out / "pairs.csv"
     frame = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["setting", "seed", "target"])
     for name, setting in plan["settings"].items() if not only else ():
         data, originals = data_of(setting, root), {}
@@ -92,10 +87,10 @@ def main(plan_file: str, root: str, only: str = "") -> None:
             frame = pd.concat([frame, pd.DataFrame(rows)], ignore_index=True)
             frame.to_csv(file, index=False, float_format="%.4g")
             print(name, one, flush=True)
-    write_table(frame, plan)
+    write_table(frame, out / "table.md", plan)
 
 
-def write_table(frame: pd.DataFrame, plan: dict[str, Any]) -> None:
+def write_table(frame: pd.DataFrame, path: Path, plan: dict[str, Any]) -> None:
     """Write how often each question, and any, finds a difference, by the tolerances before and now."""
     both = AuditSettings(**plan["before"]), AuditSettings()
     honest, kept = frame[frame["row"] == TRUE], frame[frame["row"] != TRUE]
@@ -134,7 +129,7 @@ def write_table(frame: pd.DataFrame, plan: dict[str, Any]) -> None:
         "",
         *table(("request", "model", "before", "now"), missed),
     ]
-    (OUT / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 import yaml
@@ -12,6 +14,7 @@ import yaml
 import efface
 from efface.artifact.artifact import Artifact
 from efface.data import load
+from efface.data.subset import SubSamples
 from efface.models.spec import ModelSpec
 from efface.references import References, load_references
 from efface.request import Request
@@ -34,14 +37,29 @@ class Planned(NamedTuple):
     out: Path
 
 
-def planned(plan_file: str, root: str, folder: str) -> Planned:
-    """Read a plan and its data, make its folder of results, and go on with one thread, so that times compare."""
+def opened(plan_file: str) -> tuple[dict[str, Any], Path]:
+    """Return a plan and its folder of results, which is made, and go on with one thread, so that times compare."""
     torch.set_num_threads(1)
-    plan = yaml.safe_load(Path(plan_file).read_text(encoding="utf-8"))
+    plan: dict[str, Any] = yaml.safe_load(Path(plan_file).read_text(encoding="utf-8"))
     out = Path(plan_file).parents[1] / "results" / plan["name"]
     out.mkdir(parents=True, exist_ok=True)
-    source = plan["data"]["source"]
-    return Planned(plan, load(source, None if source == "digits" else Path(root)), Path(folder), out)
+    return plan, out
+
+
+def data_of(plan: dict[str, Any], root: str) -> efface.Data:
+    """Return the plan's data, or the first so many records of its training and test set."""
+    source, most = plan["data"]["source"], plan["data"].get("records")
+    data = load(source, None if source == "digits" else Path(root))
+    if most is None:
+        return data
+    view = np.arange(most)
+    return dataclasses.replace(data, train=SubSamples(data.train, view), test=SubSamples(data.test, view))
+
+
+def planned(plan_file: str, root: str, folder: str) -> Planned:
+    """Read a plan and its data, and make its folder of results; see `opened`."""
+    plan, out = opened(plan_file)
+    return Planned(plan, data_of(plan, root), Path(folder), out)
 
 
 def finished(out: Path) -> list[dict[str, Any]]:
