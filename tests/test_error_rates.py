@@ -143,6 +143,17 @@ def test_models_of_a_pool_are_counted_once_however_often_they_are_drawn(scripts,
     assert row == f"| a | class | 1 | c, 4 | 1 of 4 | {scripts['tables'].share(1, 2)} | single 1 |"
 
 
+def test_a_model_that_no_draw_of_a_kind_has_is_a_dash(scripts, plan):
+    frame = rows_of_audits(
+        setting="a", request=["1/0", "1/0", "9/items"], kind=["class", "class", "items"], N=[4, 8, 4],
+        row=["original", "original", "1 left"], differs=["single:left", "", ""],
+    )  # fmt: skip
+    assert scripts["tables"].pooled_misses(frame, plan)[2:] == [
+        "| a | class | original | 0 of 1 | 1 of 1 |",
+        "| a | items | 1 left | 1 of 1 | - |",
+    ]
+
+
 def test_references_and_accused_of_one_draw_are_different_models_of_the_pool(scripts, models, monkeypatch):
     drawn = []
 

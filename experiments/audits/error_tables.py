@@ -163,11 +163,11 @@ def pooled_alarms(frame: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
 
 def pooled_misses(frame: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
     """Return the table of models that kept something, beside references drawn from one pool a request."""
-    rows, titles = [], list(columns(frame, plan))
-    titles.remove(BEFORE)
+    rows, titles = [], [level for level in columns(frame, plan) if level != BEFORE]
     for name, kind, levels in by_setting(frame[frame["row"] != TRUE], plan):
         for row in dict.fromkeys(r for part in levels.values() for r in part["row"]):
-            parts = [level[level["row"] == row] for level in (levels[t] for t in titles)]
+            own = (levels.get(level, frame[:0]) for level in titles)
+            parts = [part[part["row"] == row] for part in own]
             rows.append((name, kind, row, *(f"{int((~wrong(p)).sum())} of {len(p)}" if len(p) else "-" for p in parts)))
     return table(("network", "request", "model", *titles), rows)
 
