@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from efface.cli.outcome import Exit, status_of, status_of_verification, wrapped
+from efface.cli.outcome import Exit, following, status_of, status_of_verification, wrapped
 from efface.verifying import Verification
 from efface.verifying.finding import Finding
 
@@ -58,3 +60,9 @@ def test_lines_fit_a_terminal_and_paths_stay_whole() -> None:
     assert path in lines[1]
     assert all(len(line) <= 80 for line in lines if path not in line)
     assert wrapped("short") == "short"
+
+
+def test_the_next_command_is_one_that_a_shell_takes_and_says_where_the_data_lies() -> None:
+    said = following("audit", Path("my models/out"), "--retrain", root=Path("/photos"))
+    assert said == "next: efface audit 'my models/out' --retrain --root /photos"
+    assert following("forget", "a", "--classes", "...", root=None) == "next: efface forget a --classes ..."

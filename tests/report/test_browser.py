@@ -1,5 +1,6 @@
 """Headless Chromium opens the page: no message in its console, and the DOM says what audit.json says."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import pytest
 
 from efface.report import write
+from tests.browser import Browser
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OFFLINE = (
@@ -43,3 +45,13 @@ def test_an_error_would_be_seen(tmp_path):
     page.write_text("<!doctype html><title>x</title><script>throw new Error('boom')</script>", encoding="utf-8")
     _, console = opened(page, tmp_path / "profile")
     assert any("boom" in line for line in console)
+
+
+def test_a_narrow_page_is_no_wider_and_its_cards_are_even(make_audit, record, tmp_path):
+    write(make_audit(drawn=True), record, tmp_path)
+    with contextlib.closing(Browser(tmp_path / "profile")) as browser:
+        browser.open(tmp_path / "report.html", 400)
+        assert browser.value("document.documentElement.scrollWidth") == 400
+        cells = "[...document.querySelectorAll('.stack td')]"
+        gaps = browser.value(f"[...new Set({cells}.map(td => getComputedStyle(td).rowGap))]")
+    assert len(gaps) == 1, "an interval stands as close to its score in the last column as in the others"

@@ -242,3 +242,9 @@ def test_steps_come_from_the_record_where_the_audit_kept_none(make_audit, record
     assert "Forgetting step by step" in html(audit, with_steps)
     (line,) = audit.figures(with_steps)["steps"].axes[0].lines
     assert line.get_ydata().tolist() == [1, 0.5, 0.25]
+
+
+def test_without_a_record_it_is_a_model_that_is_named_and_no_method(audit, record):
+    assert "<dt>Method</dt><dd>mnemonic</dd>" in html(audit, record)
+    assert "<dt>Model</dt><dd>mnemonic</dd>" in html(audit)
+    assert "<dt>Method</dt>" not in html(audit)

@@ -179,7 +179,8 @@ def _forgetting(verdict: Verdict, candidate: str, missing: Sequence[Check]) -> s
     asked = sum(_about(c) and c.outcome == "alike" for c in verdict.checks)
     text = f"no difference was found between {candidate!r} and a model retrained without the data"
     if missing:
-        return f"{text} in what was measured, but {len(missing)} of {len(verdict.checks)} questions were not assessed"
+        were = "was" if len(missing) == 1 else "were"
+        return f"{text} in what was measured, but {len(missing)} of {len(verdict.checks)} questions {were} not assessed"
     return f"{text}, by {asked} question{'s' * (asked != 1)} that can tell"
 
 

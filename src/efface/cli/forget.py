@@ -64,7 +64,7 @@ from efface.cli.options import (
     WorkersOption,
     guarded,
 )
-from efface.cli.outcome import finish, logged, opened
+from efface.cli.outcome import finish, following, logged, opened
 from efface.errors import ForgettingWarning, InputError, InputWarning
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def forget(
     shutil.rmtree(_trials(out), ignore_errors=True)
     logged(forgotten, logger)
     kept = "" if as_json else kept_accuracy(forgotten, known)
-    finish(forgotten, as_json, f"next: efface audit {out} --original {artifact} --retrain", kept)
+    finish(forgotten, as_json, following("audit", out, "--original", artifact, "--retrain", root=root), kept)
 
 
 def _forgotten(given: SimpleNamespace, asked: Request, source: Any, data: Data) -> Artifact:

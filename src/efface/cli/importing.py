@@ -27,7 +27,7 @@ from efface.cli.options import (
     UnseenOption,
     guarded,
 )
-from efface.cli.outcome import finish
+from efface.cli.outcome import finish, following
 from efface.errors import InputError, InputWarning
 
 __all__ = ["import_checkpoint"]
@@ -73,4 +73,4 @@ def import_checkpoint(
             device=device,
         )
     artifact.save(out, overwrite=overwrite)
-    finish(artifact, as_json, f"next: efface forget {out} --classes ... --out FOLDER")
+    finish(artifact, as_json, following("forget", out, "--classes", "...", "--out", "FOLDER", root=root))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 import textwrap
@@ -25,6 +26,7 @@ __all__ = [
     "close",
     "finish",
     "finish_references",
+    "following",
     "logged",
     "opened",
     "say",
@@ -103,13 +105,18 @@ def close(audit: Audit | None, as_json: bool) -> None:
     say(f"Did it forget? {answer}", err=as_json)
 
 
+def following(*words: object, root: Path | None) -> str:
+    """Return the next command as a shell takes it; data that lies at a root is found there again."""
+    return "next: " + shlex.join(map(str, ("efface", *words, *(() if root is None else ("--root", root)))))
+
+
 def finish(artifact: Artifact, as_json: bool, hint: str, kept: str = "") -> None:
     """Say what was made, what it is worth, and where it is; exit status 1 if it is no result.
 
     Args:
         artifact: What was made.
         as_json: Print the record in place of words.
-        hint: The next command.
+        hint: The next command, from `following`.
         kept: What is known of usefulness, in a sentence.
     """
     record = artifact.record
@@ -161,7 +168,7 @@ def logged(what: Artifact | Audit, logger: TensorBoardLogger | None) -> None:
         logger.finalize("success")
 
 
-def finish_references(made: References, source: Path, as_json: bool) -> None:
+def finish_references(made: References, source: Path, root: Path | None, as_json: bool) -> None:
     """Say which references there are and where."""
     if as_json:
         manifest = json.loads(made.manifest.model_dump_json())
@@ -170,4 +177,4 @@ def finish_references(made: References, source: Path, as_json: bool) -> None:
     for series in made.manifest.series:
         typer.echo(f"{series}: {len(made.finished(series))} models")
     typer.echo(f"written: {made.folder}")
-    typer.echo(f"next: efface audit FORGOTTEN --original {source} --references {made.folder}")
+    typer.echo(following("audit", "FORGOTTEN", "--original", source, "--references", made.folder, root=root))

@@ -59,7 +59,7 @@ from efface.cli.options import (
     WorkersOption,
     guarded,
 )
-from efface.cli.outcome import finish, finish_references, logged, opened
+from efface.cli.outcome import finish, finish_references, following, logged, opened
 from efface.errors import InputError
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _references(given: SimpleNamespace, asked: Asked) -> None:
             trained(draft)
     else:
         trained(out)
-    finish_references(load_references(out, parent.model, trust=True), source, given.as_json)
+    finish_references(load_references(out, parent.model, trust=True), source, given.root, given.as_json)
 
 
 def _original(given: SimpleNamespace) -> None:
@@ -223,4 +223,4 @@ def _original(given: SimpleNamespace) -> None:
     )
     artifact.save(out, overwrite=given.overwrite)
     logged(artifact, logger)
-    finish(artifact, given.as_json, f"next: efface forget {out} --classes ... --out FOLDER")
+    finish(artifact, given.as_json, following("forget", out, "--classes", "...", "--out", "FOLDER", root=given.root))

@@ -42,7 +42,10 @@ def asked(audit: Audit, record: Record | None) -> dict[str, str]:
         found["Records"] = f"{record.counts.text}{kept}"
     elif "forget" in counts:
         found["Records"] = f"{words.count(counts['forget'])} to forget{kept}"
-    found["Method"] = record.method if record else audit.candidate
+    if record:
+        found["Method"] = record.method
+    else:
+        found["Model"] = audit.candidate
     if audit.request.get("requested_at"):
         found["Requested"] = when(audit.request["requested_at"])
     if record:

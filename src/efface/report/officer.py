@@ -208,7 +208,8 @@ def _memory(record: Record) -> str:
 
 
 def _copies(audit: Audit, record: Record | None) -> tuple[Copy, ...]:
-    found = [Copy("The data itself", f"{audit.data}: Efface makes the model forget and deletes no record of the data.")]
+    done = "makes the model forget" if record else "looks at models"
+    found = [Copy("The data itself", f"{audit.data}: Efface {done} and deletes no record of the data.")]
     for older in record.chain[:-1] if record else ():
         did = "as it was trained" if older.action == "train" else "as it was handed over"
         if older.action == "forget":
@@ -229,10 +230,9 @@ def _copies(audit: Audit, record: Record | None) -> tuple[Copy, ...]:
         text = "What the method keeps for later requests; the record says what became of the forgotten part."
         found.append(Copy(f"{_memory(record)} beside the new model", text))
     if audit.references:
-        text = (
-            "They never saw the records; a folder of references also keeps their answers for these, and its shadow "
-            "models, if any, did see them."
-        )
+        text = "They never saw the records."
+        if not audit.answers_only:
+            text += " A folder of references also keeps their answers, and its shadow models, if any, did see them."
         found.append(Copy(f"Retrained models: {audit.references}", text))
     found.append(_own_files(record))
     if record is not None:

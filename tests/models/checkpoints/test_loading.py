@@ -63,6 +63,15 @@ def test_nesting_and_prefixes_are_handled_and_stated(source, target, tmp_path, n
     assert len(notes) == 1 + prefix.count(".")
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_another_type_is_cast_and_stated(source, target, tmp_path, dtype):
+    """The file that `export` writes later has the model's type, and another size."""
+    state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in source.state_dict().items()}
+    torch.save(state, tmp_path / "w.pt")
+    assert load_weights(target, tmp_path / "w.pt") == (f"weights of type {dtype} were cast to torch.float32.",)
+    assert all(torch.equal(v, state[k].to(v.dtype)) for k, v in target.state_dict().items())
+
+
 def test_a_prefix_that_is_the_models_own_stays(tmp_path):
     class Wrapped(nn.Module):
         def __init__(self):

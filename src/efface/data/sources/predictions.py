@@ -18,6 +18,7 @@ from efface.data.data import Data
 from efface.data.samples import ArraySamples
 from efface.data.sources.columns import column_of, plain, read_table, values_of
 from efface.errors import InputError, nearest
+from efface.words import count
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -389,8 +390,8 @@ def _logits(values: Mapping[str, np.ndarray], kinds: Mapping[str, Kind]) -> tupl
             v = np.log(np.where(v > 0, v, least))
         digests.append(f"{where} {hashlib.sha256(np.ascontiguousarray(v).tobytes()).hexdigest()[:12]}...")
         made.append(torch.from_numpy(v))
-    count = sum(kind == "prob" for kind in kinds.values())
-    said = f"Predictions of {len(made)} models, {count} as probabilities, {len(made) - count} as logits."
+    shares = sum(kind == "prob" for kind in kinds.values())
+    said = f"Predictions of {len(made)} models, {shares} as probabilities, {len(made) - shares} as logits."
     if zeros:
-        said += f" {zeros} of {cells} probabilities are 0 and count as {least:.2g}."
+        said += f" {count(zeros)} of {count(cells)} probabilities are 0 and count as {least:.2g}."
     return tuple(made), (said, f"SHA-256 of the logits that were audited: {', '.join(digests)}.")

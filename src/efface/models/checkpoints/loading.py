@@ -56,8 +56,8 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> tuple[Origin, tuple[s
         path: The file, or a folder written by Hugging Face's `save_pretrained`.
 
     Returns:
-        What the file was, so that weights can go back as they came; and what was adapted (nesting, prefix, counters not
-        in the file), one sentence each, also logged as warnings.
+        What the file was, so that weights can go back as they came; and what was adapted (nesting, prefix, type,
+        counters that are missing), one sentence each, also logged as warnings.
 
     Raises:
         InputError: No such file; truncated or foreign; a pickle that would run code; keys missing, unexpected or of
@@ -77,6 +77,8 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> tuple[Origin, tuple[s
         notes.append(f"{len(counters)} counters num_batches_tracked are not in the file and keep the model's values.")
     notes += prefix_notes
     _check_fit(path, state, expected, missing)
+    cast = {(str(v.dtype), str(expected[name].dtype)) for name, v in state.items() if v.dtype != expected[name].dtype}
+    notes += [f"weights of type {theirs} were cast to {ours}." for theirs, ours in sorted(cast)]
     bad = diverged(model, state)
     if bad:
         raise InputError(
