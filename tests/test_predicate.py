@@ -121,5 +121,5 @@ def test_requests_by_condition_and_by_id() -> None:
         Request.of(ids=["photo/44.jpg", "photo/4.jpg"]).resolve(DATA)
     with pytest.raises(InputError, match="cannot be read"):
         Request.of(where="year ==")
-    with pytest.raises(InputError, match="no training sample is meant"):
-        Request.of(where="year > 100").resolve(DATA)
+    with pytest.raises(InputError, match=r"no training sample is meant; site holds x, y; year holds 0 to 2$"):
+        Request.of(where="year > 100 and site == 'x'").resolve(DATA)

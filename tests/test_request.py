@@ -126,8 +126,8 @@ def test_refused_at_once(kind: dict[str, Any], said: str) -> None:
         ({"items": list(range(10))}, "delete the model instead"),
         ({"groups": ["carl"]}, "no such group: carl"),
         ({"where": {"yaer": 1}}, "Did you mean 'year'"),
-        ({"where": {"year": 99}}, "no training sample is meant"),
-        ({"where": {"site": 3}}, "no training sample is meant"),
+        ({"where": {"year": 99}}, "no training sample is meant; year holds 0 to 2$"),
+        ({"where": {"site": 3, "year": 0}}, "no training sample is meant; site holds x, y; year holds 0 to 2$"),
     ],
 )
 def test_refused_against_the_data(kind: dict[str, Any], said: str) -> None:

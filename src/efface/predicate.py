@@ -56,6 +56,11 @@ class Predicate:
             said = getattr(error, "msg", None) or type(error).__name__
             raise InputError(f"the condition {_short(text)!r} cannot be read: {said}; {_ALLOWED}") from None
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns that it compares, sorted."""
+        return tuple(sorted({node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)}))
+
     def holds(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return for which rows the condition holds, (N,) bool.
 

@@ -263,13 +263,27 @@ class Request(Fields):
         self._with_copies(chosen, data)
         indices = np.flatnonzero(chosen).astype(np.int64)
         if len(indices) == 0:
-            raise InputError(f"{self.describe()}: no training sample is meant")
+            raise InputError(f"{self.describe()}: no training sample is meant{self._held(data)}")
         if len(indices) == n:
             raise InputError(f"{self.describe()}: every training sample is meant; delete the model instead")
         digest = hashlib.sha256()
         digest.update(json.dumps([data.fingerprint, self.target, classes]).encode())
         digest.update(indices.astype("<i8").tobytes())
         return Resolved(indices, classes, digest.hexdigest())
+
+    def _held(self, data: _Described) -> str:
+        """Say what the columns hold that a condition is about."""
+        asked = Predicate(self.where).columns if isinstance(self.where, str) and self.where else sorted(self.where)
+        said = []
+        for name in asked:
+            column = data.metadata[name]
+            if column.dtype.kind in "iuf":
+                said.append(f"{name} holds {column.min()} to {column.max()}")
+                continue
+            values = sorted({str(v) for v in column.tolist()})
+            more = f" and {len(values) - SHOWN:,} more" if len(values) > SHOWN else ""
+            said.append(f"{name} holds {', '.join(values[:SHOWN])}{more}")
+        return f"; {'; '.join(said)}" if said else ""
 
     def _with_copies(self, chosen: np.ndarray, data: _Described) -> None:
         """Add the canaries to what is asked for: all, or those that are copies of a record that is."""

@@ -53,6 +53,6 @@ class Counts(BaseModel):
             "named more than once": self.repeated,
         }
         counted = ", ".join(f"{n} {words}" for words, n in kinds.items() if n or words == "to forget")
-        return f"{self.asked} records asked for: {counted}" + (
+        return f"{self.asked} record{'s' * (self.asked != 1)} asked for: {counted}" + (
             f"; {self.canaries} of them canaries" if self.canaries else ""
         )
