@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
-from efface.cli.outcome import Exit, following, status_of, status_of_verification, wrapped
+from efface.artifact.artifact import Artifact
+from efface.cli.outcome import Exit, finish, following, status_of, status_of_verification, wrapped
 from efface.verifying import Verification
 from efface.verifying.finding import Finding
 
@@ -66,3 +68,14 @@ def test_the_next_command_is_one_that_a_shell_takes_and_says_where_the_data_lies
     said = following("audit", Path("my models/out"), "--retrain", root=Path("/photos"))
     assert said == "next: efface audit 'my models/out' --retrain --root /photos"
     assert following("forget", "a", "--classes", "...", root=None) == "next: efface forget a --classes ..."
+
+
+def test_what_was_skipped_is_counted(trained_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = Artifact.read_record(trained_folder)
+    for names, said in ((("a.png", "b.png"), "2 samples left out"), (("a.png",), "1 sample left out"), ((), "")):
+        data = record.data.model_copy(update={"skipped": names})
+        made = Artifact(model=torch.nn.Identity(), record=record.model_copy(update={"data": data}))
+        finish(made, False, "next")
+        shown = capsys.readouterr().out
+        assert said in shown
+        assert ("left out" in shown) == bool(said)

@@ -129,8 +129,12 @@ def finish(artifact: Artifact, as_json: bool, hint: str, kept: str = "") -> None
             typer.echo(f"imported {record.origin.name} ({record.origin.format})")
         else:
             say(f"{record.action} ({record.method}){asked}: {sum(record.seconds.values()):.2f} s")
-        for note in (n for n in record.notes if n not in record.failures):
+        parent = record.parent
+        about_what_was_given = parent.notes if parent is not None and parent.action == "given" else ()
+        for note in (*about_what_was_given, *(n for n in record.notes if n not in record.failures)):
             say(f"note: {note}")
+        if left_out := len(record.data.skipped):
+            say(f"note: {left_out} sample{'s' * (left_out != 1)} left out that cannot be read; record.json names them")
         typer.echo("nothing was written" if artifact.path is None else f"written: {artifact.path}")
         if record.counts is not None:
             say(record.counts.text)
