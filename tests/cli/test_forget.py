@@ -42,18 +42,22 @@ def test_every_row_of_a_customer_is_forgotten_and_counted_and_the_gate_answers(w
     assert efface_command("audit", out, "--original", weights, "-q").status == 0
 
 
-def test_what_was_seen_of_the_weights_is_printed(weights: Path, tmp_path: Path) -> None:
+def test_what_was_seen_of_the_weights_is_printed_once(
+    weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A model that gets its own training data wrong was given other inputs than it was trained on."""
     known = efface_command(
         "forget", weights, *BUILT, "-m", "logit-mask", "--classes", "1", "--out", tmp_path / "a", "-q"
     )
     assert "of 200 of its training records right" in known.stdout
-    wrong = {k: torch.zeros_like(v) for k, v in torch.load(weights, weights_only=True).items()}
+    wrong = {f"module.{k}": torch.zeros_like(v) for k, v in torch.load(weights, weights_only=True).items()}
     torch.save(wrong, tmp_path / "wrong.pt")
     asked = ("-m", "logit-mask", "--classes", "1", "--out", tmp_path / "b", "-q")
     answer = efface_command("forget", tmp_path / "wrong.pt", *BUILT, *asked)
     assert "note: the model as given gets" in answer.stdout
     assert "its inputs are probably not what it was trained on" in answer.stdout
+    assert answer.stdout.count("the prefix 'module.' was taken off every name") == 1
+    assert not caplog.records
 
 
 def test_another_file_than_the_one_given_is_refused(weights: Path, tmp_path: Path) -> None:

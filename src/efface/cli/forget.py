@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,8 +63,8 @@ from efface.cli.options import (
     WorkersOption,
     guarded,
 )
-from efface.cli.outcome import finish, following, logged, opened
-from efface.errors import ForgettingWarning, InputError, InputWarning
+from efface.cli.outcome import finish, following, left_to_finish, logged, opened
+from efface.errors import InputError
 
 if TYPE_CHECKING:
     from efface.artifact.artifact import Artifact
@@ -154,9 +153,7 @@ def _forgotten(given: SimpleNamespace, asked: Request, source: Any, data: Data) 
     like = None if is_weights(given.artifact) else source.model
     judges = tuple(load_artifact(p, given.trust) for p in given.retrained or ())
     searching = given.tune or given.method == verb.AUTO
-    with warnings.catch_warnings():  # `finish` prints them
-        for kind in (ForgettingWarning, InputWarning):
-            warnings.simplefilter("ignore", kind)
+    with left_to_finish():
         return verb.forget(
             source,
             data,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -27,8 +26,8 @@ from efface.cli.options import (
     UnseenOption,
     guarded,
 )
-from efface.cli.outcome import finish, following
-from efface.errors import InputError, InputWarning
+from efface.cli.outcome import finish, following, left_to_finish
+from efface.errors import InputError
 
 __all__ = ["import_checkpoint"]
 
@@ -64,7 +63,7 @@ def import_checkpoint(
         raise InputError("--data is missing; name the data that the model was trained on, e.g. --data digits")
     spec = spec_of(checkpoint, model, pairs(model_set))
     loaded = load_data(data, root, download, pairs(with_skips(data_set, skip_bad)), spec)
-    with warnings.catch_warnings(action="ignore", category=InputWarning):  # `finish` prints the record's notes
+    with left_to_finish():
         artifact = verb(
             spec,
             loaded,

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import shutil
 import sys
 import textwrap
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from efface.errors import ForgettingWarning, InputWarning
 
 if TYPE_CHECKING:
     from lightning_fabric.loggers import TensorBoardLogger
@@ -27,6 +33,7 @@ __all__ = [
     "finish",
     "finish_references",
     "following",
+    "left_to_finish",
     "logged",
     "opened",
     "say",
@@ -108,6 +115,21 @@ def close(audit: Audit | None, as_json: bool) -> None:
 def following(*words: object, root: Path | None) -> str:
     """Return the next command as a shell takes it; data that lies at a root is found there again."""
     return "next: " + shlex.join(map(str, ("efface", *words, *(() if root is None else ("--root", root)))))
+
+
+@contextmanager
+def left_to_finish() -> Iterator[None]:
+    """Keep silent for now what `finish` prints of a record: warnings, and notes on a file of weights."""
+    of_weights = logging.getLogger("efface.models.checkpoints.loading")
+    level = of_weights.level
+    of_weights.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for kind in (ForgettingWarning, InputWarning):
+                warnings.simplefilter("ignore", kind)
+            yield
+    finally:
+        of_weights.setLevel(level)
 
 
 def finish(artifact: Artifact, as_json: bool, hint: str, kept: str = "") -> None:
