@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from hypothesis import settings
 from typer.testing import CliRunner
 
 from efface.cli import app
@@ -15,6 +16,10 @@ from efface.cli import app
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 torch.set_num_threads(1)
+
+# How long an example takes says how busy the machine is, and no test is about that.
+settings.register_profile("efface", deadline=None)
+settings.load_profile("efface")
 
 
 class Answer(NamedTuple):

@@ -96,6 +96,9 @@ def test_a_retrained_model_never_passes_by_its_answers_alone(world, answered):
     assert ANSWERS_ONLY in found.verdict.headline
     assert found.limits[-1] == answers(found)[0].rest == ANSWERS_ONLY
     alone = efface.audit_predictions(models["original"], models["retrained"], **ask)
+    assert alone.verdict.advice.startswith("predictions of a model retrained")
+    one = efface.audit_predictions(models["original"], models["retrained"], references[:1], **ask)
+    assert one.verdict.advice == "predictions of four or more models retrained without the data"
     assert ANSWERS_ONLY not in alone.verdict.headline, "what it lacks first is a retrained model"
     # The original itself is found out, though nobody can say that nothing was done to its weights.
     untouched = efface.audit_predictions(models["original"], models["original"], references, **ask)

@@ -219,7 +219,7 @@ def _advice(verdict: Verdict, instead: str, recorded: bool) -> str:
         if recorded:
             by_level = {
                 "a": "predictions of a model retrained without the data",
-                "b": "those of four or more retrained models",
+                "b": "predictions of four or more models retrained without the data",
                 "c": "the models themselves (efface verify): what features hold cannot be seen in answers",
             }
         found.append(by_level[verdict.level])
