@@ -8,8 +8,8 @@ from typing import Any
 from generated import ROOT, between, settle
 
 PAGE, TRIED = ROOT / "docs" / "reliability.md", ROOT / "docs" / "reliability.json"
-FIRST, WITH = "a worker first", "with its workers"
-"""How outcomes of killed runs begin that have workers, see tests/test_faults.py."""
+FIRST, WITH, ENDED = "a worker first", "with its workers", "ended before"
+"""How outcomes of killed runs with workers begin, and that of a kill which came too late; see tests/test_faults.py."""
 
 BEGIN, END = "<!-- tried: docs/reliability.py writes this -->", "<!-- /tried -->"
 
@@ -30,17 +30,19 @@ def table() -> str:
 
 def of_workers(rows: list[dict[str, Any]]) -> str:
     """Say which runs have workers, and how many of their kills came after that of a worker."""
-    found = [
-        (row["verb"], outcome, count)
-        for row in rows
-        for outcome, count in row["outcomes"].items()
-        if row["fault"] == "killed" and outcome.startswith((FIRST, WITH))
-    ]
-    after = sum(count for _, outcome, count in found if outcome.startswith(FIRST))
-    names = ", ".join(f"`{name}`" for name in dict.fromkeys(name for name, *_ in found))
+    names, kills, after = [], 0, 0
+    for row in rows:
+        hit = {outcome: n for outcome, n in row["outcomes"].items() if outcome != ENDED}
+        if row["fault"] != "killed" or not (
+            "processes" in row["verb"] or any(o.startswith((FIRST, WITH)) for o in hit)
+        ):
+            continue
+        names.append(f"`{row['verb']}`")
+        kills += sum(hit.values())
+        after += sum(n for outcome, n in hit.items() if outcome.startswith(FIRST))
     return (
-        f"Of the {sum(count for *_, count in found)} kills of runs with workers, {after} came after one of the workers "
-        f'had been killed ("{FIRST}"), so that its job was being done again. These runs have workers: {names}.'
+        f"Runs with workers are {', '.join(names)}: of their {kills} kills, {after} came after one of the workers had "
+        f'been killed ("{FIRST}").'
     )
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -193,13 +194,15 @@ def test_places_are_held_once_each_and_in_one_order(plan_file, tmp_path, monkeyp
     def begun(*_):
         raise InterruptedError
 
-    monkeypatch.setattr("efface.verbs.compare.held", held)
-    monkeypatch.setattr("efface.verbs.compare.run_jobs", begun)
+    module = sys.modules[compare.__module__]
+    monkeypatch.setattr(module, "held", held)
+    monkeypatch.setattr(module, "run_jobs", begun)
     for number in range(8):
         asked.clear()
         with pytest.raises(InterruptedError):
             compare(plan_file, out=tmp_path / f"out{number}", cells=tmp_path / f"cells{9 - number}")
         assert asked == [tmp_path / f"cells{9 - number}", tmp_path / f"out{number}"]
+    (tmp_path / "cells9").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "cells9")
     asked.clear()
     with pytest.raises(InterruptedError):
