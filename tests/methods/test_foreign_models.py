@@ -148,7 +148,8 @@ def text() -> nn.Module:
 
 
 def lazy() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.LazyLinear(16), nn.ReLU(), nn.Linear(16, 3))
+    with seeded(0):
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(16), nn.ReLU(), nn.Linear(16, 3))
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,36 @@ def test_a_job_whose_process_dies_is_tried_once_more_and_no_other_is_blamed(tmp_
     assert found == EXPECTED
 
 
+def changed(state, job, values):
+    """Change a tensor in place, as training does, and die the first time; return what it was."""
+    tensor, tried = job
+    before = tensor.clone()
+    tensor.add_(1)
+    if not tried.exists():
+        tried.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return before
+
+
+def test_a_second_try_starts_from_what_was_sent_and_not_from_what_the_first_made_of_it(tmp_path):
+    tensor = torch.zeros(3)
+    (outcome,) = in_processes(changed, [Task("a", (tensor, tmp_path / "tried"))], None, 1)
+    assert (tmp_path / "tried").exists()
+    assert outcome.value.tolist() == tensor.tolist() == [0, 0, 0]
+
+
+def ones(state, job, values):
+    return [torch.ones(2) for _ in range(job)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files by /proc")
+def test_values_of_many_tensors_keep_no_file_open():
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    (outcome,) = in_processes(ones, [Task("a", 200)], None, 1)
+    assert len(outcome.value) == 200
+    assert len(list(Path("/proc/self/fd").iterdir())) - before < 50
+
+
 def test_tasks_that_can_never_begin_are_refused():
     with pytest.raises(ValueError, match="before one"):
         list(one_by_one(doubled, [Task("a", 1, ("b",)), Task("b", 1)], 0))

@@ -9,6 +9,7 @@ import atexit
 import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -73,7 +74,7 @@ class Worker:
     def send(self, message: Any) -> None:
         """Give the process a job; if it has died, `receive` says so."""
         try:
-            self.pipe.send(message)
+            _send(self.pipe, message)
         except (BrokenPipeError, ConnectionResetError):
             return
 
@@ -84,7 +85,7 @@ class Worker:
             InputError: The process ended by itself before it was ready.
         """
         try:
-            message = self.pipe.recv()
+            message = _received(self.pipe)
         except (EOFError, ConnectionResetError):
             self.process.join()
             _LIVE.discard(self)
@@ -170,15 +171,28 @@ def _serve(pipe: Connection[Any, Any], answer: Callable[..., Any], work: Any, st
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, so that half-written folders vanish
     torch.set_num_threads(threads)
-    pipe.send(READY)
+    _send(pipe, READY)
     while True:
         try:
-            message = pipe.recv()
-        except EOFError:
+            message = _received(pipe)
+        except (EOFError, ConnectionResetError):
             return
         if message is None:
             return
-        pipe.send(answer(work, state, *message))
+        _send(pipe, answer(work, state, *message))
+
+
+def _send(pipe: Connection[Any, Any], message: Any) -> None:
+    """Send a message as bytes.
+
+    A pipe's own `send` would have PyTorch share the tensors' memory instead: what a worker that dies has trained in
+    place would be what the next one starts from, and each tensor would keep a file open, and take of /dev/shm.
+    """
+    pipe.send_bytes(pickle.dumps(message))
+
+
+def _received(pipe: Connection[Any, Any]) -> Any:
+    return pickle.loads(pipe.recv_bytes())  # noqa: S301 - made by the other process of this pair
 
 
 def _ending(code: int | None) -> str:
