@@ -158,6 +158,28 @@ def waited(condition, seconds: float = 30) -> bool:
     return True
 
 
+def test_a_script_without_a_guard_is_not_run_again_by_its_workers(tmp_path):
+    """Not even where it goes on after whatever goes wrong."""
+    lines = [
+        "import sys",
+        "from pathlib import Path",
+        "from efface.running.engines import Task, in_processes",
+        "def work(state, job, values):",
+        "    return job",
+        "try:",
+        "    list(in_processes(work, [Task('0', 0), Task('1', 1)], None, 2))",
+        "except Exception as error:",
+        "    print(error)",
+        "with Path(sys.argv[1]).open('a') as file:",
+        "    file.write('x')",
+    ]
+    (tmp_path / "script.py").write_text("\n".join(lines))
+    command = [sys.executable, tmp_path / "script.py", tmp_path / "ends"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert "a script without" in done.stdout
+    assert (tmp_path / "ends").read_text() == "x"
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
 def test_no_worker_outlives_its_parent(tmp_path, sent):

@@ -61,7 +61,13 @@ class Worker:
 
     @classmethod
     def started(cls, answer: Callable[..., Any], work: Any, state: Any, threads: int) -> Worker:
-        """Start a process that answers each (job, values) with `answer(work, state, job, values)`."""
+        """Start a process that answers each (job, values) with `answer(work, state, job, values)`.
+
+        Where this process is itself one that is only being started, it ends: it runs a script without
+        `if __name__ == "__main__":`, and would do all of the script's work again.
+        """
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            sys.exit(1)  # `receive` says so to the first process; `except Exception` must not catch it
         context = _context(work.__module__)
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, answer, work, state, threads), daemon=False)
