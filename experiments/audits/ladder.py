@@ -11,22 +11,19 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Sequence
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-import torch
-import yaml
-from switches import original_of
+from error_tables import table
+from planned import finished, original_of, planned, references_of
 from who_passes import audited
 
 import efface
 from efface.artifact.case import Case
-from efface.data import load
 from efface.methods.applying import apply
 from efface.methods.catalogue import make
-from efface.references import load_references
 from efface.request import Request
 from efface.searching.judge import Judge, Standards
 from efface.searching.ladder import TURNS, UP_OR_DOWN
@@ -70,13 +67,13 @@ def walk(found: pd.DataFrame, confidence: float, first: float, early: bool) -> W
     return Walk(trial, False, best[1])
 
 
-def walks(table: pd.DataFrame, plan: dict) -> pd.DataFrame:
+def walks(frame: pd.DataFrame, plan: dict) -> pd.DataFrame:
     """Return one row per judge, first value and habit of leaving."""
     rows = []
     for confidence, first, early in itertools.product(plan["confidences"], (1.0, 1.414, 2.0, 2.828), (False, True)):
         done = [
             (walk(group, confidence, first, early), group.set_index("value"))
-            for _, group in table.groupby(["seed", "class"])
+            for _, group in frame.groupby(["seed", "class"])
         ]
         content = [(w, g) for w, g in done if w.content]
         rows.append(
@@ -94,10 +91,10 @@ def walks(table: pd.DataFrame, plan: dict) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def by_value(table: pd.DataFrame, plan: dict) -> pd.DataFrame:
+def by_value(frame: pd.DataFrame, plan: dict) -> pd.DataFrame:
     """Return one row per value: audits passed, judges content, and what judges say on which side."""
     rows = []
-    for value, group in table.groupby("value"):
+    for value, group in frame.groupby("value"):
         cells: dict = {"value": value, "audit passes": f"{int(group['passed'].sum())} of {len(group)}"}
         for confidence in plan["confidences"]:
             content = group[group[f"excess {confidence}"] == 0]
@@ -111,9 +108,8 @@ def by_value(table: pd.DataFrame, plan: dict) -> pd.DataFrame:
 def tried_on(seed: int, c: int, plan: dict, data: efface.Data, work: Path) -> list[dict]:
     """Try, judge and audit every value on one request."""
     original, request = original_of(plan | {"seed": seed}, data, work), Request.of(classes=[c])
-    there, wanted = work / f"references-{seed}-{c}", plan["judges"] + plan["references"]
-    efface.train_references(original, data, request, wanted, there, workers=1, device="cpu", backend=plan["backend"])
-    references = list(load_references(there, trust=True))[:wanted]
+    wanted = plan["judges"] + plan["references"]
+    references = list(references_of(original, data, seed, c, wanted, work, plan["backend"]))[:wanted]
     judges, others = [r.model for r in references[: plan["judges"]]], references[plan["judges"] :]
     case = Case.of(original, data, request, seed=7, device="cpu")
     asked = [Judge(case, judges, Standards(confidence=confidence)) for confidence in plan["confidences"]]
@@ -131,33 +127,34 @@ def tried_on(seed: int, c: int, plan: dict, data: efface.Data, work: Path) -> li
     return rows
 
 
-def main(arguments: Sequence[str]) -> None:
+def written(frame: pd.DataFrame, plan: dict) -> str:
+    """Return table.md."""
+    words = (
+        f"{plan['method']}, {plan['knob']} from {min(plan['values'])} to {max(plan['values'])}; level (c) audits "
+        f"against {plan['references']} retrained models, others than the {plan['judges']} of the judge; seeds "
+        f"{', '.join(map(str, plan['seeds']))}; {frame.groupby(['seed', 'class']).ngroups} requests. The judge's "
+        "bands hold the stated share of further retrained models. Walks turn the knob as `auto` does, over these "
+        "values. Written by experiments/audits/ladder.py."
+    )
+    parts = [f"{line}\n" for line in textwrap.wrap(words, 120)]
+    for found in (by_value(frame, plan), walks(frame, plan)):
+        parts += ["\n", *(f"{line}\n" for line in table(list(found), found.itertuples(index=False)))]
+    return "".join(parts)
+
+
+def main(plan_file: str, root: str, folder: str) -> None:
     """Run the plan, skipping what is in results.csv already."""
-    torch.set_num_threads(1)
-    plan_file, root, folder = arguments
-    plan = yaml.safe_load(Path(plan_file).read_text(encoding="utf-8"))
-    work, out = Path(folder), Path(plan_file).parents[1] / "results" / plan["name"]
-    out.mkdir(parents=True, exist_ok=True)
-    data = load(plan["data"]["source"], None if plan["data"]["source"] == "digits" else Path(root))
-    file = out / "results.csv"
-    done = pd.read_csv(file, keep_default_na=False).to_dict("records") if file.is_file() else []
+    plan, data, work, out = planned(plan_file, root, folder)
+    done = finished(out)
     for seed, c in itertools.product(plan["seeds"], plan["classes"]):
         if any((r["seed"], r["class"]) == (seed, c) for r in done):
             continue
         done += tried_on(seed, c, plan, data, work)
-        pd.DataFrame(done).to_csv(file, index=False, float_format="%.4f")
+        pd.DataFrame(done).to_csv(out / "results.csv", index=False, float_format="%.4f")
         print(seed, c, [(r["value"], r["passed"], r["differs"]) for r in done[-len(plan["values"]) :]], flush=True)
-    table = pd.DataFrame(done)
-    words = (
-        f"{plan['method']}, {plan['knob']} from {min(plan['values'])} to {max(plan['values'])}; level (c) audits "
-        f"against {plan['references']} retrained models, others than the {plan['judges']} of the judge; seeds "
-        f"{', '.join(map(str, plan['seeds']))}; {table.groupby(['seed', 'class']).ngroups} requests. The judge's bands "
-        "hold the stated share of further retrained models. Walks turn the knob as `auto` does, over these values. "
-        "Written by experiments/audits/ladder.py."
-    )
-    parts = [words, by_value(table, plan).to_markdown(index=False), walks(table, plan).to_markdown(index=False)]
-    (out / "table.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    frame = pd.read_csv(out / "results.csv", keep_default_na=False)
+    (out / "table.md").write_text(written(frame, plan), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

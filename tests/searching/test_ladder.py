@@ -400,21 +400,45 @@ def test_what_the_caller_fixed_is_not_varied_and_nothing_to_vary_is_refused(data
 )
 def test_a_knob_is_turned_to_the_side_that_references_say(data, artifact, monkeypatch, sides, values):
     """Doubled or halved until both sides were missed, then to the geometric middle; five trials at the most."""
+    nearer = [(side, (9 - k) * bool(side), ()) for k, side in enumerate(sides)]
+    asked = turned(data, artifact, monkeypatch, nearer)
+    assert asked[0] is None
+    assert asked[1:] == pytest.approx(values[1:], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("misses", "values"),
+    [
+        ([("left", 0.3, ()), ("left", 0.3, ())], [None, 2.0]),
+        ([("left", 0.3, ()), ("left", 0.2, ()), ("left", 0.4, ())], [None, 2.0, 4.0]),
+        # Passing the quick questions is nearer than missing them, however many of the audit's then find something.
+        ([("left", 0.3, ()), ("left", 2.0, ("probe", "single")), ("", 0.0, ())], [None, 2.0, 4.0]),
+        # Between two sides the middle is tried in any case.
+        ([("left", 0.3, ()), ("over", 0.4, ()), ("over", 0.4, ()), ("", 0.0, ())], [None, 2.0, 1.414, 1.189]),
+    ],
+)
+def test_a_direction_that_brings_nothing_is_left(data, artifact, monkeypatch, misses, values):
+    asked = turned(data, artifact, monkeypatch, misses)
+    assert asked[1:] == pytest.approx(values[1:], rel=1e-3)
+
+
+def turned(data, artifact, monkeypatch, misses):
+    """Return the weights asked for, where trials miss by (side, excess, which of the audit's questions)."""
     rungs(monkeypatch, "class-transport")
     split, asked = Split.of(data, Request.of(classes=[2])), []
-    references = [artifact.model] * 4
 
     def judged(name, settings, case, judge, trials):
-        side = sides[len(asked)]
+        side, excess, differs = misses[len(asked)]
         asked.append(settings.get("weight"))
-        trial = Trial(method=name, settings=settings, side=side, excess=float(bool(side)), kept=1, forgotten=0, spent=1)
+        trial = Trial(
+            method=name, settings=settings, side=side, excess=excess, differs=differs, kept=1, forgotten=0, spent=1
+        )
         trials.add(trial, dataclasses.replace(artifact))
         return trial
 
     monkeypatch.setattr("efface.searching.ladder.tried", judged)
-    climb(Case(artifact, split, Run(seed=1)), Search(references=references))
-    assert asked[0] is None
-    assert asked[1:] == pytest.approx(values[1:], rel=1e-3)
+    climb(Case(artifact, split, Run(seed=1)), Search(references=[artifact.model] * 4))
+    return asked
 
 
 def test_without_enough_references_no_knob_is_turned(data, artifact, monkeypatch):

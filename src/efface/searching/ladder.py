@@ -132,27 +132,36 @@ def _turned(name: str, case: Case, judge: Judge, trials: Trials, left: float | N
     """Try a method as it is; if references say on which side it misses, turn its knob to the other, a few times.
 
     Up by doubling, down by halving, until it lies between two values that miss on different sides; then to their
-    middle.
+    middle. A direction in which a turn missed by no less than the one before is left.
     """
     trial = tried(name, {}, case, judge, trials)
     knob = methods()[name].knob
     if not knob or not judge.bands:
         return trial
     axis, value = methods()[name].space[knob], float(make(name).settings()[knob])  # type: ignore[arg-type]
-    low, high = None, None
+    low, high, last = None, None, None
     for _ in range(TURNS):
         if trial.passed or trial.side not in UP_OR_DOWN or (left is not None and trials.spent >= left):
             break
         low, high = (value, high) if UP_OR_DOWN[trial.side] > 0 else (low, value)
         if low is not None and high is not None:
             wanted = (low * high) ** 0.5 if axis.log else (low + high) / 2
+        elif last is not None and _no_nearer(trial, last):
+            break
         else:
             wanted = min(axis.high, max(axis.low, value * 2.0 ** UP_OR_DOWN[trial.side]))
         if wanted == value:
             break
-        value = float(f"{wanted:.4g}")
+        value, last = float(f"{wanted:.4g}"), trial
         trial = tried(name, {knob: value}, case, judge, trials)
     return trial
+
+
+def _no_nearer(trial: Trial, last: Trial) -> bool:
+    """Whether a turn brought nothing; what failed quick questions and what failed the audit's cannot be compared."""
+    if trial.excess is None or last.excess is None or bool(trial.differs) != bool(last.differs):
+        return False
+    return trial.excess >= last.excess
 
 
 def _prepared(case: Case, search: Search, who: str) -> tuple[Judge, Trials, float | None]:
