@@ -6,7 +6,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 # Models this small run faster with one thread per process, and tests use two processes.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo examples test test-all test-faults wheel revisions lint mutate bench docs pictures site reproduce reproduce-small clean
+.PHONY: demo examples test test-quick test-times test-all test-faults wheel revisions lint mutate bench docs pictures site reproduce reproduce-small clean
 
 # What should change no result: `make revisions` compares the working tree with its last commit, and prints nothing.
 OLD ?= HEAD
@@ -21,6 +21,14 @@ examples: $(VENV)/.installed-dev
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+# What needs no second each: for between two changes.
+test-quick: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not seconds"
+
+# As `test`, and a test that needs seconds of the processor without saying so (`@pytest.mark.seconds`) fails.
+test-times: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --times
 
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile

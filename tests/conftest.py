@@ -12,6 +12,9 @@ from hypothesis import settings
 from typer.testing import CliRunner
 
 from efface.cli import app
+from tests.times import pytest_addoption, pytest_runtest_call
+
+__all__ = ["efface_command", "pytest_addoption", "pytest_runtest_call"]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -12,7 +12,8 @@ def cell(entry, seed, kept, found):
 
 
 def table(*cells):
-    return "\n".join(as_long_table(pd.DataFrame(list(cells))))
+    frame = pd.DataFrame(list(cells))
+    return "\n".join(as_long_table(dict(list(frame.groupby("entry", sort=False)))))
 
 
 def there(kept):
@@ -76,3 +77,17 @@ def test_the_table_word_by_word():
     only = table(cells[3])
     assert "| method |" not in only
     assert only.endswith("has no use.\n\n\nNot measured: mask (1 cells): too short.\n")
+
+
+def test_every_row_of_a_grid_has_pairs_of_its_own():
+    one = pd.DataFrame([cell("ssd", 0, 95.0, there(90.0)), cell("ssd", 1, 95.5, there(90.0))])
+    two = pd.DataFrame([cell("ssd", 0, 80.0, there(90.0)), cell("ssd", 1, 80.5, {"missing": "too short"})])
+    text = "\n".join(as_long_table({"ssd, alpha 1": one, "ssd, alpha 2": two}))
+    assert "| ssd, alpha 1 | 2 | 2 | 1.9 | 95.2 | 90.0 | 100.0 | 100.0 | above: +5.2 ± 3.2 |" in text
+    assert "| ssd, alpha 2 | 1 | 2 | 1.9 | 80.0 | 90.0 | 100.0 | 100.0 | -10.0 (one pair: no interval) |" in text
+    assert "Not measured: ssd (1 cells): too short." in text
+
+
+def test_without_accuracies_of_the_methods_there_is_nothing_to_compare():
+    bare = pd.DataFrame([cell("ssd", 0, 95.0, there(90.0))]).drop(columns=["A_R", "E_F"])
+    assert list(as_long_table({"ssd": bare})) == []

@@ -60,6 +60,28 @@ def test_steps_are_means_over_the_cells_that_come_so_far(make_comparison):
     assert rows[3][1] == "90.0\u00a0%"  # of seed 0 alone
 
 
+def test_cells_that_were_watched_at_other_steps_are_averaged_where_they_were_watched(make_comparison):
+    comparison = make_comparison()
+    for kept in comparison.kept:
+        if kept["entry"] == "decay" and kept["seed"] == 1:
+            kept["course"] = [[0, 2, 4], {"retain accuracy": [0.9, 0.7, 0.5], "forget accuracy": [0.8, 0.3, None]}]
+    picture = drawn(comparison)["decay-steps"]
+    kept = {"0": (0.9, 0.8), "1": (0.9, 0.4), "2": (0.8, 0.2), "3": (0.9, 0.0), "4": (0.5, None)}
+    said = {at: tuple("" if v is None else f"{100 * v:.1f}\u00a0%" for v in both) for at, both in kept.items()}
+    assert {row[0]: row[1:] for row in picture.rows} == said
+    assert picture.figure.axes[0].lines[0].get_xdata().tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_method_that_counts_its_steps_anew_goes_on_behind_them(make_comparison):
+    comparison = make_comparison()
+    for kept in comparison.kept:
+        if kept["entry"] == "decay":
+            kept["course"] = [[0, 1, 0, 1], {"forget accuracy": [0.8, 0.6, 0.4, 0.2]}]
+    assert [row[:2] for row in drawn(comparison)["decay-steps"].rows] == [
+        ("0", "80.0\u00a0%"), ("1", "60.0\u00a0%"), ("0", "40.0\u00a0%"), ("1", "20.0\u00a0%"),
+    ]  # fmt: skip
+
+
 def test_classes_are_drawn_for_each_request_with_the_forgotten_one_set_off(make_comparison):
     found = drawn(make_comparison())
     for number, name in ((1, "zero"), (2, "one")):

@@ -14,7 +14,9 @@ from efface.comparing.keys import Keys, _with_imports, content_of, method_source
 from efface.comparing.plan import Plan
 from efface.data import ArraySamples, Data
 from efface.errors import InputError
+from efface.methods.catalogue import _registered
 from efface.methods.retrain import Retrain
+from efface.methods.ssd import SSD
 from efface.models.spec import ModelSpec, build
 
 PLAN = {
@@ -113,38 +115,16 @@ def test_they_change_with_the_results_version(monkeypatch):
     assert not set(keys()) & set(before)
 
 
-def test_a_methods_source_is_its_file_and_what_it_stands_on(tmp_path, monkeypatch):
-    """A changed file of the method, or of a mechanism that it imports, is another source; of another method, not."""
-    import efface.comparing.keys as room
-
-    real = room.importlib.util.find_spec
-    changed: dict[str, str] = {}
-
-    def found(name):
-        spec = real(name)
-        if name in changed and spec is not None:
-            spec.origin = changed[name]
-        return spec
-
-    monkeypatch.setattr(room.importlib.util, "find_spec", found)
-
-    def with_change(module):
-        copy = tmp_path / f"{module}.py"
-        with open(real(module).origin) as file:  # noqa: PTH123
-            copy.write_text(file.read() + "\n# changed\n")
-        changed.clear()
-        changed[module] = str(copy)
-        method_source.cache_clear()
-        return method_source("ssd"), method_source(Retrain.name)
-
-    method_source.cache_clear()
-    before = method_source("ssd"), method_source(Retrain.name)
-    ssd = with_change("efface.methods.ssd")
-    assert (ssd[0] != before[0], ssd[1] == before[1]) == (True, True)
-    for shared in ("efface.mechanisms.dampening", "efface.curvature.fisher"):  # what it imports, and what that imports
-        assert with_change(shared)[0] != before[0]
-        assert with_change(shared)[1] == before[1]
-    method_source.cache_clear()
+def test_a_methods_source_is_its_file_and_what_it_stands_on():
+    """Its own file, a mechanism that it imports and what that imports; of another method, none."""
+    ssd, retrain = (
+        {".".join(p.with_suffix("").parts[-2:]) for p in _with_imports(kind.__module__, {})} for kind in (SSD, Retrain)
+    )
+    own = {"methods.ssd", "mechanisms.dampening", "curvature.fisher"}
+    assert own <= ssd
+    assert not own & retrain
+    assert "methods.retrain" in retrain - ssd
+    assert len({method_source(name) for name in ("ssd", "retrain", "salun")}) == 3
 
 
 @pytest.fixture
@@ -165,13 +145,13 @@ def mine(tmp_path, monkeypatch):
     yield write
     for name in [n for n in sys.modules if n.partition(".")[0] == "my_keys"]:
         del sys.modules[name]
-    method_source.cache_clear()
 
 
 METHOD = """
 import torch
 from my_keys.deeper import STEPS
 from efface.methods.retrain import Retrain
+from efface.methods.ssd import SSD
 from efface.mechanisms.relabelling import Relabelled
 
 
@@ -231,16 +211,20 @@ def test_only_what_retrains_counts_with_the_source_of_retraining(monkeypatch):
     assert sorted(asked) == ["retrain", "ssd"]
 
 
-def test_a_method_of_ones_own_counts_with_the_files_of_its_package_and_of_ours(mine, monkeypatch):
+@pytest.fixture
+def source(mine, monkeypatch):
+    """The source of the package's method, as a process that has just been started finds it."""
+
+    def found() -> str:
+        kind = type("Mine", (Retrain,), {"__module__": "my_keys.method", "name": "mine"})
+        monkeypatch.setitem(_registered, "mine", kind)
+        return method_source("mine")
+
+    return found
+
+
+def test_a_method_of_ones_own_counts_with_the_files_of_its_package_and_of_ours(mine, source):
     """The files are read, not run."""
-    monkeypatch.setattr("efface.comparing.keys.named", lambda path: path)
-    kind = type("Mine", (), {"__module__": "my_keys.method"})
-    monkeypatch.setattr("efface.comparing.keys.methods", lambda: {"my_keys.method:Mine": kind})
-
-    def source() -> str:
-        method_source.cache_clear()
-        return method_source("my_keys.method:Mine")
-
     before = source()
     assert source() == before
     assert len(before) == 64
@@ -253,26 +237,33 @@ def test_a_method_of_ones_own_counts_with_the_files_of_its_package_and_of_ours(m
     assert source() != before
 
 
-def test_a_method_typed_into_a_script_counts_with_its_own_text_or_is_refused(monkeypatch):
-    class Typed(Retrain):
-        """Nothing else."""
+@pytest.mark.parametrize(
+    "line",
+    ["from .deeper import STEPS", "from . import deeper", "from my_keys import deeper", "from my_keys.deeper import *"],
+)
+def test_files_count_however_they_are_imported(line, mine, source):
+    mine("method", METHOD.replace("from my_keys.deeper import STEPS", line))
+    before = source()
+    mine("deeper", "STEPS = 9\n")
+    assert source() != before
 
-    Typed.__module__ = "__main__"
-    monkeypatch.setattr("efface.comparing.keys.methods", lambda: {"typed": Typed})
-    monkeypatch.setattr("efface.comparing.keys.named", lambda name: name)
-    text = "class Typed(Retrain): ..."
-    monkeypatch.setattr("efface.comparing.keys.inspect.getsource", lambda kind: text)
-    method_source.cache_clear()
-    assert method_source("typed") == hashlib.sha256(text.encode()).hexdigest()
 
-    def nowhere(kind):
-        raise OSError
+def test_a_method_typed_into_a_notebook_counts_with_its_text_of_today(monkeypatch):
+    found = []
+    for text in ("class Typed(Retrain): ...", "class Typed(Retrain): steps = 2"):
+        kind = type("Typed", (Retrain,), {"__module__": "__main__", "name": "typed"})
+        monkeypatch.setitem(_registered, "typed", kind)
+        monkeypatch.setattr("efface.comparing.keys.inspect.getsource", lambda kind, text=text: text)
+        found.append(method_source("typed"))
+        assert found[-1] == hashlib.sha256(text.encode()).hexdigest()
+    assert found[0] != found[1]
 
-    monkeypatch.setattr("efface.comparing.keys.inspect.getsource", nowhere)
-    method_source.cache_clear()
+
+def test_a_method_whose_text_is_not_to_be_found_is_refused(monkeypatch):
+    kind = type("Typed", (Retrain,), {"__module__": "__main__", "name": "typed"})
+    monkeypatch.setitem(_registered, "typed", kind)
     with pytest.raises(InputError, match="the source of Typed is not to be found, so that its finished cells"):
         method_source("typed")
-    method_source.cache_clear()
 
 
 def test_weights_that_are_not_there_are_no_others(tmp_path):

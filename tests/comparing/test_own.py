@@ -34,6 +34,11 @@ def retain_accuracy(model, case):
     return 0.0
 
 
+def outcome(model, case):
+    """Called like another column."""
+    return 0.0
+
+
 pytestmark = pytest.mark.filterwarnings("ignore:the model as given gets")
 
 WEIGHTS = f"{__name__}:weights"
@@ -69,6 +74,7 @@ def test_unknown_measures_are_refused_when_the_plan_is_read(given, why):
     [
         (f"{__name__}:in_vain", "no docstring"),
         (f"{__name__}:retain_accuracy", "another column"),
+        (f"{__name__}:outcome", "another column"),
         (f"{__name__}:WEIGHTS", "not a function"),
         (f"{__name__}:nothing", "no attribute"),
     ],

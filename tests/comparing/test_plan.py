@@ -119,3 +119,10 @@ def test_a_plan_is_read_from_yaml(tmp_path):
     with file.open("a") as more:
         more.write("methods: [{method: original}]\n")
     assert read_plan(file) == plan()
+
+
+def test_requests_of_the_same_words_are_told_apart_by_their_place():
+    many = [{"items": range(k, k + 10)} for k in (0, 20)]
+    made = plan(requests=[many[0], {"items": [7]}, many[1]])
+    assert made.asked() == ["10 items (request 1)", "item 7", "10 items (request 3)"]
+    assert [(c.request, c.asked) for c in made.cells()] == list(zip(made.requests, made.asked(), strict=True))

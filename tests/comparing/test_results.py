@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from efface.comparing.figures import pictures
 from efface.comparing.plan import Plan
 from efface.comparing.results import Comparison
+from efface.comparing.rows import unmeasured
 
 GIVEN = {
     "name": "smoke",
@@ -364,3 +366,67 @@ def test_means_come_as_a_frame_and_as_latex():
     hostile = plan(methods=[{"method": "ssd", "label": r"50% {of} $x^2$ \input~"}])
     latex = Comparison.of(hostile, [cell(r"50% {of} $x^2$ \input~", s, 97.0, 1.0) for s in (0, 1)]).to_latex()
     assert r"50\% \{of\} \$x\textasciicircum{}2\$ \textbackslash{}input\textasciitilde{} &" in latex
+
+
+def test_two_requests_of_the_same_words_are_two_rows():
+    requests = [{"items": range(k, k + 10)} for k in (0, 20)]
+    made = plan("retrain", "fine-tune", requests=requests, seeds=[0])
+    rows = [unmeasured(c) | {"scores": {"A_R": {"value": 1.0}}} for c in made.cells()]
+    for row, seconds in zip(rows, (10.0, 40.0, 5.0, 5.0), strict=True):
+        row |= {"seconds": seconds}
+    found = Comparison.of(made, rows).frame
+    assert found.of_retrain.tolist() == [100, 100, 50, 12.5]  # each of retraining for its own request
+    assert found.request.nunique() == 2
+
+
+def test_a_logit_mask_is_the_mask_under_any_label():
+    methods = [{"method": "logit-mask", "label": "masked"}, {"method": "ssd", "label": "logit-mask"}]
+    rows = [cell("masked", s, 97.0, 0.0) | {"method": "logit-mask"} for s in (0, 1)]
+    rows += [cell("logit-mask", s, 90.0 + s / 10, 1.0) | {"method": "ssd"} for s in (0, 1)]
+    (line,) = Comparison.of(plan(methods=methods), rows).remarks()
+    assert "at most 2 pairs): logit-mask (-7.0 ± 0.6); of no other" in line
+
+
+def test_the_settings_of_a_grid_are_judged_each_by_itself():
+    """Between settings lie 40 points, within each of them one; together they are no pairs and no spread."""
+    methods = [{"method": "logit-mask"}, {"method": "ssd", "grid": {"alpha": [1, 2.5]}}]
+    rows = [cell("logit-mask", s, 97.0, 0.0) for s in (0, 1)]
+    for alpha, far in ((1, 0.0), (2.5, 40.0)):
+        for seed in (0, 1):
+            row = cell("ssd", seed, 97.0 - far + seed / 10, 1.0) | {"settings": {"alpha": alpha}}
+            row["scores"]["A_R"] = {"value": 90.0 - far + seed}
+            rows.append(row)
+    comparison = Comparison.of(plan(methods=methods), rows)
+    assert comparison._scattered() == []
+    (line,) = comparison.remarks()
+    assert "at most 2 pairs): ssd, alpha 2.5 (-40.0 ± 0.6); of no other" in line
+    rows[-1]["scores"]["A_R"] = {"value": 0.0}
+    assert "- ssd, alpha 2.5, A_R: median 25.0; far" in Comparison.of(plan(methods=methods), rows).markdown()
+
+
+def test_bars_in_labels_do_not_cut_cells_in_two():
+    rows = [cell("a|b", 0, 97.0, 1.0) | {"method": "ssd"}]
+    table = Comparison.of(plan(methods=[{"method": "ssd", "label": "a|b"}]), rows).markdown()
+    assert r"| a\|b | 90.0 |" in table
+
+
+def test_labels_that_look_like_numbers_or_nothing_are_read_as_they_were_written(tmp_path):
+    labels = ("2", "NA", "0.10")
+    made = plan(methods=[{"method": "ssd", "label": label} for label in labels], seeds=[0])
+    comparison = Comparison.of(made, [cell(label, 0, 97.0, 1.0) for label in labels])
+    comparison.write(tmp_path)
+    again = Comparison.read(tmp_path)
+    assert again.frame.entry.tolist() == list(labels)
+    assert again.table_rows(by_request=False) == comparison.table_rows(by_request=False)
+
+
+def test_a_setting_that_is_called_like_a_column_has_one_of_its_own():
+    """`samples` of class-means is a hyper-parameter; the column of that name counts what was read."""
+    made = plan(methods=[{"method": "class-means", "grid": {"samples": [100, 200]}}], seeds=[0])
+    rows = [cell("class-means", 0, 97.0, 1.0) | {"settings": {"samples": n}, "samples": 3000} for n in (100, 200)]
+    comparison = Comparison.of(made, rows)
+    lines = [line for line in comparison.markdown().splitlines() if line.startswith("| ")]
+    assert lines[0] == "| method | setting samples | A_R | probe | seconds | samples | peak_memory |"
+    assert lines[2:] == [f"| class-means | {n} | 90.0 | 97.0 | 1.0 | 3.0 | - |" for n in (100, 200)]
+    (sweep,) = [p for p in pictures(made, comparison.frame) if p.file == "class-means"]
+    assert [row[0] for row in sweep.rows] == ["100", "200"]

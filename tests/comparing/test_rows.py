@@ -13,7 +13,13 @@ from efface.request import Request
 from efface.running.engines import Failure
 
 CELL = Cell(
-    entry="mine", method="ssd", settings={"alpha": 2}, train=Preparation(), request=Request(classes=(3,)), seed=4
+    entry="mine",
+    method="ssd",
+    settings={"alpha": 2},
+    train=Preparation(),
+    request=Request(classes=(3,)),
+    asked="class 3 (request 2)",
+    seed=4,
 )
 
 
@@ -29,7 +35,7 @@ def test_what_is_known_before_a_cell_is_computed_has_every_field_of_a_row():
         "entry": "mine",
         "method": "ssd",
         "settings": {"alpha": 2},
-        "request": "class 3",
+        "request": "class 3 (request 2)",
         "seed": 4,
         "seconds": None,
         "train_seconds": None,
@@ -46,7 +52,7 @@ def test_what_is_known_before_a_cell_is_computed_has_every_field_of_a_row():
 def test_a_row_is_the_stored_result_under_the_cells_own_name(store):
     assert row_of(CELL, "k", store, {}) == unmeasured(CELL) | {"refused": "not computed yet"}
     # Another plan may have called the same cell something else.
-    store.keep("k", unmeasured(CELL) | {"entry": "theirs", "seconds": 2.5})
+    store.keep("k", unmeasured(CELL) | {"entry": "theirs", "request": "class 3", "seconds": 2.5})
     assert row_of(CELL, "k", store, {"other": Failure(None, "no room")}) == unmeasured(CELL) | {"seconds": 2.5}
     assert row_of(CELL, "k", store, {"k": Failure(None, "no room")}) == unmeasured(CELL) | {"refused": "no room"}
 
@@ -73,6 +79,9 @@ def test_a_store_keeps_results_over_failures_and_says_what_is_damaged(store, tmp
     assert sorted(p.name for p in tmp_path.iterdir()) == ["k.audit.json", "k.json"]
     assert (tmp_path / "k.audit.json").read_text() == "{}"
     assert (tmp_path / "k.json").read_text() == '{\n "seconds": 1.0\n}'
+    store.keep_failure("k", {"refused": "the second time"})  # computed again, which failed
+    assert (store.result("k"), store.finished("k")) == ({"refused": "the second time"}, False)
+    store.keep("k", {"seconds": 1.0}, audit="{}")
     store.keep("l", {})  # without an audit, and without a failure before
     assert store.result("l") == {}
     for name in ("k.json", "m.failed.json"):

@@ -60,7 +60,7 @@ def judge(monkeypatch):
 
 
 def judged(judge, made, settings=None):
-    record = SimpleNamespace(seconds={"forget": 1.5}, method="ssd")
+    record = SimpleNamespace(seconds={"forget": 1.5}, method="ssd", weights_after="abc")
     return judge(SimpleNamespace(model=made, record=record), settings or {})
 
 
@@ -69,6 +69,7 @@ def test_without_references_use_may_fall_a_little_and_the_class_must_be_gone(jud
     assert (trial.method, trial.settings, trial.kept, trial.forgotten) == ("ssd", {"alpha": 1}, 0.9, 0.03)
     assert (trial.probe, trial.excess, trial.differs, trial.side, trial.seconds) == (None, 0, (), "", 1.5)
     assert 1.5 < trial.spent < 60
+    assert trial.weights == "abc"
     assert judged(judge(), model(0.89, 0.05)).excess == 0
     for made, excess, side in (
         (model(0.78, 0.0), 0.10, "worse"),
@@ -82,10 +83,15 @@ def test_without_references_use_may_fall_a_little_and_the_class_must_be_gone(jud
 
 
 def test_items_are_to_be_answered_as_a_reference_or_unseen_records_are(judge):
-    for references, gone, excess in (((), 0.95, 0), ((), 0.7, 0.15), ((), 1.0, 0.05), ((model(0.9, 0.5),), 0.9, 0.35)):
+    for references, gone, excess, side in (
+        ((), 0.95, 0, ""),
+        ((), 0.7, 0.15, "over"),
+        ((), 1.0, 0.05, "left"),
+        ((model(0.9, 0.5),), 0.9, 0.35, "left"),
+        ((model(0.9, 0.5),), 0.2, 0.25, "over"),
+    ):
         trial = judged(judge(references, classes=()), model(0.9, gone))
-        assert trial.excess == pytest.approx(excess)
-        assert trial.side == ("left" if excess else "")
+        assert (trial.excess, trial.side) == (pytest.approx(excess), side)
     assert judge([model()], classes=()).looks is None
 
 

@@ -118,3 +118,19 @@ def test_trials_without_a_model_resume(original, tmp_path):
     first.add(Trial(method="a", refused="why"), None)
     assert not (tmp_path / BEST).exists()
     assert Trials(tmp_path, ABOUT, original).best is None
+
+
+def test_a_leader_whose_model_was_not_kept_has_none(original, tmp_path):
+    """An earlier start went on to a better trial, which this one does not reach: its model is not the leader's."""
+    other = given(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), Split.of(load("digits")), Recipe(), Run(device="cpu"))
+    first = Trials(tmp_path, ABOUT, original)
+    first.add(trial("a", 0.75, weights=original.record.weights_after), original)
+    assert first.taken is original
+    first.add(trial("b", 0.25, weights=other.record.weights_after), other)
+    assert first.taken is other
+    again = Trials(tmp_path, ABOUT, original)
+    assert again.taken is None
+    again.known("a", {})
+    assert again.taken is None
+    again.known("b", {})
+    assert again.taken.record.weights_after == other.record.weights_after

@@ -25,35 +25,37 @@ def as_long_columns(found: Mapping[str, Any] | None) -> dict[str, Any]:
     return {f"as_long_{name}": values.get(name) for name in FIELDS} | {WHY: values.get("missing", "")}
 
 
-def as_long_table(frame: pd.DataFrame) -> Iterator[str]:
-    """Yield a table of every entry beside retraining for as long as it took, and where it stands to that.
+def as_long_table(rows: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    """Yield a table of every row beside retraining for as long as it took, and where it stands to that.
 
     Kept accuracy A_R and error on the forgotten E_F are compared in pairs of one request and seed: with two pairs or
     more a difference counts if Student's 95 % interval of its mean leaves out 0. E_F of retraining is what forgetting
     should give, so that a higher one is not taken for better.
 
     Args:
-        frame: One row per cell, as in results.csv.
+        rows: The cells of each row of the comparison's table, as in results.csv, by the row's name. Without accuracies
+            of the methods themselves there is nothing to compare.
     """
-    made = frame[frame[COLUMNS[0]].notna()]
-    missing = frame[frame[WHY] != ""]
-    if made.empty and missing.empty:
+    made = {name: cells[cells[COLUMNS[0]].notna()] for name, cells in rows.items() if {"A_R", "E_F"} <= set(cells)}
+    made = {name: cells for name, cells in made.items() if len(cells)}
+    missing = pd.concat([cells[cells[WHY] != ""] for cells in rows.values()])
+    if not made and missing.empty:
         return
     yield (
         "Retraining for as long: the same recipe from new weights on the kept data, its schedule shortened to the time "
         "that forgetting took. A method that keeps no more than that row has no use."
     )
     yield ""
-    if not made.empty:
+    if made:
         there = "of that retraining"
         yield f"| method | pairs | seconds | {there} | A_R | {there} | E_F | {there} | kept accuracy |"
         yield "| --- " * 9 + "|"
-    for entry, group in made.groupby("entry", sort=False):
-        cells = [f"{group[name].mean():.3g} | {group[f'as_long_{name}'].mean():.3g}" for name in ("seconds",)]
-        cells += [f"{group[name].mean():.1f} | {group[f'as_long_{name}'].mean():.1f}" for name in ("A_R", "E_F")]
-        yield f"| {entry} | {len(group)} | {' | '.join(cells)} | {_stands(group['A_R'] - group['as_long_A_R'])} |"
-    for (name, why), group in missing.groupby(["entry", WHY], sort=False):
-        yield f"\nNot measured: {name} ({len(group)} cells): {why}."
+    for name, cells in made.items():
+        numbers = [f"{cells.seconds.mean():.3g} | {cells[COLUMNS[0]].mean():.3g}"]
+        numbers += [f"{cells[name].mean():.1f} | {cells[f'as_long_{name}'].mean():.1f}" for name in ("A_R", "E_F")]
+        yield f"| {name} | {len(cells)} | {' | '.join(numbers)} | {_stands(cells['A_R'] - cells['as_long_A_R'])} |"
+    for (entry, why), cells in missing.groupby(["entry", WHY], sort=False):
+        yield f"\nNot measured: {entry} ({len(cells)} cells): {why}."
     yield ""
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from efface.comparing.grouped import by_row, column_of
 from efface.comparing.plan import ORIGINAL, Entry, Plan
 from efface.figures.charts import curves, time_bars
 from efface.figures.heat_maps import heat_map
@@ -100,20 +101,7 @@ def draw(found: Sequence[Picture], folder: Path) -> list[Path]:
 
 def _rows(plan: Plan, frame: pd.DataFrame) -> dict[str, tuple[Entry, pd.DataFrame]]:
     """Return the cells of every row of the table by its name; entries with a map of their own are left out."""
-    found = {}
-    for entry in plan.methods:
-        if len(entry.grid) == 2:
-            continue
-        cells = frame[frame.entry == entry.name]
-        if not entry.grid:
-            found[entry.name] = (entry, cells)
-            continue
-        for values, part in cells.groupby(list(entry.grid), sort=False, dropna=False):
-            said = ", ".join(
-                f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in zip(entry.grid, values, strict=True)
-            )
-            found[f"{entry.name}, {said}"] = (entry, part)
-    return found
+    return {name: found for name, found in by_row(plan, frame).items() if len(found[0].grid) != 2}
 
 
 def _useful(plan: Plan, frame: pd.DataFrame) -> Iterator[Picture]:
@@ -199,12 +187,13 @@ def _seconds(plan: Plan, frame: pd.DataFrame) -> Iterator[Picture]:
 def _sweep(entry: Entry, cells: pd.DataFrame) -> Iterator[Picture]:
     """Draw A_R and E_F over one setting; where it has no order a table says as much."""
     (setting,) = entry.grid
+    varied = column_of(setting)
     shown = {
         title: column for column, title in OVER_SETTINGS.items() if column in cells and cells[column].notna().any()
     }
-    if not shown or cells[setting].nunique() < 2 or not pd.api.types.is_numeric_dtype(cells[setting]):
+    if not shown or cells[varied].nunique() < 2 or not pd.api.types.is_numeric_dtype(cells[varied]):
         return
-    over = cells.groupby(setting)[list(shown.values())].agg(["mean", "std"]) / 100
+    over = cells.groupby(varied)[list(shown.values())].agg(["mean", "std"]) / 100
     means = {title: over[column, "mean"].to_numpy() for title, column in shown.items()}
     spread = {title: over[column, "std"].fillna(0.0).to_numpy() for title, column in shown.items()}
     bands = {title: (mean - spread[title], mean + spread[title]) for title, mean in means.items()}
@@ -228,7 +217,7 @@ def _maps(entry: Entry, cells: pd.DataFrame) -> Iterator[Picture]:
     for column, title in OVER_SETTINGS.items():
         if column not in cells or not cells[column].notna().any():
             continue
-        table = cells.pivot_table(index=down, columns=across, values=column, aggfunc="mean") / 100
+        table = cells.pivot_table(index=column_of(down), columns=column_of(across), values=column, aggfunc="mean") / 100
         figure = heat_map(
             table.to_numpy(), list(table.columns), list(table.index), x_label=across, y_label=down, title=title
         )
@@ -246,30 +235,43 @@ def _courses(entry: Entry, cells: Cells) -> Iterator[Picture]:
     kept = [c["course"] for c in cells if c.get("course")]
     if not kept:
         return
-    longest = max((at for at, _ in kept), key=len)
+    courses = [(_places(at), known) for at, known in kept]
+    places = sorted({place for own, _ in courses for place in own})
+    column = {place: k for k, place in enumerate(places)}
     lines, bands = {}, {}
     for name in dict.fromkeys(name for _, known in kept for name in known):
-        values = pd.DataFrame([pd.Series(known.get(name, []), dtype=float) for _, known in kept])
-        values = values.reindex(columns=range(len(longest)))
+        drawn = [dict(zip((column[p] for p in own), known.get(name, []), strict=False)) for own, known in courses]
+        values = pd.DataFrame(drawn, columns=range(len(places)), dtype=float)
         lines[name] = values.mean().to_numpy()
         bands[name] = (values.min().to_numpy(), values.max().to_numpy())
-    figure = curves(longest, lines, x_label="step", y_label="accuracy", bands=bands)
+    steps = [step for _, step in places]
+    figure = curves(steps, lines, x_label="step", y_label="accuracy", bands=bands)
     caption = (
         f"{entry.name}: accuracy while forgetting went on, on the data that the method itself watches. Lines are means "
         f"over {len(kept)} cells, of those that come so far; shades are their range."
     )
     rows = tuple(
         (f"{at:g}", *("" if np.isnan(lines[name][i]) else share(lines[name][i]) for name in lines))
-        for i, at in enumerate(longest)
+        for i, at in enumerate(steps)
     )
     yield Picture(f"{_stem(entry.name)}-steps", f"Step by step: {entry.name}", caption, figure, ("Step", *lines), rows)
+
+
+def _places(steps: Sequence[float]) -> list[tuple[int, float]]:
+    """Return each step with how often it came before: a method may count from 0 more than once."""
+    came: Counter[float] = Counter()
+    found = []
+    for step in steps:
+        found.append((came[step], step))
+        came[step] += 1
+    return found
 
 
 def _classes(plan: Plan, cells: Cells) -> Iterator[Picture]:
     """Draw test accuracy by class of every row without a grid, for each request by itself."""
     rows = {e.name: e.method for e in plan.methods if not e.grid}
-    for number, request in enumerate(plan.requests[:MOST_REQUESTS]):
-        asked = [c for c in cells if c["request"] == request.describe() and c["entry"] in rows and c.get("per_class")]
+    for number, (request, words) in enumerate(zip(plan.requests[:MOST_REQUESTS], plan.asked(), strict=False)):
+        asked = [c for c in cells if c["request"] == words and c["entry"] in rows and c.get("per_class")]
         names = list(asked[0]["per_class"]) if asked else []
         shares = {
             entry: pd.DataFrame(
@@ -293,7 +295,7 @@ def _classes(plan: Plan, cells: Cells) -> Iterator[Picture]:
         )
         yield Picture(
             f"classes-{number + 1}",
-            f"Accuracy by class: {request.describe()}",
+            f"Accuracy by class: {words}",
             _of_classes(plan, request, reference, len(picked), len(names)),
             figure,
             ("Row", *names),

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from efface.comparing.plan import ORIGINAL, Cell, Plan
 from efface.data import Data
 from efface.errors import InputError
 from efface.methods.catalogue import methods, named
+from efface.methods.method import Method
 from efface.methods.retrain import Retrain
 from efface.request import ABOUT, Request
 
@@ -95,7 +97,6 @@ def content_of(data: Data) -> str:
     return digest.hexdigest()
 
 
-@cache
 def method_source(name: str) -> str:
     """Return the SHA-256 of a method's file and of the files that it imports from the rooms that serve methods.
 
@@ -106,8 +107,13 @@ def method_source(name: str) -> str:
     Raises:
         InputError: A method was typed in, so that there is no file.
     """
+    return _source(methods()[named(name)])
+
+
+@cache
+def _source(kind: type[Method]) -> str:
+    """Return the source of a class; of one that a notebook's cell defines anew, anew."""
     digest = hashlib.sha256()
-    kind = methods()[named(name)]
     if kind.__module__ == "__main__":  # a script or a notebook: there is nothing to follow imports by
         try:
             return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()
@@ -123,22 +129,32 @@ def method_source(name: str) -> str:
 
 def _with_imports(module: str, seen: dict[str, Path]) -> list[Path]:
     """Return a module's file and those that it imports, directly or not, of `FOLLOWED` or of its own package."""
-    spec = importlib.util.find_spec(module)
+    spec = _spec(module)
     if module in seen or spec is None or spec.origin is None:
         return []
     seen[module] = Path(spec.origin)
     package = module.partition(".")[0]
-    for imported in _imports(seen[module]):
+    for imported in _imports(seen[module], spec.parent or ""):
         first, second = (*imported.split("."), "")[:2]
         if (first == "efface" and second in FOLLOWED) or first == package != "efface":
             _with_imports(imported, seen)
     return list(seen.values())
 
 
-def _imports(file: Path) -> Iterator[str]:
+def _spec(module: str) -> ModuleSpec | None:
+    """Find a module by its name; None if there is none, as for a function's name behind that of its module."""
+    package = module.rpartition(".")[0]
+    if package and ((found := _spec(package)) is None or found.submodule_search_locations is None):
+        return None
+    return importlib.util.find_spec(module)
+
+
+def _imports(file: Path, package: str) -> Iterator[str]:
+    """Yield what a file imports; of `from a import b` both `a` and `a.b`, of which either may be the module."""
     for node in ast.walk(ast.parse(file.read_bytes())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+        if isinstance(node, ast.ImportFrom):
+            name = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            yield from (name, *(f"{name}.{alias.name}" for alias in node.names))
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 

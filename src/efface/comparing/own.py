@@ -14,7 +14,7 @@ from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case, Model
 from efface.auditing.catalogue import ALL
 from efface.auditing.scores.score import Score, Scores
-from efface.comparing.columns import COLUMNS
+from efface.comparing.grouped import TAKEN
 from efface.comparing.plan import Measure
 from efface.errors import InputError
 from efface.running.imported import imported
@@ -22,14 +22,6 @@ from efface.running.imported import imported
 __all__ = ["OwnMeasure", "measured", "own_measures"]
 
 EXAMPLE = "Write my_package:my_metric for the function `my_metric(model, case)` in my_package.py."
-
-TAKEN = {
-    *("entry", "method", "request", "seed", "settings", "refused", "notes", "bounds"),
-    *("seconds", "train_seconds", "of_retrain", "samples", "peak_memory"),
-    *(column.name for column in COLUMNS),
-    *ALL,
-}
-"""Names of other columns and scores."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +60,7 @@ def own_measures(names: Sequence[str]) -> tuple[OwnMeasure, ...]:
         lines = (inspect.getdoc(function) or "").splitlines()
         if not lines:
             raise InputError(f"{path!r} has no docstring; its first line says above the table what it measures")
-        if function.__name__ in TAKEN or function.__name__ in {m.name for m in found}:
+        if function.__name__ in {*TAKEN, *ALL, *(m.name for m in found)}:
             raise InputError(f"{path!r}: another column is called {function.__name__!r}; rename the function")
         found.append(OwnMeasure(path, function, lines[0].rstrip(".")))
     return tuple(found)

@@ -15,6 +15,7 @@ from efface import __version__
 from efface.comparing.as_long import COLUMNS as AS_LONG
 from efface.comparing.as_long import WHY
 from efface.comparing.figures import Picture
+from efface.comparing.grouped import column_of
 from efface.figures.illustration import Illustration
 from efface.report.templates import environment
 from efface.words import count
@@ -119,7 +120,7 @@ def html(comparison: Comparison, pictures: Sequence[Picture] = ()) -> str:
 def methods_table(comparison: Comparison) -> Table:
     """Return one row per method and settings: means and deviations, published figures beside them."""
     header, *rows = comparison.table_rows(by_request=False)
-    meaning, settings = comparison.meaning, {k for e in comparison.plan.methods for k in e.grid}
+    meaning, settings = comparison.meaning, {column_of(k) for e in comparison.plan.methods for k in e.grid}
     columns = [
         Column(name, meaning.get(name, ""), words=name == "method" or (name in settings and not _numbers(rows, i)))
         for i, name in enumerate(header)
@@ -168,7 +169,7 @@ def _facts(comparison: Comparison) -> dict[str, str]:
     plan, recipe, frame = comparison.plan, comparison.plan.recipe, comparison.frame
     failed = int((frame.refused != "").sum())
     arguments = ", ".join(f"{k}: {v}" for k, v in plan.model.arguments.items())
-    requests = "; ".join(r.describe() for r in plan.requests[:10])
+    requests = "; ".join(plan.asked()[:10])
     more = f"; and {len(plan.requests) - 10} more" if len(plan.requests) > 10 else ""
     found = {
         "Data": f"{plan.data.source}, {plan.data.validation:g} of the training data held out",

@@ -114,13 +114,14 @@ class Entry(_Strict):
 
 
 class Cell(_Strict):
-    """One method on one request with one seed."""
+    """One method on one request with one seed; `asked` is what the tables call the request."""
 
     entry: str
     method: str
     settings: dict[str, Any]
     train: Preparation
     request: Request
+    asked: str
     seed: int
 
     @property
@@ -207,6 +208,11 @@ class Plan(_Strict):
             raise ValueError(f"published figures for rows that are not in the plan: {unknown}; rows: {names}")
         return self
 
+    def asked(self) -> list[str]:
+        """Return what the tables call each request: its words, and its place in the plan where others have the same."""
+        words = [request.describe() for request in self.requests]
+        return [w if words.count(w) == 1 else f"{w} (request {i})" for i, w in enumerate(words, start=1)]
+
     def cells(self) -> list[Cell]:
         """Return every cell of the grid, checked: what no method can do fails before any work.
 
@@ -224,7 +230,9 @@ class Plan(_Strict):
                     _check_targets(entry, method_of(entry.method, settings), self.requests)
                 elif settings:
                     raise InputError("the entry `original` forgets nothing and takes no settings")
-                for request, seed in itertools.product(self.requests, self.seeds):
+                for (request, asked), seed in itertools.product(
+                    zip(self.requests, self.asked(), strict=True), self.seeds
+                ):
                     found.append(
                         Cell(
                             entry=entry.name,
@@ -232,6 +240,7 @@ class Plan(_Strict):
                             settings=settings,
                             train=train,
                             request=request,
+                            asked=asked,
                             seed=seed,
                         )
                     )

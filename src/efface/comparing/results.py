@@ -17,6 +17,7 @@ from efface.comparing.as_long import COLUMNS as AS_LONG
 from efface.comparing.as_long import as_long_columns, as_long_table
 from efface.comparing.columns import COLUMNS
 from efface.comparing.figures import draw, pictures
+from efface.comparing.grouped import by_row, column_of
 from efface.comparing.own import own_measures
 from efface.comparing.page import html
 from efface.comparing.plan import Plan
@@ -35,6 +36,9 @@ MEANING = {c.name: c.meaning for c in COLUMNS} | {
     "samples": "thousands of training samples read by forgetting, each reading counted",
     "peak_memory": "most memory that forgetting held above what was held before, MiB (on a CPU sampled)",
 }
+
+WORDS = ("entry", "method", "request")
+"""Columns of results.csv that hold names, whatever these look like."""
 
 SCALES = {"samples": 1000, "peak_memory": 2**20}
 """Counts of a cell, and what the table divides them by."""
@@ -96,7 +100,11 @@ class Comparison:
         shown = [*COLUMN_NAMES, *(m.name for m in own_measures(plan.measures))]
         for row in rows:
             varied = {
-                k: v for e in plan.methods if e.name == row["entry"] for k, v in row["settings"].items() if k in e.grid
+                column_of(k): v
+                for e in plan.methods
+                if e.name == row["entry"]
+                for k, v in row["settings"].items()
+                if k in e.grid
             }
             flat.append(
                 {k: row[k] for k in ("entry", "method", "request", "seed")}
@@ -127,7 +135,7 @@ class Comparison:
         plan = read(folder / "plan.json", Plan)
         if not (folder / "results.csv").is_file():
             raise InputError(f"{folder} holds no results.csv; `efface compare PLAN --out {folder}` writes it")
-        frame = pd.read_csv(folder / "results.csv")
+        frame = pd.read_csv(folder / "results.csv", converters=dict.fromkeys(WORDS, str))  # a label may be `1` or `NA`
         for name in ("bounds", "refused", "notes", "as_long"):  # what earlier versions did not write is empty
             frame[name] = frame[name].astype(object).fillna("").astype(str) if name in frame else ""
         for name in AS_LONG:
@@ -164,7 +172,7 @@ class Comparison:
             by_request: One row per method and request, instead of one per method.
         """
         order = [e.name for e in self.plan.methods]
-        grids = list(dict.fromkeys(k for e in self.plan.methods for k in e.grid))
+        grids = list(dict.fromkeys(column_of(k) for e in self.plan.methods for k in e.grid))
         keys = ["entry", *grids, *(["request"] if by_request else [])]
         grouped = self.frame.groupby(keys, sort=False, dropna=False)[self.columns].agg(["mean", "std", "count"])
         return (
@@ -208,7 +216,7 @@ class Comparison:
         many_requests = len(plan.requests) > 1
         lines += ["Mean ± standard deviation over seeds" + (" and requests." if many_requests else "."), ""]
         lines += [self._table(by_request=False), "", *(x for r in self.remarks() for x in (r, ""))]
-        lines += as_long_table(self.frame)
+        lines += as_long_table(self._rows())
         if many_requests and not any(e.grid for e in plan.methods):
             lines += ["By request, mean ± standard deviation over seeds.", "", self._table(by_request=True), ""]
         lines += self._scattered()
@@ -281,24 +289,29 @@ class Comparison:
         signs = "≥, ≤: some cells are only bounds (a cap was reached), and so is their mean; ≷: on both sides."
         return [*([signs] if any(self.frame.bounds) else []), *self._beyond_mask()]
 
+    def _rows(self) -> dict[str, pd.DataFrame]:
+        """Return the cells of every row of the table by its name."""
+        return {name: cells for name, (_, cells) in by_row(self.plan, self.frame).items()}
+
     def _beyond_mask(self) -> list[str]:
-        """Say which entries' features hold less of the class than those of the original, whose logit is masked.
+        """Say which rows' features hold less of the class than those of the original, whose logit is masked.
 
         Pairs with the logit mask of the same request and seed; with two pairs or more, Student's interval of the mean
         difference.
         """
-        if "probe" not in self.frame or MASK not in set(self.frame.entry):
+        masked = self.frame[self.frame.method == MASK]
+        if "probe" not in self.frame or masked.empty:
             return []
-        mask = self.frame[self.frame.entry == MASK].set_index(["request", "seed"]).probe.rename("mask")
+        mask = masked.groupby(["request", "seed"]).probe.first().rename("mask")
         found, pairs = [], 0
-        for entry, group in self.frame[self.frame.entry != MASK].groupby("entry", sort=False):
-            gaps = (group.probe - group.join(mask, on=["request", "seed"])["mask"]).dropna()
+        for name, cells in self._rows().items():
+            gaps = (cells.probe - cells.join(mask, on=["request", "seed"])["mask"])[cells.method != MASK].dropna()
             if len(gaps) < 2:
                 continue
             pairs = max(pairs, len(gaps))
             half = float(student.ppf(0.975, len(gaps) - 1) * gaps.std() / len(gaps) ** 0.5)
             if gaps.mean() + half < 0:
-                found.append(f"{entry} ({gaps.mean():.1f} ± {half:.1f})")
+                found.append(f"{name} ({gaps.mean():.1f} ± {half:.1f})")
         if not pairs:
             return []
         lower = f"{', '.join(found)}; of no other is" if found else "of none is"
@@ -310,23 +323,23 @@ class Comparison:
     def _scattered(self) -> list[str]:
         """Say which cells make a wide spread, with what their methods noted."""
         lines = []
-        for entry, group in self.frame.groupby("entry", sort=False):
+        for name, row in self._rows().items():
             for column in ("A_R", "E_F"):
-                if column not in group or not group[column].std() > WIDE:
+                if column not in row or not row[column].std() > WIDE:
                     continue
-                far = group[(group[column] - group[column].median()).abs() > WIDE]
+                far = row[(row[column] - row[column].median()).abs() > WIDE]
                 cells = "; ".join(
                     f"{cell[column]:.1f} ({cell['request']}, seed {cell['seed']}"
                     + (f": {cell['notes']})" if cell["notes"] else ")")
                     for _, cell in far.iterrows()
                 )
-                lines.append(f"- {entry}, {column}: median {group[column].median():.1f}; far from it: {cells}")
+                lines.append(f"- {name}, {column}: median {row[column].median():.1f}; far from it: {cells}")
         return [f"Where a deviation is above {WIDE} points, these cells make it:", "", *lines, ""] if lines else []
 
     def _table(self, *, by_request: bool) -> str:
         header, *rows = self.table_rows(by_request=by_request)
         lines = [header, ["---"] * len(header), *rows]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
 def _long(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ def unmeasured(cell: Cell) -> dict[str, Any]:
         "entry": cell.entry,
         "method": cell.method,
         "settings": cell.settings,
-        "request": cell.request.describe(),
+        "request": cell.asked,
         "seed": cell.seed,
         "seconds": None,
         "train_seconds": None,
@@ -34,11 +34,11 @@ def unmeasured(cell: Cell) -> dict[str, Any]:
 
 
 def row_of(cell: Cell, key: str, store: Store, failures: Mapping[str, Failure]) -> dict[str, Any]:
-    """Return a cell's result under its own row's name, or why there is none."""
+    """Return a cell's result under this plan's names of its row and its request, or why there is none."""
     result = store.result(key) or unmeasured(cell) | {"refused": "not computed yet"}
     if key in failures:
         result = unmeasured(cell) | {"refused": failures[key].words}
-    return result | {"entry": cell.entry}
+    return result | {"entry": cell.entry, "request": cell.asked}
 
 
 def raise_if_nothing(failures: Mapping[str, Failure], rows: Sequence[Mapping[str, Any]]) -> None:

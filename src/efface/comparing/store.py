@@ -54,8 +54,9 @@ class Store:
         self._failed(key).unlink(missing_ok=True)
 
     def keep_failure(self, key: str, result: dict[str, Any]) -> None:
-        """Keep why a cell failed; it is not finished, and the next run tries it again."""
+        """Keep why a cell failed; it is not finished any more, and the next run tries it again."""
         write_file(self._failed(key), json.dumps(result, indent=1))
+        self._cell(key).unlink(missing_ok=True)
 
     def original(self, key: str) -> Path:
         """Return the folder of an original."""

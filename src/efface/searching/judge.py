@@ -104,11 +104,12 @@ class Judge:
         model = run.copied(made.model)
         kept, gone = (accuracy_of(model, part) for part in (self.kept, self.gone))
         allowed = self.standards
+        misses = {"worse": self.kept_before - kept - allowed.kept}
         if split.forget_classes:
-            off = gone - (self.gone_expected or 0.0)
+            misses["left"] = gone - (self.gone_expected or 0.0) - allowed.forgotten
         else:
-            off = abs(gone - (kept if self.gone_expected is None else self.gone_expected))
-        misses = {"worse": self.kept_before - kept - allowed.kept, "left": off - allowed.forgotten}
+            off = gone - (kept if self.gone_expected is None else self.gone_expected)
+            misses |= {"left": off - allowed.forgotten, "over": -off - allowed.forgotten}
         seen = self.looks.at(model) if self.looks else {}
         if self.bands:
             for key, (low, high) in self.bands.items():
@@ -132,6 +133,7 @@ class Judge:
         return Trial(
             method=made.record.method,
             settings=settings,
+            weights=made.record.weights_after,
             kept=kept,
             forgotten=gone,
             probe=seen.get("probe"),

@@ -13,7 +13,7 @@ from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case
 from efface.artifact.record import weights_sha256
 from efface.errors import InputError
-from efface.methods.applying import check
+from efface.methods.applying import apply, check
 from efface.methods.catalogue import make, methods
 from efface.models.ensemble import Ensemble
 from efface.searching.judge import Judge, Standards, described
@@ -203,7 +203,7 @@ def _needed(seconds: float | None, search: Search) -> float:
 
 def _taken(trials: Trials, notes: list[str], judge: Judge, case: Case, word: str) -> Artifact:
     leader = trials.leader
-    if leader is None or trials.best is None:
+    if leader is None:
         refused = "; ".join(f"{t.method}: {t.refused}" for t in trials)
         raise InputError("no method could be applied: " + "; ".join(filter(None, [refused, *notes])))
     why = "the first to meet the standards" if leader.passed else "NONE met the standards; it misses them least"
@@ -214,4 +214,5 @@ def _taken(trials: Trials, notes: list[str], judge: Judge, case: Case, word: str
         *(f"{word}: {trial}" for trial in trials),
         *notes,
     ]
-    return described(trials.best, lines, () if leader.passed else lines[:1])
+    made = trials.taken or apply(make(leader.method, leader.settings), case.child())
+    return described(made, lines, () if leader.passed else lines[:1])

@@ -27,6 +27,7 @@ class Trial(BaseModel):
     Attributes:
         method: Its name.
         settings: The hyper-parameters that were not left at their defaults.
+        weights: SHA-256 of the model's weights; empty where it was refused.
         kept: Accuracy on held-out samples of kept classes.
         forgotten: Accuracy on what is to be forgotten (held-out samples for classes, the samples for items).
         probe: Recall on the features; None where not asked.
@@ -43,6 +44,7 @@ class Trial(BaseModel):
 
     method: str
     settings: dict[str, Any] = {}
+    weights: str = ""
     kept: float | None = None
     forgotten: float | None = None
     probe: float | None = None
@@ -72,7 +74,7 @@ class Trial(BaseModel):
 
 
 class Trials:
-    """The trials of one search in order, and the artifact that misses the standards least.
+    """The trials of one search in order, and the artifact that missed the standards least when it was made.
 
     Args:
         folder: Where to keep them; None keeps them in memory only.
@@ -89,6 +91,7 @@ class Trials:
         self.best: Artifact | None = None
         self.reused = 0
         self._known: dict[str, Trial] = {}
+        self._best_trial: Trial | None = None
         if folder is not None and (folder / FILE).is_file():
             self._resume(folder / FILE, like)
 
@@ -107,6 +110,12 @@ class Trials:
         judged = [t for t in self.done if t.excess is not None]
         return min(judged, key=lambda t: t.excess or 0.0) if judged else None
 
+    @property
+    def taken(self) -> Artifact | None:
+        """The leader's artifact; None if it was not kept, as an earlier start went further than this one."""
+        leader = self.leader
+        return self.best if leader is not None and leader is self._best_trial else None
+
     def known(self, method: str, settings: dict[str, Any]) -> Trial | None:
         """Return a trial that an earlier start of this search finished, counted as done now."""
         found = self._known.pop(_key(method, settings), None)
@@ -119,7 +128,7 @@ class Trials:
         """Keep a finished trial, and its model if it is the best so far."""
         self.done.append(trial)
         if made is not None and self.leader is trial:
-            self.best = made
+            self.best, self._best_trial = made, trial
             if self.folder is not None:
                 made.save(self.folder / BEST, overwrite=True)
         if self.folder is not None:
@@ -143,6 +152,8 @@ class Trials:
         if (file.parent / BEST).is_dir():
             found = Artifact.load(file.parent / BEST, copy.deepcopy(like.model), trust=True, rebuild=rebuilt)
             self.best = dataclasses.replace(found, path=None, parent=like)
+            made = (t for t in self._known.values() if t.weights == found.record.weights_after)
+            self._best_trial = next(made, None)
 
 
 def _key(method: str, settings: dict[str, Any]) -> str:

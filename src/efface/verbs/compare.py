@@ -214,7 +214,8 @@ def _one(
     result |= found.fields | {"per_class": found.per_class}
     if made is not None:
         result["course"] = course(made.record.history)
-        result["as_long"] = _as_long(case, made, found.as_long, plan)
+        if "A_R" in scores:  # without, there is nothing to compare with it
+            result["as_long"] = _as_long(case, made, found.as_long, plan)
     written = {k: s.model_dump(mode="json", exclude_defaults=True) for k, s in scores.items()}
     return result | {"scores": written}, found.report
 
