@@ -430,3 +430,9 @@ def test_a_setting_that_is_called_like_a_column_has_one_of_its_own():
     assert lines[2:] == [f"| class-means | {n} | 90.0 | 97.0 | 1.0 | 3.0 | - |" for n in (100, 200)]
     (sweep,) = [p for p in pictures(made, comparison.frame) if p.file == "class-means"]
     assert [row[0] for row in sweep.rows] == ["100", "200"]
+
+
+def test_brackets_in_labels_are_shown_and_are_no_markup(capsys):
+    label = "ssd [ours] [/]"
+    Comparison.of(plan(methods=[{"method": "ssd", "label": label}]), [cell(label, 0, 97.0, 1.0)]).show()
+    assert f"│ {label} │" in capsys.readouterr().out

@@ -73,14 +73,16 @@ def test_steps_are_the_time_by_the_time_of_a_step_and_at_most_all(case, forgotte
 
 def test_it_is_a_retrained_model_of_fewer_steps_with_its_own_time_and_seed(case, forgotten, monkeypatch):
     monkeypatch.setattr(module, "_steps", lambda case, seconds: (17, 68))
-    made = retrained_as_long(case, took(forgotten, 0.5))
+    made = retrained_as_long(case, took(forgotten, 0.512345))
     assert (made.record.method, made.record.recipe.epochs) == ("retrain", 1.0)
     assert made.record.spent.samples == {"forget": 0, "retain": len(case.split.retain), "validation": 0}
     assert 0 < made.record.seconds["forget"] != 0.5
     assert made.record.seed != case.run.seed  # not the retrained model's own start
     again = retrained_as_long(case, took(forgotten, 0.5))
     assert again.record.weights_after == made.record.weights_after
-    assert any("17 of 68 steps" in note for note in made.record.notes)
+    assert "retrained for as long as forgetting took (0.512 s): 17 of 68 steps" in made.record.notes
+    assert made.memory == {}
+    assert case.run.notes == []
 
 
 def test_what_cannot_be_done_says_why(case, forgotten, digits, monkeypatch):
@@ -166,23 +168,10 @@ def test_steps_are_timed_in_growing_stretches_until_a_tenth_of_the_time_is_spent
     assert advanced == [1, 1, 2]
 
 
-def test_the_note_and_the_recipe_say_how_much_was_trained(case, forgotten, monkeypatch):
-    asked = []
-
-    def apply(method, short):
-        asked.append(short)
-        return method.name
-
-    monkeypatch.setattr(module, "apply", apply)
-    monkeypatch.setattr(module, "_steps", lambda case, seconds: (17, 68))
-    assert retrained_as_long(case, took(forgotten, 0.123456)) == "retrain"
-    (short,) = asked
-    assert short.run.notes == ["retrained for as long as forgetting took (0.123 s): 17 of 68 steps"]
-    assert (short.original.record.recipe.epochs, short.original.memory, short.original.parent) == (1.0, {}, None)
-    assert case.run.notes == []
-
+def test_what_retraining_refuses_is_the_reason(case, forgotten, monkeypatch):
     def refuses(*_):
         raise InputError("no memory")
 
     monkeypatch.setattr(module, "apply", refuses)
+    monkeypatch.setattr(module, "_steps", lambda case, seconds: (17, 68))
     assert retrained_as_long(case, took(forgotten, 0.5)) == "no memory"

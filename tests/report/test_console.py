@@ -37,3 +37,13 @@ def test_a_table_that_cannot_fit_is_wider_and_no_word_is_cut(monkeypatch, capsys
     out = capsys.readouterr().out
     assert "…" not in out
     assert "a_long_name_3" in out.splitlines()[1]
+
+
+def test_brackets_in_names_are_shown_and_are_no_markup(audit, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    mine = "mine [bold] [/]"
+    rows = tuple(r.model_copy(update={"name": mine if r.name == "fine-tuned" else r.name}) for r in audit.rows)
+    show(audit.model_copy(update={"rows": rows, "data": "table [a]", "request_text": "items where kind in ['a']"}))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == "forget items where kind in ['a'] (table [a])"
+    assert any(line.startswith(f"│ {mine} ") for line in lines)

@@ -249,6 +249,7 @@ class Comparison:
 
     def show(self) -> None:
         """Print the summary on stdout."""
+        from rich.markup import escape
         from rich.table import Table
 
         header, *rows = self.table_rows(by_request=False)
@@ -259,7 +260,7 @@ class Comparison:
             else:
                 table.add_column(name, justify="right", min_width=max(map(len, cells), default=0))
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         print_table(table)
 
     def table_rows(self, *, by_request: bool) -> list[list[str]]:

@@ -38,13 +38,13 @@ COLUMNS = {
 def rows_table(audit: Audit) -> Table:
     """Return the audit's rows as a rich table: accuracies and probe recall in per cent."""
     keys = [k for k in COLUMNS if k in audit.measures and any(r.scores[k].measured for r in audit.rows)]
-    table = Table(header_style="bold", title=f"forget {audit.request_text} ({audit.data})")
+    table = Table(header_style="bold", title=escape(f"forget {audit.request_text} ({audit.data})"))
     table.add_column("model", min_width=max(len(row.name) for row in audit.rows))
     for key in keys:
         table.add_column(COLUMNS[key], justify="right")
     for row in audit.rows:
         style = "bold" if row.name == audit.candidate else None
-        table.add_row(row.name, *(_said(row.scores[k], audit.measures[k]) for k in keys), style=style)
+        table.add_row(escape(row.name), *(_said(row.scores[k], audit.measures[k]) for k in keys), style=style)
     return table
 
 
