@@ -87,6 +87,7 @@ def only_of_the_table(real, further):
     return asked
 
 
+@pytest.mark.seconds
 def test_an_audit_with_kept_answers_says_the_same(world, tmp_path, monkeypatch):
     settings = {"split": world.split, "candidate": "logit mask", "references": world.retrained(4), "settings": QUICK}
     plain = assessed(world.models, run=Run(), **settings)
@@ -112,6 +113,7 @@ class Muted(nn.Sequential):
         return super().forward(x).index_fill(1, torch.tensor([3]), -1e4)
 
 
+@pytest.mark.seconds
 def test_a_row_of_the_same_weights_that_computes_something_else_is_asked_itself(world, tmp_path):
     models = {**world.models, "muted": Muted(*world.models["original"])}
     settings = {

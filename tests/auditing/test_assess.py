@@ -183,6 +183,7 @@ def test_attacks_state_the_least_rate_that_few_records_support(audits, world):
     assert f"the least that {len(world.split.test_forget)} unseen records support" in score.why
 
 
+@pytest.mark.seconds
 def test_models_and_global_randomness_stay_as_they_are(world):
     models = {k: world.models[k] for k in ("original", "retrained")}
     before = {k: copy.deepcopy(m.state_dict()) for k, m in models.items()}
@@ -198,6 +199,7 @@ def test_models_and_global_randomness_stay_as_they_are(world):
     assert first.verdict == second.verdict
 
 
+@pytest.mark.seconds
 def test_without_a_reference_nothing_passes(world):
     models = {k: world.models[k] for k in ("original", "logit mask", "fine-tuned")}
     mask = assessed(models, world.split, Run(), candidate="logit mask")
@@ -210,6 +212,7 @@ def test_without_a_reference_nothing_passes(world):
     assert tuned.exposed == ()
 
 
+@pytest.mark.seconds
 def test_level_c_has_floors_and_judges_by_them(world):
     references = world.retrained(8)
     shadows = [masked(trained(world.split.train, 200 + i, RECIPE.but(epochs=4))) for i in range(2)]
@@ -243,6 +246,7 @@ def test_level_c_has_floors_and_judges_by_them(world):
     assert "standard deviations" in audit.exposed[0].measure
 
 
+@pytest.mark.seconds
 def test_of_many_retrained_models_the_first_few_are_paired(world, monkeypatch):
     monkeypatch.setattr(table, "PAIRED", 3)
     models = {k: world.models[k] for k in ("original", "retrained")}
@@ -253,6 +257,7 @@ def test_of_many_retrained_models_the_first_few_are_paired(world, monkeypatch):
     assert row["forget_js"].floor == pytest.approx(sum(pairs) / 3)
 
 
+@pytest.mark.seconds
 def test_items_are_compared_with_unseen_records_of_all_classes(world):
     split = Split.of(world.split.data, Request(items=tuple(range(0, 1300, 13))))
     original, retrained, second = (trained(p, s) for p, s in ((split.train, 0), (split.retain, 1), (split.retain, 2)))

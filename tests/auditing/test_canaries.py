@@ -90,6 +90,7 @@ def checks_of(audit):
 
 
 @pytest.mark.parametrize("references", [1, 5])
+@pytest.mark.seconds
 def test_a_retrained_model_is_alike_and_one_that_knows_differs(world, references):
     gone = world.audit(world.retrained[5], references)
     assert gone.verdict.outcome == "alike"
@@ -151,6 +152,7 @@ def test_canaries_that_an_earlier_request_named_cannot_be_asked_about(world):
     assert "an earlier request named them" in check.finding
 
 
+@pytest.mark.seconds
 def test_sealed_questions_about_items_ask_the_most_memorised(world):
     settings = QUICK.model_copy(update={"sealed": True})
     kept, gone = (world.audit(m, 5, settings=settings) for m in (world.kept, world.retrained[5]))

@@ -236,6 +236,7 @@ def sealed(world, lowered):
     return _audit(world, lowered)
 
 
+@pytest.mark.seconds
 def test_it_adds_its_questions_and_changes_no_other_score(world, lowered, sealed):
     plain = _audit(world, lowered, sealed=False)
     assert {c.key for c in sealed.verdict.checks} - {c.key for c in plain.verdict.checks} == OF_SEALED
@@ -298,12 +299,14 @@ def test_one_more_retrained_model_passes(another):
     assert {c.key for c in another.verdict.checks if c.outcome == "differs"} & OF_SEALED == set()
 
 
+@pytest.mark.seconds
 def test_below_four_retrained_models_nothing_passes(world, lowered):
     checks = [c for c in _audit(world, lowered, 1).verdict.checks if c.key in OF_SEALED]
     assert {c.outcome for c in checks} == {"not assessed"}
     assert all("retrained models" in c.finding for c in checks)
 
 
+@pytest.mark.seconds
 def test_what_was_seen_in_references_is_kept_and_a_damaged_file_is_refused(world, lowered, sealed, tmp_path):
     from efface.auditing.answers import KeptAnswers
 
@@ -330,6 +333,7 @@ def test_the_import_contract_keeps_searches_away():
         assert "sealed" not in {n.arg for n in nodes if isinstance(n, ast.keyword)}, "a search opens no sealed question"
 
 
+@pytest.mark.seconds
 def test_the_judge_cannot_be_made_to_ask_a_sealed_question(world, monkeypatch):
     """It asks all of the audit's own questions, and none of these: whoever looks at them here stops the test."""
     from efface.artifact.case import Case

@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from efface.auditing.sealed import SEED
 from tests.conftest import efface_command
 
 
+@pytest.mark.seconds
 def test_sealed_asks_more_and_draws_from_other_seeds_which_verify_takes_up(trained_folder, tmp_path):
     made = tmp_path / "made"
     answer = efface_command("forget", trained_folder, "--method", "logit-mask", "--classes", "3", "--out", made, "-q")
@@ -35,6 +38,7 @@ def test_sealed_asks_more_and_draws_from_other_seeds_which_verify_takes_up(train
     assert "path_distance" in spoilt.stdout
 
 
+@pytest.mark.seconds
 def test_all_requests_are_asked_about_and_verified(trained_folder, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     for start, made, name in ((trained_folder, first, "3"), (first, second, "5")):

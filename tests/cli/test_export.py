@@ -18,6 +18,7 @@ def forgotten(trained_folder, tmp_path):
     return made
 
 
+@pytest.mark.seconds
 def test_a_card_is_written_beside_and_says_what_the_audit_says(forgotten, trained_folder, tmp_path):
     weights, card = tmp_path / "new.pth", tmp_path / "new.md"
     answer = efface_command("export", forgotten, "--out", weights)

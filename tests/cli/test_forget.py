@@ -25,6 +25,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "weights.pt"
 
 
+@pytest.mark.seconds
 def test_every_row_of_a_customer_is_forgotten_and_counted_and_the_gate_answers(weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     rows = ",".join(map(str, range(100, 140)))

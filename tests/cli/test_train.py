@@ -12,6 +12,7 @@ BUILT = ("--data", "digits", "--model", "mlp", "--model-set", "hidden=[64]")
 RECIPE = ("optimiser=adam", "lr=0.01", "epochs=12", "batch_size=64", "weight_decay=0")
 
 
+@pytest.mark.seconds
 def test_a_request_with_canaries_from_training_to_verification(tmp_path: Path) -> None:
     original, forgotten = tmp_path / "original", tmp_path / "forgotten"
     recipe = [part for field in RECIPE for part in ("--recipe-set", field)]

@@ -40,6 +40,7 @@ def test_usefulness_has_means_and_the_published_place_where_both_figures_are_num
     assert len(places) == len(METHODS) + 1  # no ring for ssd, of which the plan has no numbers
 
 
+@pytest.mark.seconds
 def test_passed_counts_alike_only_and_leaves_level_a_out(make_comparison):
     comparison = make_comparison()
     by_name = {row[0]: row[1] for row in drawn(comparison)["passed"].rows}

@@ -50,6 +50,7 @@ def test_every_cell_is_a_row(page):
     )
 
 
+@pytest.mark.seconds
 def test_words_from_outside_stay_text():
     methods = [{"method": m} for m in METHODS] + [{"method": "cf-k", "label": EVIL}]
     failed = cell(EVIL, 0, 0, method="cf-k", scores={}, refused=EVIL, per_class={EVIL: 0.5}, course=None)
@@ -87,6 +88,7 @@ def test_ids_are_unique_and_lead_somewhere(page):
     assert len(page.of("svg", role="img")) == 6
 
 
+@pytest.mark.seconds
 def test_what_was_written_is_read_again_and_gives_the_same_tables(tmp_path):
     comparison = made()
     comparison.write(tmp_path)

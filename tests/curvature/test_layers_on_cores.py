@@ -49,6 +49,7 @@ def test_every_sample_of_every_layer_is_done_once(sizes, samples, threads, limit
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.seconds
 def test_sums_do_not_depend_on_who_computes_them(name, monkeypatch, two_threads):
     c = case(name)
     expected = fisher_diagonal(c.model, c.x, c.y, estimator="true").sum()

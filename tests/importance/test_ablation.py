@@ -70,6 +70,7 @@ def test_units_that_leave_their_biases_equal_the_naive_loop(name):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "wide"])  # 704 units: seconds in the naive loop
 @pytest.mark.parametrize("chunk", [None, 5])
+@pytest.mark.seconds
 def test_filters_and_neurons_equal_the_naive_loop(name, chunk):
     c = case(name, samples=24)
     y = labels_around(c.model, c.x)
@@ -123,6 +124,7 @@ def test_resnet18_equals_the_naive_loop():
     assert set(found.routes.values()) == {"graph"}
 
 
+@pytest.mark.seconds
 def test_torchvision_resnet18_equals_the_naive_loop():
     try:
         torchvision = import_torchvision()

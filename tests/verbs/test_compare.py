@@ -226,6 +226,16 @@ def test_every_cell_is_checked_before_any_work(plan_file, monkeypatch):
         compare(plan_file)
 
 
+def test_a_plan_without_accuracies_is_written_and_retrains_nothing_to_compare_them_with(plan_file, monkeypatch):
+    monkeypatch.setattr(Retrain, "forget", lambda *_: pytest.fail("retrained for nothing"))
+    methods = [{"method": "logit-mask"}, {"method": "fine-tune", "settings": {"epochs": 0.5}}]
+    change = {"measures": ["probe"], "requests": [{"classes": [0]}], "seeds": [0], "methods": methods, "published": {}}
+    plan_file.write_text(yaml.safe_dump(PLAN | change))
+    result = compare(plan_file)
+    assert result.frame.probe.notna().all()
+    assert "Retraining for as long" not in result.markdown()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

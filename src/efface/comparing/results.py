@@ -135,7 +135,9 @@ class Comparison:
         plan = read(folder / "plan.json", Plan)
         if not (folder / "results.csv").is_file():
             raise InputError(f"{folder} holds no results.csv; `efface compare PLAN --out {folder}` writes it")
-        frame = pd.read_csv(folder / "results.csv", converters=dict.fromkeys(WORDS, str))  # a label may be `1` or `NA`
+        frame = pd.read_csv(folder / "results.csv")
+        names = pd.read_csv(folder / "results.csv", usecols=WORDS, dtype=str, keep_default_na=False)
+        frame[list(WORDS)] = names[list(WORDS)]  # a label may be `1` or `NA`
         for name in ("bounds", "refused", "notes", "as_long"):  # what earlier versions did not write is empty
             frame[name] = frame[name].astype(object).fillna("").astype(str) if name in frame else ""
         for name in AS_LONG:

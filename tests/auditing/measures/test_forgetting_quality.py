@@ -102,6 +102,7 @@ def _one_attack(fpr, fnr, delta):
 
 
 @pytest.mark.parametrize(("n", "shift"), [(12, -1.5), (12, 1.0), (7, -2.0), (4, -2.0), (2, -1.0)])
+@pytest.mark.seconds
 def test_epsilon_is_the_best_of_thresholds_and_a_cross_validated_regression(n, shift):
     """Against loops over thresholds and scikit-learn; skewed margins, so that slope and offset both matter."""
     g = torch.Generator().manual_seed(n)
@@ -114,6 +115,7 @@ def test_epsilon_is_the_best_of_thresholds_and_a_cross_validated_regression(n, s
     assert epsilon(u, r, delta=0.05).tolist() == pytest.approx(slow, abs=1e-9)
 
 
+@pytest.mark.seconds
 def test_equal_margins_are_on_one_side_of_every_threshold():
     g = torch.Generator().manual_seed(0)
     u, r = (torch.randint(0, 4, (15, 80), generator=g).double() + shift for shift in (1, 0))

@@ -14,6 +14,7 @@ def _normal(n, seed, mean=0.0):
     return torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + mean
 
 
+@pytest.mark.seconds
 def test_logistic_attack_is_cross_validated():
     found = [logistic_attack(_normal(40, s), _normal(40, s + 900), s) for s in range(40)]
     # In-sample fitting would push the mean above one half by about 0.05; three standard errors are 0.03.

@@ -93,6 +93,7 @@ def test_empty_and_nan_groups_are_refused():
         auc(torch.tensor([math.nan]), torch.ones(1))
 
 
+@pytest.mark.seconds
 def test_gap_intervals_are_percentiles_of_paired_draws():
     """Against a loop over the same resamples, with another interval than the default one."""
     a, b, c, d = _normal(15, 0, 0.5), _normal(12, 1), _normal(15, 2), _normal(12, 3)

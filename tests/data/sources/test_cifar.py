@@ -44,6 +44,7 @@ def test_missing_cifar_says_what_was_looked_for(tmp_path, name, looked_for):
 
 
 @real("CIFAR10")
+@pytest.mark.seconds
 def test_the_real_cifar10_has_the_published_pixels():
     data = load("cifar10", SHARED)
     # Sums over (N, 32, 32, 3) as stated in the README beside the files.

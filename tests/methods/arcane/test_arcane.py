@@ -66,6 +66,7 @@ def place(data: Data, method: Arcane, label: int, block: int) -> list[int]:
 
 
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.seconds
 def test_check_1_deletion_is_training_without(name: str, artifacts: dict[str, Artifact], digits_data: Data) -> None:
     method = METHODS[name]
     first, last, other = (place(digits_data, method, c, b)[0] for c, b in ((2, 0), (2, method.blocks - 1), (7, 1)))
@@ -176,6 +177,7 @@ def test_a_subspace_of_few_records_has_no_further_axes() -> None:
         (Arcane(score="svdd", size=32, blocks=1, epochs=20, batch_size=16), 0.9),
     ],
 )
+@pytest.mark.seconds
 def test_check_5_accuracy_on_digits(method: Arcane, least: float, digits_data: Data) -> None:
     test = Split.of(digits_data).test
     model = trained(digits_data, method).model

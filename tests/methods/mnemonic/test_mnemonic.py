@@ -269,6 +269,7 @@ def test_check_7_batch_norm_statistics_stay(coded: dict[str, Artifact], class_sp
 
 
 @pytest.mark.skipif(not (MNIST / "MNIST" / "raw").is_dir(), reason=f"no MNIST in {MNIST.parent.name}/{MNIST.name}")
+@pytest.mark.seconds
 def test_check_8_every_class_of_mnist_is_forgotten_by_search() -> None:
     """Official settings but two epochs instead of 200, to stay within seconds."""
     data = load("mnist", root=MNIST, normalise=False)

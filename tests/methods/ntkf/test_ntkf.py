@@ -78,6 +78,7 @@ def tuned(digits_data: Data) -> Tuned:
     return Tuned(digits_data)
 
 
+@pytest.mark.seconds
 def test_6_moves_most_of_the_way_to_retraining(tuned: Tuned) -> None:
     """Measured: forget loss 0.03 before, 2.7 after, 3.6 retrained; kept accuracy 100 % before, 99.5 % after."""
     result = apply(make("ntk-f"), Case(tuned.artifact, tuned.split, Run(device="cpu"))).model
@@ -107,6 +108,7 @@ def test_1_the_notebook_s_shift_is_too_short_and_its_heuristic_lengthens_it(tune
     assert shifts["official", "trapezium"] > 2 * shifts["official", 1.0]
 
 
+@pytest.mark.seconds
 def test_7_noise_free_result_ignores_order_and_leaves_batch_norm(tuned: Tuned) -> None:
     """All solvers, too, to 1e-4 in every weight (a relative residual of 1e-7 of conjugate gradients)."""
     results = [
