@@ -217,7 +217,9 @@ KINDS = {
         load=lambda: labelled(lambda y: np.array(["cat", "dog", "cow"])[y]), refused="names such as.*return_inverse"
     ),
     "inputs that require gradients": LIKE(load=with_gradients),
-    "0-d inputs in an array": Kind(load=lambda: single_numbers(listed=False), refused=r"needed: .*\(N, d\)"),
+    "0-d inputs in an array": Kind(
+        load=lambda: single_numbers(listed=False), refused=r"single numbers.*reshape\(-1, 1\)"
+    ),
     "0-d inputs in a dataset": Kind(load=lambda: single_numbers(listed=True), refused=r"single numbers.*reshape\(1\)"),
     "groups of mixed types": Kind(
         load=lambda: tiny(groups=np.array([7, "7"] * (N // 2), dtype=object)), refused="of type int, str.*needed: all"
