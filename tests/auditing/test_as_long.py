@@ -81,7 +81,7 @@ def stands(ours, theirs, checks, there, *, seconds=0.25, epochs=1.5, confidence=
     def answers(right):
         return SimpleNamespace(correct=lambda part: torch.arange(100) < right, accuracy=lambda part: right / 100)
 
-    record = None if epochs is None else SimpleNamespace(recipe=SimpleNamespace(epochs=epochs))
+    record = None if epochs is None else SimpleNamespace(trainings=(SimpleNamespace(epochs=epochs),))
     row = SimpleNamespace(name=AS_LONG, seconds=seconds, record=record)
     every = SimpleNamespace(candidate=answers(ours), table={AS_LONG: answers(theirs)})
 
