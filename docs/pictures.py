@@ -24,7 +24,8 @@ from efface.comparing.page import html
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MARGIN = 24
 FIRST_SCREEN = "<style>main, footer, header.top nav { display: none }</style></head>"
-SORTED = "<script>[...document.querySelectorAll('th button')].find(b => b.textContent.trim() == 'E_F').click()</script>"
+CLICK = "[...document.querySelectorAll('th button')].find(b => b.textContent.trim() == 'E_F').click()"
+SORTED = f"<script>addEventListener('load', () => {CLICK})</script>"
 
 
 def report(folder: Path) -> str:
