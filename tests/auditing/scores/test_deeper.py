@@ -163,6 +163,13 @@ def test_the_way_back_is_a_straight_line_between_both_models_weights():
     assert torch.equal(ours.model[1].weight, torch.tensor(HERE))
 
 
+def test_the_way_back_leaves_every_module_its_mode():
+    ours = asked(linear(HERE))
+    modes = [m.training for m in ours.model.train().modules()]
+    path_scores(ours, asked(linear(THERE)))
+    assert [m.training for m in ours.model.modules()] == modes
+
+
 def test_a_barrier_is_what_rises_above_the_line(monkeypatch):
     monkeypatch.setattr(module, "_losses", lambda *_: torch.tensor([0.0, 3.0, 1.0], dtype=torch.float64))
     assert path_scores(asked(linear(HERE)), asked(linear(THERE)))["path_barrier"].value == pytest.approx(2.5)

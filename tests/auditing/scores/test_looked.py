@@ -194,3 +194,15 @@ def test_a_lowered_bias_leaves_what_the_tolerance_allows_and_a_row_drawn_anew_is
         rejected[2].bias[1] = -1e3
     low = tampered_rows(answers(rejected))["bias"]
     assert low.tolist() == pytest.approx([float((-1e3 - kept.mean()) / kept.std())])
+
+
+@pytest.mark.parametrize("frozen", [("1.weight",), ("1.weight", "2.weight", "2.bias")])
+def test_frozen_weights_are_trained_on_kept_data_as_any_others(frozen):
+    free = Looked.at(answers(network()), None)
+    model = network()
+    for name in frozen:
+        model.get_parameter(name).requires_grad_(False)
+    looked = Looked.at(answers(model), None)
+    assert looked.missing == {}
+    assert torch.equal(looked.found["margins"], free.found["margins"])
+    assert {name for name, p in model.named_parameters() if not p.requires_grad} == set(frozen)

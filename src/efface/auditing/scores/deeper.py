@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -21,6 +21,7 @@ from efface.auditing.scores.looked import DRAWS, PROBES, Looked
 from efface.auditing.scores.measure import Measure
 from efface.auditing.scores.score import Score, Scores
 from efface.errors import InputError
+from efface.models.mode import evaluating
 from efface.models.recorded import need_weights
 
 __all__ = ["LEAST", "MEASURES", "deeper_scores", "path_scores"]
@@ -307,9 +308,8 @@ def _losses(answers: Answers, original: Answers) -> Tensor:
     part = records.parts["retain"].sample(1000, records.run.generator("audit/path back"))
     x, y = part.tensors(records.run.device)
     ours, theirs = ({k: v.to(x.device) for k, v in a.model.state_dict().items()} for a in (answers, original))
-    model: nn.Module = answers.model.eval()
-    losses = []
-    with torch.no_grad():
+    model, losses = answers.model, []
+    with evaluating(model), torch.no_grad():
         for t in torch.linspace(0, 1, POINTS).tolist():
             between = {k: torch.lerp(v, theirs[k], t) if v.is_floating_point() else v for k, v in ours.items()}
             logits = torch.cat([functional_call(model, between, (batch,)) for batch in x.split(1000)])

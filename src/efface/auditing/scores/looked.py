@@ -117,9 +117,10 @@ def _after_kept_data(answers: Answers, recipe: Recipe | None) -> dict[str, Tenso
     if steps == 0:
         raise InputError("left out by the settings")
     need_weights(answers.model, "training it further")
-    trained = copy.deepcopy(answers.model)
     by = RELEARNING if recipe is None else recipe.bare()
     run = records.run.child()
+    # Frozen weights, too: else what a model can bring back would depend on what it was handed over with.
+    trained = run.copied(answers.model).requires_grad_(True)
     Trainer(trained, records.split.retain, by, run, stage="audit/kept data", total_steps=steps).advance(steps)
     part = records.parts["forget"].take(records.watched)
     logits = checked_logits(trained, part, name=f"{answers.name!r} after kept data")
