@@ -505,7 +505,7 @@ def test_headlines_and_sentences_word_by_word():
     found = conclude("b", "x", [alike, _made("alike", key="l"), missing], [_made("differs", "left")])
     assert found.headline == b + (
         "No difference was found between 'x' and a model retrained without the data in what was measured, but 1 of 3 "
-        "questions were not assessed."
+        "questions was not assessed."
     )
     found = conclude("b", "x", [alike], [alike])
     assert found.headline == b + (

@@ -238,7 +238,8 @@ class Foreign:
         """Return a trained module as its user hands it over; each call gives a new copy."""
         kind = KINDS[name]
         if name not in self._handed:
-            module = kind.build()
+            with torch.random.fork_rng():
+                module = kind.build()
             split = Split.of(kind.data)
             model, _ = adapted(module, kind.data.input_shape, len(kind.data.classes), kind.data.input_dtype)
             trained = prepare(None, model, split, RECIPE.but(epochs=2), Run(device="cpu")).model.state_dict()
