@@ -3,7 +3,8 @@
 Run: python experiments/audits/ladder.py PLAN.yaml DATA WORK
 Every value of the knob is tried on every request, judged at every confidence, and audited at level (c) against other
 retrained models. Ladders are then walked over what was found: begin at a value, turn by the judge's side, stop when it
-is content or, for those that leave early, when a turn made things worse. Writes ../results/NAME/results.csv (one row
+is content or, for those that leave early, when a turn missed by no less in sum (`auto` does not compare misses of its
+quick questions with those of the audit's). Writes ../results/NAME/results.csv (one row
 per seed, class and value) and table.md in experiments/. A stopped run resumes.
 """
 

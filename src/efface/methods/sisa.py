@@ -104,11 +104,11 @@ class Sisa(Method):
         asked = np.setdiff1d(split.resolved.indices, np.union1d(split.held_out, split.gone))
         found = {k: first_touched(dealt.lists(k, asked)) for k in range(trained_by.shards)}
         starts = {k: start for k, start in found.items() if start is not None}
-        every = len(starts) == trained_by.shards > 1
         text = f"sisa: {len(starts)} of {trained_by.shards} shards trained again"
-        if every:
-            run.progress.say("sisa: every shard is touched, so this is a retraining")  # who waits should know before
-        run.note(text + ("; that is every shard, so this is a retraining" if every else ""))
+        if len(starts) == trained_by.shards > 1:
+            run.progress.say("sisa: every shard is touched, so this is a retraining")  # notes may be shown at the end
+            text += "; that is every shard, so this is a retraining"
+        run.note(text)
         memory = trained_by._from(starts, ensemble, artifact.memory, dealt, split, step.recipe, own)
         for k, start in starts.items():
             run.history.add("sisa", shard=k, first_slice=start)
