@@ -28,11 +28,15 @@ from mutmut.utils.format_utils import get_mutant_name
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "mutation"
 
+EVERYWHERE = {"OMP_NUM_THREADS": "1", "EFFACE_KEEP_FIXTURES": "1"}
+"""One thread, and models that fixtures trained are not trained again for every change; see `tests/kept_fixtures.py`."""
+
 SETTINGS = """
 [tool.mutmut]
 source_paths = ["src"]
 only_mutate = {only}
 pytest_add_cli_args_test_selection = {tests}
+pytest_add_cli_args = {options}
 timeout_multiplier = 5
 timeout_constant = 30
 use_git_change_detection = false
@@ -63,14 +67,14 @@ def mutmut(folder: Path, *arguments: str, shown: bool = False) -> str:
     command = [sys.executable, "-m", "mutmut", *arguments]
     output = None if shown else subprocess.PIPE
     done = subprocess.run(
-        command, cwd=folder, env=left | {"OMP_NUM_THREADS": "1"}, stdout=output, stderr=output, text=True, check=False
+        command, cwd=folder, env=left | EVERYWHERE, stdout=output, stderr=output, text=True, check=False
     )
     if done.returncode:
         sys.exit(f"{done.stdout or ''}{done.stderr or ''}mutmut {arguments[0]} failed")
     return done.stdout or ""
 
 
-def prepare(sources: list[Path], tests: list[str], keep: bool) -> Path:
+def prepare(sources: list[Path], tests: list[str], quick: bool, keep: bool) -> Path:
     """Make the folder in which mutmut works: the project's sources, tests and settings, and which files to change."""
     first = ".".join(sources[0].with_suffix("").parts[1:])
     folder = WORK / (f"{first} and {len(sources) - 1} more" if len(sources) > 1 else first)
@@ -80,19 +84,22 @@ def prepare(sources: list[Path], tests: list[str], keep: bool) -> Path:
     for name in ("src", "tests"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
-    settings = SETTINGS.format(only=json.dumps([str(s) for s in sources]), tests=json.dumps(tests))
+    options = ["-m", "not slow and not seconds"] if quick else []
+    settings = SETTINGS.format(
+        only=json.dumps([str(s) for s in sources]), tests=json.dumps(tests), options=json.dumps(options)
+    )
     (folder / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + settings)
     return folder
 
 
-def drawn(sources: list[Path], share: float, seed: int) -> list[str]:
-    """Return the names of a random share of the changes to each file, at least one."""
+def drawn(sources: list[Path], share: float, least: int, seed: int) -> list[str]:
+    """Return the names of a random share of the changes to each file, at least so many of them where it has them."""
     names = []
     for source in sources:
         changes = mutate_file_contents(str(source), (ROOT / source).read_text()).mutant_names
         made = [get_mutant_name(source, name) for name in changes]
         if made:
-            names += random.Random(seed).sample(made, max(1, round(share * len(made))))
+            names += random.Random(seed).sample(made, min(len(made), max(least, round(share * len(made)))))
     return names
 
 
@@ -102,7 +109,9 @@ def main() -> None:
     parser.add_argument("sources", nargs="+", help="files or folders below src/efface")
     parser.add_argument("--tests", nargs="+", help="test files, or tests of them, to use instead of the related ones")
     parser.add_argument("--share", type=float, help="try a random share of each file's changes, between 0 and 1")
+    parser.add_argument("--least", type=int, default=1, help="with --share: at least so many changes to every file")
     parser.add_argument("--seed", type=int, default=0, help="which share; 0 unless told")
+    parser.add_argument("--quick", action="store_true", help="leave out the tests marked `seconds` or `slow`")
     parser.add_argument("--again", action="store_true", help="try only what survived the last time, on today's tests")
     parser.add_argument("--so-far", action="store_true", help="try nothing; say what a run that was stopped has found")
     chosen = parser.parse_args()
@@ -119,8 +128,8 @@ def main() -> None:
         parser.error("--again and --so-far are about the share of last time; leave --share out")
     tests = chosen.tests or sorted({test for source in sources for test in related(source)})
     print(f"{' '.join(map(str, sources))} against {' '.join(tests)}", flush=True)
-    folder = prepare(sources, tests, chosen.again or chosen.so_far)
-    names = drawn(sources, chosen.share, chosen.seed) if chosen.share else []
+    folder = prepare(sources, tests, chosen.quick, chosen.again or chosen.so_far)
+    names = drawn(sources, chosen.share, chosen.least, chosen.seed) if chosen.share else []
     if chosen.again:
         names = [n for n, outcome in outcomes(folder).items() if outcome not in {"killed", "segfault", "not checked"}]
     if not chosen.so_far and (names or not chosen.again):
@@ -128,6 +137,8 @@ def main() -> None:
     found = outcomes(folder)
     for source in sources:
         print(summary(source, found), flush=True)
+    if len(sources) > 1:
+        print(overall(sources, found), flush=True)
     left = {n: outcome for n, outcome in found.items() if outcome not in {"killed", "segfault", "not checked"}}
     with contextlib.chdir(folder):  # where mutmut looks for its files
         shown = [f"# {n}: {o}\n{'' if o == 'no tests' else get_diff_for_mutant(n)}" for n, o in left.items()]
@@ -135,16 +146,29 @@ def main() -> None:
     print(f"those not noticed: {folder.relative_to(ROOT) / 'survivors.diff'}")
 
 
-def summary(source: Path, found: dict[str, str]) -> str:
-    """Return one line on a file: how many of the changes tried were noticed, and what became of the others."""
+def counted(source: Path, found: dict[str, str]) -> tuple[list[str], int, int]:
+    """Return what became of the changes to a file that were tried, how many were noticed, and how many it has."""
     module = ".".join(source.with_suffix("").parts[1:])
     made = [outcome for name, outcome in found.items() if name.rpartition(".")[0] == module]
     tried = [outcome for outcome in made if outcome != "not checked"]
-    noticed = sum(outcome in {"killed", "segfault"} for outcome in tried)
+    return tried, sum(outcome in {"killed", "segfault"} for outcome in tried), len(made)
+
+
+def summary(source: Path, found: dict[str, str]) -> str:
+    """Return one line on a file: how many of the changes tried were noticed, and what became of the others."""
+    tried, noticed, made = counted(source, found)
     rest = [f"{tried.count(o)} {o}" for o in ("survived", "timeout", "no tests") if o in tried]
-    share = f" tried, of {len(made)}" if len(tried) < len(made) else ""
+    share = f" tried, of {made}" if len(tried) < made else ""
     words = f" ({', '.join(rest)})" if rest else ""
     return f"{source}: {noticed} of {len(tried)}{share} noticed, {noticed / max(1, len(tried)):.0%}{words}"
+
+
+def overall(sources: list[Path], found: dict[str, str]) -> str:
+    """Return one line on all files, and their share if each counts by the changes it has, not by those tried."""
+    files = [f for f in (counted(source, found) for source in sources) if f[0]]
+    tried, noticed = sum(len(f[0]) for f in files), sum(f[1] for f in files)
+    weighted = sum(f[2] * f[1] / len(f[0]) for f in files) / max(1, sum(f[2] for f in files))
+    return f"in all: {noticed} of {tried} noticed, {noticed / max(1, tried):.0%}; files by their size: {weighted:.0%}"
 
 
 def outcomes(folder: Path) -> dict[str, str]:

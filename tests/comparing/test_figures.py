@@ -180,9 +180,9 @@ def files(plan, frame):
     return [p.file for p in pictures(plan, frame)]
 
 
-def plan(*entries):
+def plan(*entries, **fields):
     given = {"name": "p", "data": {"source": "digits"}, "model": {"build": "mlp"}, "requests": [{"classes": [0]}]}
-    return Plan.model_validate(given | {"methods": list(entries)})
+    return Plan.model_validate(given | {"methods": list(entries)} | fields)
 
 
 def test_mean_times_are_drawn_from_the_quickest_beside_retraining(called):
@@ -246,3 +246,182 @@ def test_a_sweep_of_words_is_left_to_the_table(make_comparison):
     cells = [cell("swept", 1, 0, settings={"order": v}) for v in ("ours", "published")]
     entry = {"method": "ssd", "label": "swept", "grid": {"order": ["ours", "published"]}}
     assert "swept" not in drawn(make_comparison(cells, methods=[{"method": "original"}, entry], published={}))
+
+
+# --- in words -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What each drawing function was called with, by its name; nothing is drawn."""
+    calls = {}
+
+    def stub(name):
+        return lambda *given, **named: calls.setdefault(name, []).append((given, named))
+
+    for name in ("points", "time_bars", "curves", "heat_map", "class_panels"):
+        monkeypatch.setattr(module, name, stub(name))
+    return calls
+
+
+ENTRIES = ({"method": "original"}, {"method": "retrain", "label": "anew"}, {"method": "ssd"}, {"method": "salun"})
+
+
+def frame(**columns):
+    return pd.DataFrame({"entry": ["original", "anew", "ssd", "salun"]} | columns)
+
+
+def test_forgetting_against_usefulness_in_words(asked, monkeypatch):
+    cells = frame(E_F=[0.0, 100.0, 50.0, 25.0], A_R=[90.0, 80.0, 70.0, None])
+    given = plan(*ENTRIES).model_copy(update={"published": {"ssd": {"E_F": "40 %", "A_R": "60.5"}}})
+    picture, *rest = pictures(given, cells.assign(seconds=None))
+    assert rest == []
+    assert (picture.file, picture.title, picture.head) == (
+        "usefulness", "Forgetting against usefulness", ("Row", "A_R", "E_F"),
+    )  # fmt: skip
+    first = "Error on what is forgotten, and accuracy on what is kept, as means over seeds and requests."
+    best = " The best place is that of anew (diamond), not a corner."
+    assert picture.caption == f"{first}{best} Rings are published figures, with a dotted line to ours."
+    assert picture.rows[2] == ("ssd", "70.0\u00a0%", "50.0\u00a0%")
+    (((at,), named),) = asked["points"]
+    assert at == {"original": (0.0, 0.9), "anew": (1.0, 0.8), "ssd": (0.5, 0.7)}
+    assert named == {
+        "x_label": "error on what is forgotten (E_F)",
+        "y_label": "accuracy on what is kept (A_R)",
+        "reference": "anew",
+        "published": {"ssd": (0.4, 0.605)},
+    }
+    monkeypatch.setattr(module, "MOST_ROWS", 2)
+    assert pictures(given, cells.assign(seconds=None))[0].caption == f"{first}{best} Of 3 rows, the first 2 are drawn."
+    others = pictures(plan(*ENTRIES[::2]), cells[::2].assign(seconds=None))[0]
+    assert others.caption == first
+    assert asked["points"][-1][1]["reference"] is None
+    for said in ({"E_F": "40"}, {"A_R": "40"}, {"E_F": "", "A_R": "1"}, {"E_F": "half", "A_R": "1"}):
+        assert module._published(given.model_copy(update={"published": {"ssd": said}}), "ssd") is None
+
+
+def test_passed_audits_against_time_in_words(asked):
+    cells = pd.concat([frame(level="b", seconds=[0.0, 20.0, 2.0, 4.0], outcome="alike")] * 2, ignore_index=True)
+    cells.loc[6, "outcome"] = "differs"
+    cells.loc[7, "level"] = "a"
+    picture = next(p for p in pictures(plan(*ENTRIES), cells) if p.file == "passed")
+    assert (picture.title, picture.head) == ("Passed audits against time", ("Row", "Audits passed", "Wall time"))
+    assert picture.caption == (
+        "Share of audits in which no question tells a model from one retrained without the data, and no usefulness is "
+        "lost, against time. The line joins the rows that no other beats in both."
+    )
+    assert picture.rows == (
+        ("anew", "2 of 2", "20\u00a0s"), ("ssd", "1 of 2", "2\u00a0s"), ("salun", "1 of 1", "4\u00a0s"),
+    )  # fmt: skip
+    (((at,), named),) = asked["points"]
+    assert at == {"anew": (20.0, 1.0), "ssd": (2.0, 0.5), "salun": (4.0, 1.0)}
+    assert named == {
+        "x_label": "wall time of forgetting, logarithmic",
+        "y_label": "audits passed",
+        "reference": "anew",
+        "seconds": True,
+        "edge": module.front(at),
+    }
+    two = cells[cells.entry.isin(["ssd", "salun"])]
+    assert [p.file for p in pictures(plan(*ENTRIES), two)] == ["passed", "seconds"]
+    assert asked["points"][-1][1]["reference"] is None  # it is among the plan's, but has no cell
+    one = cells[cells.entry.isin(["original", "ssd"])]
+    assert [p.file for p in pictures(plan(*ENTRIES), one.assign(seconds=[0.0, 2.0] * 2))] == ["seconds"]
+
+
+def test_times_in_words(asked):
+    (picture,) = pictures(plan(*ENTRIES), frame(seconds=[None, 20.0, 2.0, 0.5]))
+    assert (picture.title, picture.head) == ("Time", ("Row", "Wall time"))
+    assert picture.caption == (
+        "Wall time of forgetting, mean over cells; each mark on the axis is ten times the one before."
+    )
+    assert picture.rows == (("salun", "500\u00a0ms"), ("ssd", "2\u00a0s"), ("anew", "20\u00a0s"))
+
+
+def test_one_setting_and_two_in_words(asked):
+    entries = (
+        {"method": "ssd", "label": "one/", "grid": {"alpha": [5, 10]}},
+        {"method": "ssd", "label": "two", "grid": GRID},
+    )
+    cells = pd.DataFrame(
+        [{"entry": "one/", "alpha": a, "dampening": None, "A_R": 80.0 + a + s} for a in (5, 10) for s in (0, 2)]
+        + [{"entry": "two", "alpha": a, "dampening": d, "A_R": 10.0 * a} for a in (1, 2) for d in (0.5, 1.0)][1:]
+    ).assign(seconds=None)
+    sweep, heat = pictures(plan(*entries), cells)
+    assert (sweep.file, sweep.title, sweep.head) == (
+        "one", "Over alpha: one/", ("alpha", "Accuracy on kept classes"),
+    )  # fmt: skip
+    assert sweep.caption == "one/: mean over seeds and requests; a standard deviation on both sides is shaded."
+    assert sweep.rows == (("5", "86.0\u00a0% ± 1.4\u00a0%"), ("10", "91.0\u00a0% ± 1.4\u00a0%"))
+    (((values, means), named),) = asked["curves"]
+    low, high = named.pop("bands")["Accuracy on kept classes"]
+    assert values.tolist() == [5, 10]
+    np.testing.assert_allclose(means["Accuracy on kept classes"], [0.86, 0.91])
+    np.testing.assert_allclose(
+        (low, high), [[0.86 - 0.02**0.5 / 10, 0.91 - 0.02**0.5 / 10], [0.86 + 0.02**0.5 / 10, 0.91 + 0.02**0.5 / 10]]
+    )
+    assert named == {"x_label": "alpha", "y_label": "share of records"}
+    assert (heat.file, heat.title, heat.head) == (
+        "two-A_R", "Accuracy on kept classes: two", ("alpha \\ dampening", "0.5", "1"),
+    )  # fmt: skip
+    assert heat.caption == "two: accuracy on kept classes over both settings, mean over seeds and requests."
+    assert heat.rows == (("1", "-", "10.0\u00a0%"), ("2", "20.0\u00a0%", "20.0\u00a0%"))
+    single = cells[(cells.entry == "one/") & (cells.alpha == 5)]
+    assert pictures(plan(*entries[:1]), single) == []
+    assert pictures(plan(*entries), cells.assign(A_R=None)) == []
+
+
+def test_steps_in_words(asked):
+    course = [[0, 1, 2], {"forget accuracy": [0.75, 0.5, 0.25]}]
+    cells = [cell("ssd", 0, s, course=[course[0][: 3 - s], {"forget accuracy": [0.75 - s / 4, 0.5]}]) for s in (0, 1)]
+    cells[0]["course"] = course
+    found = pictures(plan({"method": "ssd"}), frame(seconds=None), cells)
+    picture = next(p for p in found if p.file == "ssd-steps")
+    assert (picture.title, picture.head) == ("Step by step: ssd", ("Step", "forget accuracy"))
+    assert picture.caption == (
+        "ssd: accuracy while forgetting went on, on the data that the method itself watches. Lines are means over 2 "
+        "cells, of those that come so far; shades are their range."
+    )
+    assert picture.rows == (("0", "62.5\u00a0%"), ("1", "50.0\u00a0%"), ("2", "25.0\u00a0%"))
+    (((steps, lines), named),) = asked["curves"]
+    assert (steps, lines["forget accuracy"].tolist()) == ([0, 1, 2], [0.625, 0.5, 0.25])
+    low, high = named.pop("bands")["forget accuracy"]
+    assert (low.tolist(), high.tolist()) == ([0.5, 0.5, 0.25], [0.75, 0.5, 0.25])
+    assert named == {"x_label": "step", "y_label": "accuracy"}
+
+
+def test_classes_in_words(asked, monkeypatch):
+    given = plan(*ENTRIES, requests=[{"classes": [1]}, {"items": [3, 4]}])
+    words = given.asked()
+    shares = {"original": (0.9, 0.8, 0.7), "anew": (0.8, 0.0, 0.7), "ssd": (0.4, 0.1, None)}
+    cells = [
+        cell(name, 0, s, per_class=dict(zip(CLASSES, values, strict=True)), course=None) | {"request": request}
+        for request in words
+        for name, values in shares.items()
+        for s in (0, 1)
+    ]
+    first, second = pictures(given, frame(seconds=None), cells)
+    assert (first.file, first.title, second.file, second.title) == (
+        "classes-1", f"Accuracy by class: {words[0]}", "classes-2", f"Accuracy by class: {words[1]}",
+    )  # fmt: skip
+    assert first.caption == (
+        "Test accuracy of each class, mean over seeds; forgotten classes in bold. Black ticks: anew."
+    )
+    assert second.caption == "Test accuracy of each class, mean over seeds. Black ticks: anew."
+    assert first.head == ("Row", *CLASSES)
+    assert first.rows[2] == ("ssd", "40.0\u00a0%", "10.0\u00a0%", "-")
+    ((names, drawn, reference), named), ((_, _, _), other) = asked["class_panels"]
+    assert names == list(CLASSES)
+    assert list(drawn) == ["original", "anew", "ssd"]
+    assert drawn["original"] == pytest.approx([0.9, 0.8, 0.7])
+    assert reference == drawn["anew"]
+    assert (named, other) == ({"marked": [1], "reference_name": "anew"}, {"marked": [], "reference_name": "anew"})
+    monkeypatch.setattr(module, "MOST_CLASSES", 2)
+    monkeypatch.setattr(module, "MOST_REQUESTS", 1)
+    (alone,) = pictures(given, frame(seconds=None), [c for c in cells if c["entry"] != "anew"])
+    assert alone.caption == (
+        "Test accuracy of each class, mean over seeds; forgotten classes in bold. Of 3 classes, the 2 that are "
+        "forgotten or differ most are drawn. Of 2 requests, the first 1 are drawn."
+    )
+    (names, _, reference), named = asked["class_panels"][-1]
+    assert (names, reference, named) == (["zero", "one"], None, {"marked": [1], "reference_name": ""})

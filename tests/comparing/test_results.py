@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from efface.comparing.as_long import COLUMNS as AS_LONG
 from efface.comparing.figures import pictures
 from efface.comparing.plan import Plan
 from efface.comparing.results import Comparison
 from efface.comparing.rows import unmeasured
+from efface.errors import InputError
 
 GIVEN = {
     "name": "smoke",
@@ -436,3 +438,37 @@ def test_brackets_in_labels_are_shown_and_are_no_markup(capsys):
     label = "ssd [ours] [/]"
     Comparison.of(plan(methods=[{"method": "ssd", "label": label}]), [cell(label, 0, 97.0, 1.0)]).show()
     assert f"│ {label} │" in capsys.readouterr().out
+
+
+def test_what_failed_is_counted_and_two_requests_are_named():
+    made = Comparison.of(*grid())
+    assert repr(made) == "<Comparison 'smoke': 2 methods, 2 requests, 2 seeds; 8 cells, 1 refused or failed>"
+    assert "over seeds and requests" in made._repr_html_()
+    one = Comparison.of(plan("ssd"), [cell("ssd", s, 97.0, 1.0) for s in (0, 1)])
+    assert "mean ± standard deviation" in one._repr_html_()
+    assert "over seeds and" not in one._repr_html_()
+
+
+def test_means_by_request_come_as_a_frame_and_as_latex():
+    made = Comparison.of(*grid())
+    assert made.to_frame(by_request=True).A_R["mean"].tolist() == [91, 95, 89, 92]
+    assert made.to_frame(by_request=True).A_R["count"].tolist() == [2, 2, 2, 1]
+    header, *rows = [line for line in made.to_latex(by_request=True).splitlines() if "&" in line]
+    assert header == r"method & request & A\_R & seconds & samples & peak\_memory \\"
+    assert rows[3] == r"ssd & class 3 & 92.0 & 0.500 & 3.5 & 1.5 \\"
+    assert r"\begin{tabular}{lrrrrr}" in made.to_latex(by_request=True)
+
+
+def test_an_older_table_is_read_with_empty_words_and_unknown_numbers(tmp_path):
+    made, rows = grid()
+    Comparison.of(made, rows).frame.drop(columns=["as_long", "bounds"]).to_csv(tmp_path / "results.csv", index=False)
+    (tmp_path / "plan.json").write_text(made.model_dump_json())
+    read = Comparison.read(tmp_path)
+    assert read.frame[["bounds", "as_long"]].to_numpy().tolist() == [["", ""]] * 8
+    assert read.frame.refused.tolist() == [*[""] * 7, "not finite"]
+    assert read.frame.notes.tolist() == [*[""] * 7, "one | two"]
+    assert read.frame[list(AS_LONG)].isna().to_numpy().all()
+    assert (read.plan, read.scores.empty, read.machine, read.kept) == (made, True, "", [])
+    (tmp_path / "results.csv").unlink()
+    with pytest.raises(InputError, match=f"^{tmp_path} holds no results.csv; `efface compare PLAN --out {tmp_path}` w"):
+        Comparison.read(tmp_path)
