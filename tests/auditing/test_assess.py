@@ -9,19 +9,22 @@ from torch import nn
 
 from efface.auditing import assess as flow
 from efface.auditing import table
-from efface.auditing.catalogue import MEASURES
+from efface.auditing.catalogue import CANARY_MEASURES, MEASURES, SEALED_MEASURES
 from efface.auditing.checks import Check, Standard
 from efface.auditing.measures.agreement import agreement
 from efface.auditing.measures.intervals import paired_gap
 from efface.auditing.measures.js_divergence import js_divergence
 from efface.auditing.result import Audit
-from efface.auditing.rows import AS_LONG
+from efface.auditing.rows import AS_LONG, Row, Rows
+from efface.auditing.scores.score import Score
 from efface.auditing.settings import AuditSettings
+from efface.auditing.verdict import ANSWERS_ONLY, LEVELS, LIMITS, Verdict
 from efface.data import Split, load
 from efface.errors import InputError
 from efface.models.predictions import logits_of
 from efface.models.recorded import Recorded
 from efface.request import Request
+from efface.running.machine import Machine
 from efface.running.run import Run
 from efface.training.loop import fit
 from tests.world import RECIPE, assessed, masked, trained
@@ -536,3 +539,107 @@ def test_the_row_of_retraining_for_as_long_is_asked_the_same_questions(missing, 
     control = (("their scores", True, None),)
     theirs = (("its scores", True, control), (AS_LONG, ((("original", (), True),),), False))
     assert found == (rows, answers, "ours", theirs, AuditSettings().confidence)
+
+
+@pytest.mark.parametrize("asked", [(), ("canaries",), ("sealed",), ("canaries", "sealed")])
+@pytest.mark.parametrize("folder", ["a folder", None])
+def test_an_audit_is_put_together_from_answers_asked_once(asked, folder, monkeypatch):
+    """Each step is handed what those before it made; a part is its name and what it was made from."""
+    settings = SimpleNamespace(sealed="sealed" in asked, exposed=7)
+    records = SimpleNamespace(settings=settings, with_canaries="canaries" in asked)
+    answers = SimpleNamespace(original="o", candidate="c", everyone=["r", "c", "f"], table={"x": "o", "y": "c"})
+    kept = None if folder is None else SimpleNamespace(folder=folder)
+    rows = SimpleNamespace(original=SimpleNamespace(name="before"), candidate=SimpleNamespace(name="after"))
+    split, run, checked = SimpleNamespace(forget_classes=(3,)), Run(device="cpu"), []
+
+    def table_of(*given):
+        assert given == (rows, answers, records, "thirds", folder)
+        return SimpleNamespace(relearned="relearned", steps=[])
+
+    def more(name, *expected):
+        def step(table, *given):
+            assert given == expected
+            return SimpleNamespace(relearned="relearned", steps=[*table.steps, name])
+
+        return step
+
+    def drawn(*given):
+        assert given == (split, AuditSettings(), run)
+        return records
+
+    def asked_of(*given):
+        assert given == (rows, records, kept)
+        return answers
+
+    found = SimpleNamespace(verdict="its verdict", model_copy=lambda *, update: update)
+    for name, stub in {
+        "Records": SimpleNamespace(drawn=drawn),
+        "AllAnswers": SimpleNamespace(of=asked_of),
+        "_same_class_order": checked.append,
+        "Table": SimpleNamespace(of=table_of),
+        "with_canaries": more("canaries", answers, records),
+        "with_deeper": more("sealed", rows, answers, records, folder),
+        "_audit": lambda r, k, table, verdict: checked.append((r, k, verdict, table.steps)) or found,
+        "_as_long": lambda *given: given,
+        "most_exposed": lambda *given: given,
+        "plots": lambda *given, **named: (given, named),
+    }.items():
+        monkeypatch.setattr(flow, name, stub)
+    last = {}
+    monkeypatch.setattr(flow, "_verdict", lambda r, a, table, k: last.update(table=table) or (r, a, k))
+    made = flow.assess(rows, split, run, thirds="thirds", history=["a step"], kept=kept)
+    assert checked == ["o", (rows, records, (rows, answers, records), list(asked))]
+    assert made["as_long"] == (rows, answers, last["table"], records, "its verdict")
+    assert made["exposed"] == ("c", ["r", "f"], 7)
+    assert made["plots"] == (
+        (["o", "c"], "relearned", ["a step"]), {"between": ("before", "after"), "forgotten": (3,)},
+    )  # fmt: skip
+    assert 0 <= made["seconds"] < 60
+
+
+def test_settings_are_handed_on(monkeypatch):
+    def drawn(split, settings, run):
+        raise LookupError(settings)
+
+    monkeypatch.setattr(flow, "Records", SimpleNamespace(drawn=drawn))
+    with pytest.raises(LookupError, match="exposed=3"):
+        flow.assess("rows", "split", "run", settings=AuditSettings(exposed=3))
+
+
+@pytest.mark.parametrize(
+    ("canaries", "sealed", "recorded"), [(False, False, False), (True, False, True), (True, True, False)]
+)
+def test_what_was_asked_of_which_models_is_written_down(canaries, sealed, recorded):
+    split = Split.of(load("digits"), Request(classes=(3,)), validation=0.1)
+    settings = AuditSettings(sealed=sealed, exposed=4)
+    records = SimpleNamespace(
+        split=split, settings=settings, with_canaries=canaries, run=Run(seed=9, device="cpu"), notes=("a",)
+    )
+    model = Recorded(torch.zeros(1, 10)) if recorded else nn.Identity()
+    rows = Rows(
+        (Row("before", "original", model), Row("anew", "retrained", model), Row("after", "candidate", model)),
+        further=(Row("anew 2", "retrained", model),) * 3,
+        notes=("b",),
+    )
+    scores = {name: {"tow": Score(value=i / 2)} for i, name in enumerate(("before", "anew", "after"))}
+    verdict = Verdict(level="c", outcome="alike", headline="h", sentences=(), checks=())
+    made = flow._audit(rows, records, SimpleNamespace(scores=scores), verdict)
+    assert (made.level, made.level_text, made.references) == ("c", LEVELS["c"], 4)
+    assert (made.candidate, made.original, made.reference) == ("after", "before", "anew")
+    assert (made.data, made.data_fingerprint, made.classes) == ("digits", split.data.fingerprint, split.data.classes)
+    assert made.forget_classes == (3,)
+    assert made.request == Request(classes=(3,)).model_dump(mode="json")
+    assert (made.request_text, made.request_fingerprint) == (split.request_text, split.resolved.fingerprint)
+    assert made.counts == {
+        name: len(getattr(split, name))
+        for name in ("forget", "retain", "validation_retain", "validation_forget", "test_retain", "test_forget")
+    }
+    assert {row.name: row.scores for row in made.rows} == scores
+    assert set(made.measures) == {
+        *MEASURES, *(CANARY_MEASURES if canaries else ()), *(SEALED_MEASURES if sealed else ()),
+    }  # fmt: skip
+    assert (made.verdict, made.settings, made.seed) == (verdict, settings.model_dump(mode="json"), 9)
+    assert made.notes == ("a", "b")
+    assert made.limits == ((*LIMITS, ANSWERS_ONLY) if recorded else LIMITS)
+    assert made.answers_only == recorded
+    assert made.machine == Machine.here(torch.device("cpu"))
