@@ -209,3 +209,26 @@ def test_a_tables_rows_hold_every_measure_in_the_catalogues_order(made, monkeypa
         (f"course of {name}", "course of retrained") for name in rows
     ]
     assert [c[1:] for c in made if c[0] == "probed"] == [(name, None) for name in rows]
+
+
+def test_scores_from_answers_are_asked_beside_the_retrained_model_and_all_of_them(monkeypatch):
+    asked = answers(further=1)
+    for name in ("utility", "agreement", "membership", "exposure"):
+        monkeypatch.setattr(module, f"{name}_scores", lambda *given, name=name, **named: {name: (given, named)})
+    few = {"resamples": 50}
+    assert module._of_answers(MINE, asked, "random", 50) == {
+        "utility": ((MINE, RETRAINED, ORIGINAL), {}),
+        "agreement": ((MINE, RETRAINED, "random"), few),
+        "membership": ((MINE, RETRAINED, asked.everyone), few),
+        "exposure": ((MINE, RETRAINED, asked.everyone), {}),
+    }
+
+
+def test_pairs_are_compared_by_their_values_only(monkeypatch):
+    monkeypatch.setattr(module, "tow_score", lambda *given: ("tow", given))
+    monkeypatch.setattr(module, "beside_unseen", lambda *given: ("beside", given))
+    monkeypatch.setattr(module, "compared_scores", lambda *given, resamples: {"compared": (given, resamples)})
+    both = (MINE, RETRAINED)
+    assert module._of_pair(*both) == {
+        "tow": ("tow", both), "compared": (both, 0), module.BESIDE_UNSEEN.key: ("beside", both),
+    }  # fmt: skip
