@@ -1,9 +1,10 @@
 """How often an audit is wrong: models whose truth is known, beside fresh retrained models for each request.
 
-Run: python experiments/audits/error_rates.py experiments/audits/error_rates.yaml DATA [tables]
+Run: python experiments/audits/error_rates.py experiments/audits/error_rates.yaml DATA [tables | level-b | SETTING]
 Writes ../results/NAME/audits.csv and resampled.csv (one row per audit) and table.md in experiments/. A stopped run
 resumes; with `tables` only the tables are written, from what is there; with the name of one of the plan's settings
-under `resampled` only that one is run. Per request all accused models face the same references at level (c), and those
+under `resampled` only that one is run; with `level-b` the rows by one reference are made again and take the place of
+those that are there. Per request all accused models face the same references at level (c), and those
 of one level are among those of the next; at level (b) each has another reference, and the tolerance is written down
 that each question would need to pass, so that one run serves for any. Where training is dear (`resampled`) one pool of
 retrained models a request gives both references and accused, drawn again and again.
@@ -72,7 +73,7 @@ def audited(models: Models, plan: Mapping[str, Any], number: int) -> Iterator[di
         plan: How many of what.
         number: Of the request; some are made for every so many only.
     """
-    made = models.retrained({"reference": max(plan["levels"]), "accused": plan["retrained"]})
+    made = models.retrained({"reference": max([1, *plan["levels"]]), "accused": plan["retrained"]})
     accused = {f"retrained #{k}": m for k, m in enumerate(made["accused"])}
     kept = kept_something(models, plan) if number % plan["kept_every"] == 0 else {}
     with remembering([*made["reference"], *made["accused"]]):
@@ -142,6 +143,17 @@ def by_fresh_models(plan: Mapping[str, Any], root: str, file: Path) -> None:
         print(key, len(rows), flush=True)
 
 
+def again_at_level_b(plan: Mapping[str, Any], root: str, file: Path) -> None:
+    """Make the rows by one reference again; until all are there, they stand in a file of their own."""
+    only = {"levels": [], "other_levels": [1], "pool": {"requests": 0}}
+    made = file.with_name("level_b.csv")
+    by_fresh_models({**plan, **only}, root, made)
+    others = read(file)
+    frame = pd.concat([read(made), others[others["N"] != 1]], ignore_index=True)
+    frame.sort_values("request", kind="stable").to_csv(file, index=False, float_format="%.4g")
+    made.unlink()
+
+
 def with_pools(plan: Mapping[str, Any], root: str, file: Path, only: str) -> None:
     """Run the settings whose models are drawn from pools, skipping requests that are in the file already."""
     for name, setting in plan["resampled"].items():
@@ -163,11 +175,13 @@ def with_pools(plan: Mapping[str, Any], root: str, file: Path, only: str) -> Non
 def main(plan_file: str, root: str, only: str = "") -> None:
     """Run the plan, skipping requests that are written down already."""
     plan, out = opened(plan_file)
-    if only not in {"", "tables", *plan["resampled"]}:
-        sys.exit(f"{only!r} is neither tables nor a setting of the plan: {', '.join(plan['resampled'])}")
+    if only not in {"", "tables", "level-b", *plan["resampled"]}:
+        sys.exit(f"{only!r} is neither tables, level-b nor a setting of the plan: {', '.join(plan['resampled'])}")
     if not only:
         by_fresh_models(plan, root, out / "audits.csv")
-    if only != "tables":
+    if only == "level-b":
+        again_at_level_b(plan, root, out / "audits.csv")
+    if only not in {"tables", "level-b"}:
         with_pools(plan, root, out / "resampled.csv", only)
     write_tables(read(out / "audits.csv"), read(out / "resampled.csv"), out, plan)
 

@@ -1,5 +1,6 @@
 """Kept answers are the model's own, and belong to its weights and to the samples."""
 
+import dataclasses
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 
 from efface.auditing import answers as module
 from efface.auditing.answers import AllAnswers, Answers, KeptAnswers
+from efface.auditing.measures.margins import margins
 from efface.auditing.records import Records
 from efface.auditing.rows import Row, Rows
 from efface.auditing.scores import features, relearning
@@ -184,6 +186,26 @@ def test_every_part_is_answered_and_unseen_records_are_those_like_the_forgotten_
     ours, theirs = own.attack_margins
     assert torch.equal(ours, own.margin("forget")[records.members])
     assert torch.equal(theirs, own.margin("held_out")[records.others])
+
+
+def test_beside_single_records_unseen_ones_stand_with_every_label_and_beside_classes_with_their_own():
+    model = fixed()
+    own = Answers.of(Row("mine", "candidate", model), small(Request(items=(0, 4))))
+    logits = own.logits["held_out"]
+    every = [margins(logits, torch.full((len(logits),), label)) for label in range(3)]
+    assert torch.equal(own.unseen_margins.sort().values, torch.cat(every).sort().values)
+    own = Answers.of(Row("mine", "candidate", model), small(Request(classes=(1,))))
+    assert torch.equal(own.unseen_margins, own.margin("held_out"))
+
+
+def test_of_many_labels_nine_wrong_ones_are_taken():
+    logits = torch.randn(4, 30)
+    own = Answers.of(Row("mine", "candidate", fixed()), small(Request(items=(0, 4))))
+    wide = dataclasses.replace(own, logits={"held_out": logits}, labels={"held_out": torch.tensor([0, 7, 25, 29])})
+    assert wide.unseen_margins.shape == (40,)
+    taken = [[(y + k) % 30 for k in range(10)] for y in (0, 7, 25, 29)]
+    expected = torch.stack([margins(logits[[i] * 10], torch.tensor(labels)) for i, labels in enumerate(taken)])
+    assert torch.equal(wide.unseen_margins, expected.T.flatten())
 
 
 def test_of_an_empty_part_nothing_is_known():

@@ -34,6 +34,10 @@ ASKED = ("forget", "retain", "test_retain", "test_forget")
 """Parts that every model is asked about; probes ask for features instead."""
 
 
+OTHER_LABELS = 9
+"""Wrong labels with which an unseen record stands beside records that may have them."""
+
+
 def checked_logits(model: nn.Module, part: Part, *, name: str = "the model") -> Tensor:
     """Return a model's logits on a part, refused where no score can be computed from them.
 
@@ -175,6 +179,21 @@ class Answers:
                 torch.empty(0, dtype=torch.float64) if empty else margins(self.logits[part], self.labels[part])
             )
         return self._margins[part]
+
+    @cached_property
+    def unseen_margins(self) -> Tensor:
+        """Margins of unseen records for labels that forget records may have, flat.
+
+        Forgotten classes are compared with unseen records of these classes. Single records may have wrong labels, which
+        unseen ones have not: there each unseen record stands with up to nine other labels besides, the next ones.
+        """
+        own = self.margin("held_out")
+        if self.records.by_class or not len(own):
+            return own
+        logits, labels = self.logits["held_out"], self.labels["held_out"]
+        classes = logits.shape[1]
+        others = [margins(logits, (labels + k) % classes) for k in range(1, min(classes, 1 + OTHER_LABELS))]
+        return torch.cat([own, *others])
 
     def correct(self, part: str) -> Tensor:
         """Return which records of a part are answered with their label, computed once."""

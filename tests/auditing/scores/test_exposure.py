@@ -7,7 +7,7 @@ import torch
 
 from efface.auditing.answers import Answers
 from efface.auditing.floors import Floors
-from efface.auditing.measures.exposure import deviations
+from efface.auditing.measures.exposure import deviations, deviations_beside_unseen
 from efface.auditing.records import Records
 from efface.auditing.rows import Row
 from efface.auditing.scores.exposure import exposure_scores
@@ -86,10 +86,13 @@ def test_the_record_that_stands_out_is_named_with_what_it_was_measured_in(plain)
     assert found["exposure"].why == f"record {record}; standard deviations from the mean of 4 retrained models"
     z, _, _ = deviations(own.margin("forget"), torch.stack([m.margin("forget") for m in (reference, *others)]))
     assert found["exposure"].value == pytest.approx(float(z[30]))
-    unseen = (own.margin("held_out") - reference.margin("held_out")).abs()
-    n = len(z)
-    expected = (40.0 - float(reference.margin("forget")[30])) / float(unseen.quantile(n / (n + 1)))
-    assert found["exposure_ratio"].value == pytest.approx(expected)
+    d, expected, unseen, levels = (
+        part
+        for name in ("forget", "held_out")
+        for part in (own.margin(name) - reference.margin(name), reference.margin(name))
+    )
+    v = deviations_beside_unseen(d, expected, unseen, levels)
+    assert found["exposure_ratio"].value == pytest.approx(float(v[30]))
     assert found["exposure_ratio"].why == f"record {record}; {len(unseen)} unseen records"
 
 

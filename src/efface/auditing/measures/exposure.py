@@ -8,10 +8,16 @@ from torch import Tensor
 from efface.auditing.measures.klom import CLIP
 from efface.errors import InputError
 
-__all__ = ["PRIOR", "deviations", "largest", "largest_beside_unseen"]
+__all__ = ["NEAREST", "PRIOR", "deviations", "deviations_beside_unseen", "largest"]
 
 PRIOR = 4.0
 """Degrees of freedom that the variance shared by all records counts for, beside the models - 1 of each record's own."""
+
+NEAREST = 200
+"""Unseen margins that say how far two models lie apart where one of them expects a given margin."""
+
+LEAST_SPREAD = 1e-3
+"""Differences of margins below this are no spread, but rounding."""
 
 
 def deviations(candidate: Tensor, retrained: Tensor) -> tuple[Tensor, Tensor, str]:
@@ -43,7 +49,7 @@ def deviations(candidate: Tensor, retrained: Tensor) -> tuple[Tensor, Tensor, st
         return m - expected, expected, "margin above the retrained model's"
     own, degrees = r.var(0), len(r) - 1
     variance = (PRIOR * own.mean() + degrees * own) / (PRIOR + degrees)
-    sigma = variance.clamp_min(1e-6).sqrt() * (1 + 1 / len(r)) ** 0.5
+    sigma = variance.sqrt().clamp_min(LEAST_SPREAD) * (1 + 1 / len(r)) ** 0.5
     return (m - expected) / sigma, expected, f"standard deviations from the mean of {len(r)} retrained models"
 
 
@@ -56,23 +62,40 @@ def largest(values: Tensor) -> float:
     return float(values[values.abs().argmax()])
 
 
-def largest_beside_unseen(forget: Tensor, unseen: Tensor) -> float:
-    """Return the largest deviation of a forget record over the one that as many unseen records would reach.
+def deviations_beside_unseen(forget: Tensor, expected: Tensor, unseen: Tensor, unseen_expected: Tensor) -> Tensor:
+    """Return each forget record's deviation over the one that the largest of as many unseen margins would show.
 
-    v = d_x / q, x the forget record of largest |d|, q the n / (n + 1) quantile of |d| over records that neither model
-    saw, n the number of forget records. Near 1 in size if neither model saw any of both.
+    v_x = d_x / (s_x q), d the difference of two models' margins and s_x the mean |d| of the 200 unseen margins whose
+    expectation is nearest to x's, each at least 0.001: models differ more on records that they answer wrongly. q is the
+    n / (n + 1) quantile of |d| / s over these neighbours of all n forget records. The largest is near 1 in size if neither model saw any.
 
     Args:
         forget: Differences of two models' margins on the forget records, shape (n,).
-        unseen: The same on unseen ones.
+        expected: The other model's margins there, shape (n,).
+        unseen: The differences for inputs and labels that neither model saw, shape (m,).
+        unseen_expected: The other model's margins there, shape (m,).
 
     Raises:
-        InputError: There is no record of either kind, or the models agree on all unseen ones.
+        InputError: There is no margin of either kind, or the models agree on all unseen ones.
     """
     if not len(forget) or not len(unseen):
         raise InputError("the largest deviation is compared with that of unseen records; there are none")
-    n = len(forget)
-    scale = float(torch.quantile(unseen.double().abs(), n / (n + 1)))
-    if scale <= 0:
+    order = unseen_expected.argsort()
+    if not bool(unseen.any()):
         raise InputError("both models give the same margins on unseen records")
-    return largest(forget.double()) / scale
+    levels, sizes = unseen_expected[order].double(), unseen[order].double().abs().clamp_min(LEAST_SPREAD)
+    near = min(NEAREST, len(sizes))
+    sums = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+
+    def neighbours(margins: Tensor) -> tuple[Tensor, Tensor]:
+        first = (torch.searchsorted(levels, margins.double()) - near // 2).clamp(0, len(sizes) - near)
+        return first, (sums[first + near] - sums[first]) / near
+
+    first, spread = neighbours(expected)
+    times = torch.zeros(len(sizes) + 1, dtype=torch.int64)
+    times.scatter_add_(0, first, torch.ones_like(first)).scatter_add_(0, first + near, -torch.ones_like(first))
+    relative, order = (sizes / neighbours(levels)[1]).sort()
+    counted = times.cumsum(0)[:-1][order].cumsum(0)
+    n = len(forget)
+    q = relative[torch.searchsorted(counted, -(-n * n * near // (n + 1)))]
+    return forget.double() / (spread * q)

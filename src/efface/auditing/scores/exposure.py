@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from efface.auditing.answers import Answers
-from efface.auditing.measures.exposure import deviations, largest, largest_beside_unseen
+from efface.auditing.measures.exposure import deviations, deviations_beside_unseen, largest
+from efface.auditing.measures.klom import CLIP
 from efface.auditing.scores.measure import Measure
 from efface.auditing.scores.score import ITS_OWN, NO_REFERENCE, Score, Scores
 from efface.errors import InputError
@@ -40,7 +41,7 @@ BESIDE_UNSEEN = Measure(
     compares=True,
     least=None,
     reading="The largest difference of a forget record's margin from the retrained model's, over the largest that as "
-    "many unseen records show; about 1 (or -1) if neither model saw them.",
+    "many unseen records show where the retrained model is as sure or wrong; about 1 (or -1) if neither model saw them.",
 )
 
 MEASURES = (EXPOSURE, BESIDE_UNSEEN)
@@ -78,12 +79,11 @@ def beside_unseen(answers: Answers, reference: Answers | None) -> Score:
     """
     if reference is None or reference is answers:
         return Score.missing(NO_REFERENCE if reference is None else ITS_OWN)
-    forget, unseen = (
-        deviations(answers.margin(part), reference.margin(part)[None])[0] for part in ("forget", "held_out")
-    )
+    own, expected = (m.margin("forget").clamp(-CLIP, CLIP) for m in (answers, reference))
+    unseen, unseen_expected = (m.unseen_margins.clamp(-CLIP, CLIP) for m in (answers, reference))
     try:
-        value = largest_beside_unseen(forget, unseen)
+        v = deviations_beside_unseen(own - expected, expected, unseen - unseen_expected, unseen_expected)
     except InputError as error:
         return Score.missing(str(error))
-    record = int(answers.records.parts["forget"].indices[int(forget.abs().argmax())])
-    return Score(value=value, why=f"record {record}; {len(unseen)} unseen records")
+    record = int(answers.records.parts["forget"].indices[int(v.abs().argmax())])
+    return Score(value=largest(v), why=f"record {record}; {len(answers.labels['held_out'])} unseen records")
