@@ -73,7 +73,7 @@ class AuditSettings(Fields):
     tolerance: float = Field(default=0.02, ge=0, lt=1)
     probe_tolerance: float = Field(default=0.10, ge=0, lt=1)
     shift_tolerance: float = Field(default=0.45, ge=0, lt=0.5)
-    exposure_factor: float = Field(default=3.0, gt=1)
+    exposure_factor: float = Field(default=1.9, gt=1)
     separation_factor: float = Field(default=1.6, gt=1)
     ain_factor: float = Field(default=2.0, gt=1)
     recipe_tolerance: float = Field(default=0.05, ge=0, lt=1)
