@@ -282,7 +282,7 @@ def test_a_finding_says_the_value_what_was_expected_and_what_would_differ():
         "34 steps or above 143 steps"
     )
     assert found["single"].finding == (
-        "+1.1 (record 5; 100 unseen records); a difference would show below -3.0 or above +3.0"
+        "+1.1 (record 5; 100 unseen records); a difference would show below -1.9 or above +1.9"
     )
 
 
