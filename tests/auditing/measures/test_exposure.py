@@ -69,7 +69,7 @@ def test_neighbours_are_those_of_like_expectation():
 
 
 def test_two_models_that_saw_neither_kind_come_out_near_one():
-    # Models differ five times as much where they are wrong, as are a tenth of the forget and half of the unseen margins.
+    # Models differ five times as much where they are wrong: on a tenth of the forget and half of the unseen margins.
     g = torch.Generator().manual_seed(1)
 
     def drawn(n, wrong):

@@ -67,7 +67,8 @@ def deviations_beside_unseen(forget: Tensor, expected: Tensor, unseen: Tensor, u
 
     v_x = d_x / (s_x q), d the difference of two models' margins and s_x the mean |d| of the 200 unseen margins whose
     expectation is nearest to x's, each at least 0.001: models differ more on records that they answer wrongly. q is the
-    n / (n + 1) quantile of |d| / s over these neighbours of all n forget records. The largest is near 1 in size if neither model saw any.
+    n / (n + 1) quantile of |d| / s over these neighbours of all n forget records. The largest is near 1 in size if
+    neither model saw any.
 
     Args:
         forget: Differences of two models' margins on the forget records, shape (n,).

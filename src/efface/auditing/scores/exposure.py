@@ -41,7 +41,8 @@ BESIDE_UNSEEN = Measure(
     compares=True,
     least=None,
     reading="The largest difference of a forget record's margin from the retrained model's, over the largest that as "
-    "many unseen records show where the retrained model is as sure or wrong; about 1 (or -1) if neither model saw them.",
+    "many unseen records show where the retrained model is as sure or wrong; about 1 (or -1) if neither model saw "
+    "them.",
 )
 
 MEASURES = (EXPOSURE, BESIDE_UNSEEN)
