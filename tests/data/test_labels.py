@@ -152,6 +152,10 @@ def test_a_selector_takes_the_pair_out_of_more() -> None:
     ("groups", "said"),
     [
         (np.array([1, "a"] * 3, dtype=object), "groups are of type int, str; needed: all int or all str"),
+        ([7, "7"] * 3, "groups are of type int, str"),  # NumPy would make them one person
+        ([1, True] * 3, "groups are of type bool, int"),
+        ([1, 2**64] * 3, "groups hold 18446744073709551616, which takes more than 64 bits; give texts"),
+        (np.array([1, 2**63] * 3, dtype=np.uint64), "groups hold 9223372036854775808"),
         (["a", "b", None, "a", "b", "c"], "1 samples have no id .* the first at position 2"),
         ([1.0, 2.0, float("nan"), 1, 2, 3], "1 samples have no id"),
         ([1.5, 2.0, 2.0, 1, 2, 3], "groups are of type float"),
@@ -165,9 +169,11 @@ def test_groups_of_mixed_types_are_refused(groups: Any, said: str) -> None:
 
 def test_groups_given_as_objects_of_one_type_are_taken() -> None:
     train = labelled([0, 1] * 3)
-    data = Data.of(train, train, groups=np.array(["a", "b"] * 3, dtype=object))
+    data = Data.of(train, train, groups=np.array(["a", "b"] * 3, dtype=object), test_groups=[np.int64(1), 2] * 3)
     assert data.groups is not None
     assert data.groups.dtype.kind == "U"
+    assert data.test_groups is not None
+    assert data.test_groups.tolist() == [1, 2] * 3
 
 
 def test_token_ids_stay_integers_and_gradients_stay_out() -> None:

@@ -104,6 +104,22 @@ def test_a_second_try_starts_from_what_was_sent_and_not_from_what_the_first_made
     assert outcome.value.tolist() == tensor.tolist() == [0, 0, 0]
 
 
+def spoilt(state, job, values):
+    """Change what all jobs start from; return what it was."""
+    before = [tensor.clone() for tensor in state]
+    for tensor in state:
+        tensor.add_(1)
+    return before
+
+
+def test_the_state_is_copied_to_each_process_however_many_tensors_it_has_and_takes_nothing_of_shared_memory():
+    state = [torch.zeros(1) for _ in range(300)]  # more than a process can be sent open files
+    for outcome in in_processes(spoilt, [Task("a", 1)], state, 1):
+        assert outcome.value == state
+    assert not any(tensor.is_shared() for tensor in state)
+    assert not any(tensor.any() for tensor in state)
+
+
 def ones(state, job, values):
     return [torch.ones(2) for _ in range(job)]
 

@@ -21,9 +21,9 @@ from efface.cli.export import export
 from efface.cli.forget import forget
 from efface.cli.importing import import_checkpoint
 from efface.cli.methods import methods
-from efface.cli.options import end_as_interrupted
 from efface.cli.outcome import STATUS
 from efface.cli.repair import repair
+from efface.cli.signals import unwinding
 from efface.cli.train import train
 from efface.cli.verify import verify
 
@@ -54,8 +54,8 @@ for command in (forget, audit, verify, compare, repair, export, methods, demo, d
 
 def main() -> None:
     """Run the command line."""
-    end_as_interrupted()
-    app()
+    with unwinding():
+        app()
 
 
 if __name__ == "__main__":

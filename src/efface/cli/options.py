@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import signal
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import typer
 from typer.models import OptionInfo
 
 from efface.cli.outcome import Exit, say
+from efface.cli.signals import TERMINATED, Terminated
 from efface.errors import InputError, nearest
 
 WHAT = "What is to be forgotten"
@@ -25,19 +25,6 @@ MANY = "Many trainings: references, and members trained apart (sisa, arcane)"
 """Headings of help, under which options stand that belong together."""
 
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show where an expected failure comes from.")]
-
-
-class Terminated(KeyboardInterrupt):
-    """The process was asked to end (SIGTERM): everything unwinds as after Ctrl-C."""
-
-
-def end_as_interrupted() -> None:
-    """Let SIGTERM unwind what runs, so that workers end and half-written folders vanish."""
-
-    def terminate(*_: object) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -54,7 +41,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             message = str(error) if expected else f"{type(error).__name__}: {error}"
             status = Exit.BAD_INPUT if expected else Exit.FAILED
         except Terminated:
-            message, status = "terminated; nothing half-written was left behind", Exit.TERMINATED
+            message, status = TERMINATED, Exit.TERMINATED
         except KeyboardInterrupt:
             message, status = "interrupted; nothing half-written was left behind", Exit.INTERRUPTED
         else:

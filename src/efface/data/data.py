@@ -199,10 +199,10 @@ class Data:
             train_samples,
             test_samples,
             class_names(classes, train_samples.labels, test_samples.labels),
-            None if groups is None else np.asarray(groups),
+            None if groups is None else _as_given(groups),
             {k: np.asarray(v) for k, v in (metadata or {}).items()},
-            ids=None if ids is None else np.asarray(ids),
-            test_groups=None if test_groups is None else np.asarray(test_groups),
+            ids=None if ids is None else _as_given(ids),
+            test_groups=None if test_groups is None else _as_given(test_groups),
         )
 
     @classmethod
@@ -241,11 +241,19 @@ class Data:
         return cls(name, samples[0], samples[1], made.classes, made.groups, made.metadata, ids=made.ids)
 
 
+def _as_given(column: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Return a column with the types that its values have; of a list, NumPy would make one type, and 7 the text "7"."""
+    if not isinstance(column, list | tuple):
+        return np.asarray(column)
+    return np.asarray([v.item() if isinstance(v, np.generic) else v for v in column], dtype=object)
+
+
 def _of_one_type(column: np.ndarray, name: str) -> np.ndarray:
     """Return one id per sample as integers or strings.
 
     Raises:
-        InputError: Ids are missing, or of several types: 7 and "7" could be one person or two.
+        InputError: Ids are missing, or of several types: 7 and "7" could be one person or two; or they are integers
+            beyond 64 bits.
     """
     kinds = sorted({type(v).__name__ for v in column.ravel().tolist()})
     if column.ndim != 1:
@@ -260,4 +268,8 @@ def _of_one_type(column: np.ndarray, name: str) -> np.ndarray:
         raise InputError(
             f"{name} are of type {', '.join(kinds)}; needed: all int or all str, e.g. [str(g) for g in {name}]"
         )
-    return column.astype(np.int64 if kinds == ["int"] else str)
+    if kinds == ["str"]:
+        return column.astype(str)
+    if large := next((v for v in column.tolist() if not -(2**63) <= v < 2**63), None):
+        raise InputError(f"{name} hold {large}, which takes more than 64 bits; give texts: [str(g) for g in {name}]")
+    return column.astype(np.int64)

@@ -8,7 +8,7 @@ import mmap
 import os
 import pickle
 import tempfile
-from multiprocessing.reduction import DupFd, ForkingPickler
+from multiprocessing.reduction import DupFd
 from typing import Any
 
 import numpy as np
@@ -77,8 +77,8 @@ def mapped_data(data: Data) -> Data:
     """Return data that can be sent to processes started by `multiprocessing` without copying its inputs.
 
     Args:
-        data: Tensors in memory are copied once into shared memory; data of other kinds stays as it is. So does all
-            data on systems without POSIX file handles, where it is copied to each process.
+        data: Tensors in memory are copied once into shared memory; data of other kinds stays as it is, and is copied
+            to each process. So is all data on systems without POSIX file handles.
     """
     if os.name != "posix":
         return data
@@ -100,7 +100,7 @@ def not_sendable(model: object, data: Data) -> str:
     own = [s.dataset for s in both if isinstance(s, DatasetSamples)]
     try:
         for value in (model, *own):
-            ForkingPickler.dumps(value)
+            pickle.dumps(value)
     except (pickle.PicklingError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         return (str(error) or type(error).__name__).splitlines()[0]
     return ""

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import signal
 import socket
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn
 
@@ -274,12 +277,24 @@ def _connect(ray: Any, address: str | None) -> None:
             socket.create_connection((found[1], int(found[2])), timeout=CONNECTING).close()
         # Of its own accord, Ray would join a cluster that it finds on this machine.
         chosen = address or os.environ.get("RAY_ADDRESS", "local")
-        ray.init(address=chosen, log_to_driver=False, configure_logging=False, include_dashboard=False)
+        with _own_signals():
+            ray.init(address=chosen, log_to_driver=False, configure_logging=False, include_dashboard=False)
     except (OSError, OverflowError, ValueError, RuntimeError) as error:  # no such host, no such port, nothing there
         where = "a local Ray cluster cannot be started" if address is None else f"no Ray cluster answers at {address!r}"
         raise InputError(
             f"{where}: {_first_line(error)}. Start one with `ray start --head`, or use engine local"
         ) from None
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what this process does on SIGTERM: Ray would end it with exit status 1."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _first_line(error: Exception) -> str:

@@ -70,7 +70,8 @@ class Worker:
             sys.exit(1)  # `receive` says so to the first process; `except Exception` must not catch it
         context = _context(work.__module__)
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, answer, work, state, threads), daemon=False)
+        sent = (theirs, answer, work, _ByValue(state), threads)
+        process = context.Process(target=_serve, args=sent, daemon=False)
         process.start()
         theirs.close()  # so that the process's end closes the pipe
         worker = cls(process, ours)
@@ -171,7 +172,21 @@ def _context(module: str) -> Any:
     return context
 
 
-def _serve(pipe: Connection[Any, Any], answer: Callable[..., Any], work: Any, state: Any, threads: int) -> None:
+@dataclass(frozen=True)
+class _ByValue:
+    """What is sent to a process when it starts, as bytes; see `_send`."""
+
+    value: Any
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _ByValue._of, (pickle.dumps(self.value),)
+
+    @classmethod
+    def _of(cls, content: bytes) -> _ByValue:
+        return cls(pickle.loads(content))  # noqa: S301 - made by the process that starts this one
+
+
+def _serve(pipe: Connection[Any, Any], answer: Callable[..., Any], work: Any, state: _ByValue, threads: int) -> None:
     end_with_parent()
     # Ctrl-C reaches every process of a terminal; the one that started this one decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -185,14 +200,15 @@ def _serve(pipe: Connection[Any, Any], answer: Callable[..., Any], work: Any, st
             return
         if message is None:
             return
-        _send(pipe, answer(work, state, *message))
+        _send(pipe, answer(work, state.value, *message))
 
 
 def _send(pipe: Connection[Any, Any], message: Any) -> None:
     """Send a message as bytes.
 
     A pipe's own `send` would have PyTorch share the tensors' memory instead: what a worker that dies has trained in
-    place would be what the next one starts from, and each tensor would keep a file open, and take of /dev/shm.
+    place would be what the next one starts from, and each tensor would keep a file open (no more than 250 can be sent),
+    and take of /dev/shm, where a file stays behind if there is no room.
     """
     pipe.send_bytes(pickle.dumps(message))
 

@@ -1,0 +1,58 @@
+"""SIGTERM unwinds a command wherever it arrives, and its exit status says so."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+BEGIN = """
+import os, signal, sys, time, weakref
+from efface.cli.signals import unwinding
+
+def ask(number=signal.SIGTERM):
+    os.kill(os.getpid(), number)
+
+class Dying:
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        ask(self.number)
+        time.sleep(0)  # the handler raises here
+"""
+UNWOUND = "error: terminated; nothing half-written was left behind\n"
+
+
+def ended(script: str) -> tuple[int, str, str]:
+    """Return exit status, output and errors of a script."""
+    done = subprocess.run([sys.executable, "-c", BEGIN + script], capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_it_unwinds_outside_of_commands_too():
+    script = "with unwinding():\n try:\n  ask()\n  time.sleep(30)\n finally:\n  print('unwound')"
+    assert ended(script) == (143, "unwound\n", UNWOUND)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no timers of signals")
+@pytest.mark.parametrize(("name", "status", "said"), [("TERM", 143, UNWOUND), ("INT", -2, "KeyboardInterrupt\n")])
+def test_what_a_finaliser_swallows_is_raised_a_moment_later(name, status, said):
+    script = (
+        "sys.excepthook = lambda kind, *_: print(kind.__name__, file=sys.stderr)\n"
+        f"with unwinding():\n Dying(signal.SIG{name})\n time.sleep(30)\n print('went on')"
+    )
+    assert ended(script) == (status, "", said)
+
+
+def test_once_the_command_has_ended_it_is_passed_over():
+    script = "import atexit\natexit.register(ask)\nwith unwinding():\n print('done')\nask()\nprint('after')"
+    assert ended(script) == (0, "done\nafter\n", "")
+
+
+def test_what_else_finalisers_raise_is_printed_as_usual():
+    script = "with unwinding():\n class Bad:\n  def __del__(self): raise ValueError('lost')\n Bad()"
+    code, _, errors = ended(script)
+    assert code == 0
+    assert "ValueError: lost" in errors
