@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 
 import pytest
 import torch
@@ -77,6 +78,15 @@ def test_answers_that_cannot_be_kept_cost_time_only_and_are_said(world, tmp_path
     with pytest.warns(UserWarning, match="answers cannot be kept in .*file"):
         found = kept.logits(model, part)
     torch.testing.assert_close(found, logits_of(model, part), rtol=0, atol=0)
+
+
+def test_that_answers_cannot_be_kept_is_said_once_for_a_folder(world, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.warns(UserWarning, match="answers cannot be kept"):
+        module.keep(tmp_path / "file" / "answers" / "one", b"")
+    with warnings.catch_warnings():  # Python has forgotten by now what it has said
+        warnings.simplefilter("error")
+        module.keep(tmp_path / "file" / "answers" / "two", b"")
 
 
 def only_of_the_table(real, further):

@@ -121,6 +121,39 @@ def test_a_folder_of_references_keeps_it_for_the_next_audit(digits, original, fo
     assert retrained_as_long(case, took(forgotten, 0.75), folder).record.weights_after != made.record.weights_after
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), InputError("nothing can be written there")])
+def test_where_it_cannot_be_kept_it_is_used_all_the_same(
+    digits, original, forgotten, case, tmp_path, monkeypatch, error
+):
+    folder = train_references(original, digits, REQUEST, 1, tmp_path / "r", backend="serial", device="cpu")
+    monkeypatch.setattr(module, "_steps", lambda case, seconds: (2, 68))
+    expected = retrained_as_long(case, took(forgotten, 0.5))
+
+    def refused(*_):
+        raise error
+
+    monkeypatch.setattr(module.Artifact, "save", refused)
+    with pytest.warns(UserWarning, match="retrained for as long cannot be kept in .*(No space left|nothing can be)"):
+        made = retrained_as_long(case, took(forgotten, 0.5), folder)
+    assert made.record.weights_after == expected.record.weights_after
+
+
+@pytest.mark.filterwarnings("error")
+def test_another_audit_may_have_kept_it_meanwhile(digits, original, forgotten, case, tmp_path, monkeypatch):
+    folder = train_references(original, digits, REQUEST, 1, tmp_path / "r", backend="serial", device="cpu")
+    monkeypatch.setattr(module, "_steps", lambda case, seconds: (2, 68))
+    save = module.Artifact.save
+
+    def second(made, path, **options):
+        save(made, path, **options)
+        return save(made, path, **options)
+
+    monkeypatch.setattr(module.Artifact, "save", second)
+    made = retrained_as_long(case, took(forgotten, 0.5), folder)
+    monkeypatch.setattr(module, "_steps", lambda case, seconds: pytest.fail("trained again"))
+    assert retrained_as_long(case, took(forgotten, 0.5), folder).record == made.record
+
+
 def test_what_is_kept_depends_on_all_that_the_model_depends_on(case):
     key = module._key(case, 0.5)
     assert key == module._key(case, 0.5)

@@ -7,7 +7,7 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import safetensors
@@ -65,10 +65,16 @@ def keep(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, content)
     except OSError as error:
-        warnings.warn(
-            f"answers cannot be kept in {path.parent} ({error.strerror}); the next audit asks these models again",
-            stacklevel=1,
-        )
+        _warn_of(path.parent.absolute(), error.strerror)
+
+
+@cache
+def _warn_of(folder: Path, why: str) -> None:
+    """Say once that answers cannot be kept; Python's own registry forgets whenever a filter of warnings changes."""
+    warnings.warn(
+        f"answers cannot be kept in {folder} ({why}); the next audit asks these models again",
+        stacklevel=1,
+    )
 
 
 @dataclass(frozen=True)

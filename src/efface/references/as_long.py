@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import time
+import warnings
+from pathlib import Path
 
 import torch
 
@@ -55,8 +57,23 @@ def retrained_as_long(case: Case, forgotten: Record | None, folder: References |
     except InputError as error:
         return str(error)
     if path is not None:
-        made.save(path)
+        _keep(made, path)
     return made
+
+
+def _keep(made: Artifact, path: Path) -> None:
+    """Keep a model for the next audit, if that can be; another audit may have made the same meanwhile.
+
+    Warns:
+        UserWarning: It cannot be kept.
+    """
+    try:
+        made.save(path)
+    except (InputError, OSError) as error:
+        if not (path / RECORD).is_file():
+            why = getattr(error, "strerror", None) or error
+            what = f"the model retrained for as long cannot be kept in {path.parent} ({why})"
+            warnings.warn(f"{what}; the next audit trains it again", stacklevel=2)
 
 
 def shortened(original: Artifact, epochs: float | None) -> Artifact:
