@@ -12,10 +12,16 @@ from hypothesis import settings
 from typer.testing import CliRunner
 
 from efface.cli import app
-from tests.kept_fixtures import pytest_fixture_setup
+from tests.kept_fixtures import pytest_collection_modifyitems, pytest_fixture_setup
 from tests.times import pytest_addoption, pytest_runtest_call
 
-__all__ = ["efface_command", "pytest_addoption", "pytest_fixture_setup", "pytest_runtest_call"]
+__all__ = [
+    "efface_command",
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_fixture_setup",
+    "pytest_runtest_call",
+]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

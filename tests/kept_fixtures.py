@@ -16,10 +16,13 @@ import pytest
 from _pytest.fixtures import FixtureDef, SubRequest
 from _pytest.fixtures import pytest_fixture_setup as set_up
 
-__all__ = ["KEEP", "pytest_fixture_setup"]
+__all__ = ["KEEP", "WITHOUT", "pytest_collection_modifyitems", "pytest_fixture_setup"]
 
 KEEP = "EFFACE_KEEP_FIXTURES"
 """Set by `tests/mutate.py`; without it every run makes its own."""
+
+WITHOUT = "EFFACE_WITHOUT_FIXTURES"
+"""Names of fixtures, divided by commas, whose tests are left out."""
 
 _KEPT: dict[tuple[str, str, Any], Any] = {}
 
@@ -58,3 +61,12 @@ def pytest_fixture_setup(fixturedef: FixtureDef[Any], request: SubRequest) -> ob
     elif not _reaches_what_is_changed(fixturedef, request):
         _KEPT[key] = fixturedef.cached_result[0]
     return fixturedef.cached_result[0]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests of these fixtures."""
+    without = set(os.environ.get(WITHOUT, "").split(","))
+    left = [item for item in items if without & set(getattr(item, "fixturenames", ()))]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]

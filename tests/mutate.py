@@ -112,9 +112,11 @@ def main() -> None:
     parser.add_argument("--least", type=int, default=1, help="with --share: at least so many changes to every file")
     parser.add_argument("--seed", type=int, default=0, help="which share; 0 unless told")
     parser.add_argument("--quick", action="store_true", help="leave out the tests marked `seconds` or `slow`")
+    parser.add_argument("--without", nargs="+", default=[], help="leave out the tests of these fixtures, which train")
     parser.add_argument("--again", action="store_true", help="try only what survived the last time, on today's tests")
     parser.add_argument("--so-far", action="store_true", help="try nothing; say what a run that was stopped has found")
     chosen = parser.parse_args()
+    os.environ["EFFACE_WITHOUT_FIXTURES"] = ",".join(chosen.without)
     sources: list[Path] = []
     for given in chosen.sources:
         source = Path(given).resolve().relative_to(ROOT)

@@ -471,3 +471,15 @@ def test_a_share_of_each_class_is_drawn_in_order_and_at_least_one() -> None:
     assert again[0] == drawn.indices.tolist() != again[1]
     assert len(_of_each_class(part, 0.01, torch.Generator())) == 3
     assert _of_each_class(part, 1.0, torch.Generator()) is part
+
+
+def test_the_importance_set_is_drawn_from_the_runs_own_randomness(monkeypatch: pytest.MonkeyPatch) -> None:
+    work, asked = Run(seed=7, device="cpu"), []
+
+    def share(part: Part, fraction: float, generator: torch.Generator) -> Part:
+        asked.append((part.name, fraction, generator.initial_seed()))
+        return part
+
+    monkeypatch.setattr("efface.methods.decay._of_each_class", share)
+    by_hand(work, importance_fraction=0.25, steps=1)
+    assert asked == [("forget", 0.25, work.generator("decay/importance set").initial_seed())]

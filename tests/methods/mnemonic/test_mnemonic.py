@@ -547,3 +547,15 @@ def test_training_says_how_many_codes_are_recognised(digits_data: Data) -> None:
     assert work.notes[-1] == f"mnemonic: {known.retained_accuracy:.0%} of 20 codes recognised after training"
     again = Mnemonic(codes_per_class=2, codes="normal").train(small_mlp(), split, RECIPE.but(epochs=0.1), run())[1]
     assert not torch.equal(again["codes"], memory["codes"])
+
+
+@pytest.mark.parametrize(("sign", "word"), [(1, "up"), (-1, "down")])
+def test_the_note_says_which_way_a_step_went(
+    sign: int, word: str, digits_data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = CodeScores(0.5, 1.0, 0.0, 0.0)
+    monkeypatch.setattr(Mnemonic, "_walk", lambda self, *_: iter([(sign, score)]))
+    work = run()
+    split = Split.of(digits_data, Request.of(classes=[3]), validation=0.1)
+    Mnemonic().forget(hand_made(digits_data), split, work)
+    assert f" went {word} η; on the codes A_R = 50%, E_F = 100%, score 1.50 of 2" in work.notes[0]

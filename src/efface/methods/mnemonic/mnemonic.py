@@ -149,7 +149,6 @@ class Mnemonic(Method):
                 run.history.add("mnemonic/search", sign=sign, lambda_1=cell[0], lambda_2=cell[1], **end.row())
             pair, why = best_cell(found, at_first, self.search_slack)
             run.note(f"mnemonic: of {len(grid)} pairs, λ1 = {pair[0]:g} and λ2 = {pair[1]:g} chosen: {why}")
-        last = at_first
         for step, (sign, last) in enumerate(self._walk(model, weights, before, eta, codes, pair), 1):
             run.history.add("mnemonic", step=step, sign=sign, lambda_1=pair[0], lambda_2=pair[1], **last.row())
             run.note(
