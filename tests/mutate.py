@@ -21,9 +21,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mutmut.__main__ import create_mutants_for_file
+from mutmut.mutation.data import SourceFileMutationData
 from mutmut.mutation.diff_apply import get_diff_for_mutant
-from mutmut.mutation.file_mutation import mutate_file_contents
-from mutmut.utils.format_utils import get_mutant_name
+from mutmut.stats import status_by_exit_code
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "mutation"
@@ -92,15 +93,24 @@ def prepare(sources: list[Path], tests: list[str], quick: bool, keep: bool) -> P
     return folder
 
 
-def drawn(sources: list[Path], share: float, least: int, seed: int) -> list[str]:
-    """Return the names of a random share of the changes to each file, at least so many of them where it has them."""
+def drawn(folder: Path, sources: list[Path], share: float, least: int, seed: int) -> list[str]:
+    """Write all changes, and return the names of a random share of those to each file, at least so many of them."""
     names = []
-    for source in sources:
-        changes = mutate_file_contents(str(source), (ROOT / source).read_text()).mutant_names
-        made = [get_mutant_name(source, name) for name in changes]
-        if made:
+    with contextlib.chdir(folder):  # where mutmut looks for its settings
+        for source in sources:
+            changed = Path("mutants", source)
+            changed.parent.mkdir(parents=True, exist_ok=True)
+            create_mutants_for_file(source, changed)  # mutmut finds them there and writes none of its own
+            made = list(known(source).exit_code_by_key)
             names += random.Random(seed).sample(made, min(len(made), max(least, round(share * len(made)))))
     return names
+
+
+def known(source: Path) -> SourceFileMutationData:
+    """Return what mutmut has written about a file in this folder."""
+    found = SourceFileMutationData(path=source)
+    found.load()
+    return found
 
 
 def main() -> None:
@@ -131,12 +141,16 @@ def main() -> None:
     tests = chosen.tests or sorted({test for source in sources for test in related(source)})
     print(f"{' '.join(map(str, sources))} against {' '.join(tests)}", flush=True)
     folder = prepare(sources, tests, chosen.quick, chosen.again or chosen.so_far)
-    names = drawn(sources, chosen.share, chosen.least, chosen.seed) if chosen.share else []
+    names = drawn(folder, sources, chosen.share, chosen.least, chosen.seed) if chosen.share else []
     if chosen.again:
-        names = [n for n, outcome in outcomes(folder).items() if outcome not in {"killed", "segfault", "not checked"}]
+        names = [
+            n
+            for n, outcome in outcomes(folder, sources).items()
+            if outcome not in {"killed", "segfault", "not checked"}
+        ]
     if not chosen.so_far and (names or not chosen.again):
         mutmut(folder, "run", "--max-children", "1", *names, shown=sys.stdout.isatty())
-    found = outcomes(folder)
+    found = outcomes(folder, sources)
     for source in sources:
         print(summary(source, found), flush=True)
     if len(sources) > 1:
@@ -173,10 +187,11 @@ def overall(sources: list[Path], found: dict[str, str]) -> str:
     return f"in all: {noticed} of {tried} noticed, {noticed / max(1, tried):.0%}; files by their size: {weighted:.0%}"
 
 
-def outcomes(folder: Path) -> dict[str, str]:
+def outcomes(folder: Path, sources: list[Path]) -> dict[str, str]:
     """Return what became of every change, by its name: `killed`, `survived`, `timeout`, `no tests`, `not checked`."""
-    lines = (line.strip().rpartition(": ") for line in mutmut(folder, "results", "--all", "true").splitlines())
-    return {name: outcome for name, _, outcome in lines if outcome}
+    with contextlib.chdir(folder):
+        files = [known(source).exit_code_by_key for source in sources]
+    return {name: status_by_exit_code[code] for codes in files for name, code in codes.items()}
 
 
 if __name__ == "__main__":
