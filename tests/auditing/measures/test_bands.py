@@ -125,3 +125,14 @@ def test_one_value_has_no_spread_and_none_is_refused():
         band(torch.empty(0), 0.9)
     with pytest.raises(InputError, match="have no band"):
         band_ends(torch.zeros(3), 95)
+
+
+def test_pairs_of_signed_sizes_have_a_band_around_zero():
+    """As single scores have, from the logarithms of the sizes; six pairs are of four models."""
+    sizes = torch.tensor([1.0, -2.0, 4.0, 1.0, -2.0, 4.0])
+    found = pair_band(sizes, 0.95, scale="size")
+    logs = sizes.abs().double().log()
+    high = math.exp(float(band_ends(logs, 0.95, models=4, skewed=False)[1]))
+    assert tuple(found) == pytest.approx((0.0, -high, high))
+    wider = pair_band(sizes, 0.95, scale="size", least=5.0)
+    assert wider.high > found.high

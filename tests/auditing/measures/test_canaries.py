@@ -63,8 +63,11 @@ def test_the_band_narrows_with_canaries_and_stays_within_zero_and_one():
     assert fresh_band(2, 1000, 0.999)[1:] == (0.0, 1.0)
     widths = [fresh_band(n, 1000, 0.99).high for n in (5, 10, 20, 100)]
     assert widths == sorted(widths, reverse=True)
-    with pytest.raises(InputError, match="one of each"):
-        fresh_band(0, 10, 0.95)
+    for few in ((0, 10), (10, 0)):
+        with pytest.raises(InputError, match=f"^{few[0]} planted canaries .* {few[1]} fresh ones; needed: one of each"):
+            fresh_band(*few, 0.95)
+    half = 0.6745 * (2 / 12) ** 0.5  # of one of each, half of all models lie within the quartiles
+    assert tuple(fresh_band(1, 1, 0.5)) == pytest.approx((0.5, 0.5 - half, 0.5 + half), abs=1e-4)
 
 
 @pytest.mark.parametrize(("n", "fpr"), [(10, 0.01), (10, 0.001), (100, 0.01)])

@@ -87,3 +87,21 @@ def test_where_models_agree_to_the_last_bit_a_rounded_difference_does_not_stand_
     unseen = torch.cat([torch.zeros(300), torch.ones(300)])
     found = deviations_beside_unseen(torch.tensor([1e-4]), torch.tensor([100.0]), unseen, levels)
     assert float(found) < 1
+
+
+def test_beside_one_model_a_deviation_is_the_difference_of_clipped_margins():
+    candidate, retrained = torch.tensor([3.0, -200.0, 1.0]), torch.tensor([[1.0, 50.0, 400.0]])
+    found, expected, words = deviations(candidate, retrained)
+    assert found.tolist() == [2.0, -150.0, -99.0]
+    assert expected.tolist() == [1.0, 50.0, 100.0]
+    assert words == "margin above the retrained model's"
+    assert deviations(candidate, retrained.expand(3, 3))[2] == "standard deviations from the mean of 3 retrained models"
+    for bad in (retrained[:0], retrained[0], retrained[:, :2]):
+        with pytest.raises(InputError, match=r"models that never saw it: got \(.*\) margins for \(3,\) records"):
+            deviations(candidate, bad)
+
+
+def test_a_record_that_no_model_varies_on_still_has_a_spread():
+    """Where all retrained margins are equal, s is 0.001."""
+    found, _, _ = deviations(torch.tensor([2.0]), torch.ones(4, 1))
+    assert float(found) == pytest.approx(1 / (0.001 * (1 + 1 / 4) ** 0.5))

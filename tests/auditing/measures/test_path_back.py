@@ -9,7 +9,7 @@ def test_distance_by_hand():
     first = [torch.tensor([0.0, 3.0]), torch.tensor([[1.0]])]
     second = [torch.tensor([2.0, 3.0]), torch.tensor([[2.5]])]
     assert weight_distance(first, second) == pytest.approx(2.5)
-    assert weight_distance(first, first) == 0
+    assert weight_distance(first, first) == weight_distance([], []) == 0
 
 
 def test_barrier_is_above_the_straight_line_between_the_ends():
