@@ -74,3 +74,10 @@ def test_the_band_narrows_with_canaries_and_stays_within_zero_and_one():
 def test_chance_seldom_puts_more_canaries_above_the_fresh_ones(n, fpr):
     most = round(most_by_chance(n, fpr, 0.99) * n)
     assert stats.binom.sf(most, n, fpr) <= 0.01 < stats.binom.sf(most - 1, n, fpr) or most == 0
+
+
+def test_two_fresh_draws_calibrate_by_hand():
+    """The direction (1, 0) gives 3 beside fresh sums of 1 and 3: their mean is 2, their deviation the root of 2."""
+    gradients, noise = torch.tensor([[2.0, 0.0]]), torch.tensor([[3.0, 5.0]])
+    fresh = [torch.tensor([[1.0, 9.0]]), torch.tensor([[3.0, -9.0]])]
+    assert canary_statistic(gradients, noise, 1.0, fresh) == pytest.approx((3 - 2) / 2**0.5)

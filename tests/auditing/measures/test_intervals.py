@@ -105,3 +105,11 @@ def test_percentiles_hold_the_value_and_the_asked_share_of_the_draws():
     assert percentiles(50.0, draws, 0.5) == pytest.approx((50, 25, 75))
     assert percentiles(-3.0, draws, 0.9) == pytest.approx((-3, -3, 95))
     assert percentiles(200.0, draws, 0.9) == pytest.approx((200, 5, 200))
+
+
+def test_a_paired_gap_is_of_the_same_examples_of_which_there_is_one():
+    hits = torch.tensor([True, False, True])
+    for ours, theirs in ((hits, hits[:2]), (hits[:0], hits[:0]), (hits[:0], hits)):
+        sizes = rf"\({len(ours) or ''}.*\) and \({len(theirs) or ''}.*\) of them"
+        with pytest.raises(InputError, match=f"A paired gap compares the same examples: got {sizes}"):
+            paired_gap(ours, theirs)
