@@ -145,10 +145,11 @@ def test_what_fails_is_named_kept_and_not_finished(tmp_path):
 
 def test_each_engine_is_given_what_its_jobs_can_see(tmp_path, monkeypatch):
     """Processes get the data as mapped files, Ray gets the data itself; neither shows progress."""
-    seen = {}
+    seen, do = {}, object()
 
     def engine(name):
-        def run(do, tasks, state, workers=None, **options):
+        def run(given, tasks, state, workers=None, **options):
+            assert given is do
             seen[name] = state, len(tasks), workers, options
             return iter(Outcome(t.key, failure=None, value=None) for t in tasks if not isinstance(t.job, Cell))
 
@@ -159,13 +160,13 @@ def test_each_engine_is_given_what_its_jobs_can_see(tmp_path, monkeypatch):
     given = work(tmp_path, references=0, measures=["accuracy"])
     cells = given.plan.cells()
     few = [cells[0]]
-    run_jobs(None, given, cells, "local", 1, None)
+    run_jobs(do, given, cells, "local", 1, None)
     state, *_ = seen.pop("one_by_one")
     assert (state.shared, state.progress, state.data) == (True, given.progress, given.data)
-    run_jobs(None, given, few, "local", 4, None)  # an original and its cell follow one another
+    run_jobs(do, given, few, "local", 4, None)  # an original and its cell follow one another
     assert set(seen) == {"one_by_one"}
     seen.clear()
-    run_jobs(None, given, cells[:2], "local", 3, None)
+    run_jobs(do, given, cells[:2], "local", 3, None)
     state, tasks, workers, options = seen.pop("in_processes")
     assert (state.shared, tasks, workers, options) == (True, 4, 3, {})
     assert type(state.progress) is Progress
@@ -179,7 +180,7 @@ def test_each_engine_is_given_what_its_jobs_can_see(tmp_path, monkeypatch):
         ("auto", False, False),
     ):
         monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
-        run_jobs(None, dataclasses.replace(given, device=device), few, "ray", 2, "head:1")
+        run_jobs(do, dataclasses.replace(given, device=device), few, "ray", 2, "head:1")
         state, tasks, workers, options = seen.pop("over_ray")
         assert (state.shared, tasks, workers, options) == (False, 2, 2, {"gpu": gpu, "address": "head:1"})
         assert type(state.progress) is Progress
