@@ -1,5 +1,7 @@
 """Screening: the scores against their definitions, and the candidates against the exact ranking."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -104,7 +106,33 @@ def test_bad_input_is_refused(options, message):
         screened_importance(c.model, c.x, c.y, **options)
 
 
-def test_models_that_cannot_be_traced_are_refused():
+def test_models_that_cannot_be_traced_are_scored_at_the_outputs_of_their_layers():
+    """By the chain rule by hand, with biases taken away and kept; single weights are refused."""
     c = case("branching")
+    first, second = [replace(u, keep_bias=True) for u in unit_list(c.model)], unit_list(c.model)
+    scores = screening_scores(c.model, c.x, c.y, units=[*first, *second], score="taylor")
+    hidden = c.model.second(torch.relu(c.model.first(c.x)))
+    logits = c.model(c.x)
+    slope = logits.softmax(1) - nn.functional.one_hot(c.y, c.classes)
+    below = slope @ c.model.head.weight * (hidden > 0)
+    expected = [(hidden * below).sum(0), (logits * slope).sum(0)]
+    assert torch.allclose(scores[-11:], torch.cat(expected).abs())
+    left = [((hidden - c.model.second.bias) * below).sum(0), ((logits - c.model.head.bias) * slope).sum(0)]
+    assert torch.allclose(scores[9:20], torch.cat(left).abs())
     with pytest.raises(InputError, match="Use ablation_importance"):
-        screening_scores(c.model, c.x, c.y)
+        screening_scores(c.model, c.x, c.y, units="weight")
+
+
+def test_outputs_that_are_not_one_per_sample_are_refused():
+    class Windows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(3, 4), nn.Linear(8, 2)
+
+        def forward(self, x):
+            if not bool(torch.isfinite(x).all()):
+                x = torch.nan_to_num(x)
+            return self.head(self.first(x.reshape(-1, 3)).reshape(len(x), 8))
+
+    with pytest.raises(InputError, match=r"the output of 'first' has 10 rows for 5 samples.*Use ablation_importance"):
+        screening_scores(Windows().eval(), torch.randn(5, 6), torch.tensor([0, 1, 0, 1, 0]))

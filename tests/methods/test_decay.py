@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,10 +22,11 @@ from efface.artifact.case import Case, given
 from efface.data import ArraySamples, Data, Part, Split
 from efface.data.epoch import Epoch
 from efface.errors import InputError
-from efface.importance import Unit, ablation_importance, unit_list
+from efface.importance import Unit, ablation_importance, seconds_of_ablation, unit_list
 from efface.methods.applying import apply, prepare
 from efface.methods.decay import Decay, _of_each_class, fade
 from efface.request import Request
+from efface.running.progress import ConsoleProgress
 from efface.running.run import Run
 from efface.running.seeding import seeded
 from efface.training.recipe import Recipe
@@ -323,6 +327,41 @@ def test_screening_agrees_with_the_exact_importance(networks: dict[str, Artifact
     apply(dataclasses.replace(quick, screen=2.0), Case(artifact, class_split, work))
     assert any(f"exact importance of {2 * len(exact)} on" in note for note in work.notes)
     assert exact & decayed_rows(artifact, class_split, dataclasses.replace(quick, screen=2.0), 0)
+
+
+def test_units_are_screened_by_itself_where_exact_importance_would_take_too_long(
+    networks: dict[str, Artifact], class_split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In time: exact; twice the wanted in time: these; else scores alone. Each by the clock of counted operations."""
+    artifact, quick = networks["cnn"], Decay(fine_tune="none", steps=1, threshold=0.0)
+    part, units = class_split.forget, unit_list(artifact.model)
+    whole = seconds_of_ablation(artifact.model, part.tensors()[0], units, len(part))
+    rows = {}
+    for patience, said in (
+        (whole, "exact importance of all on"),
+        (0.5 * whole, f"exact importance of {2 * int(0.1 * len(units))} on"),
+        (0.1 * whole, "chosen by first-order score alone"),
+    ):
+        monkeypatch.setattr("efface.methods.decay._PATIENCE", patience)
+        work = run()
+        rows[patience] = decayed_rows(artifact, class_split, quick, 0)
+        apply(quick, Case(artifact, class_split, work))
+        assert any(said in note for note in work.notes), work.notes
+        assert any("expected to take" in note for note in work.notes) == (patience < whole)
+    exact, screened, scored = rows.values()
+    assert exact == decayed_rows(artifact, class_split, dataclasses.replace(quick, screen=None), 0)
+    assert screened == decayed_rows(artifact, class_split, dataclasses.replace(quick, screen=2.0), 0)
+    assert len(scored) == len(exact)
+    assert exact & scored
+
+
+def test_time_left_is_shown_while_importance_is_measured(
+    networks: dict[str, Artifact], class_split: Split, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = Run(seed=1, device="cpu", progress=ConsoleProgress(every=0.0))
+    work.progress.console = Console(file=io.StringIO(), force_terminal=False)
+    apply(Decay(fine_tune="none", steps=1, threshold=0.0), Case(networks["cnn"], class_split, work))
+    assert re.search(r"decay: what units are worth: \d+ of \d+, \d+ s left", capsys.readouterr().err)
 
 
 def test_frozen_layers_stay(class_split: Split, networks: dict[str, Artifact]) -> None:

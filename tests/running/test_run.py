@@ -97,6 +97,24 @@ def test_console_progress_shows_and_yields(terminal: bool, capsys: pytest.Captur
     assert terminal or "outer: 1 of 3" in said
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_work_that_does_not_come_in_items_is_metered(terminal: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress().meter("nowhere", 1) as done:
+        done(1)
+    progress = ConsoleProgress(every=0.0)
+    shown = io.StringIO()
+    progress.console = Console(file=shown, force_terminal=terminal, width=100)
+    with progress.meter("units", 135) as done:
+        done(33.6)
+        if terminal:
+            progress._bars.refresh()
+        done(101.4)
+    said = shown.getvalue() if terminal else capsys.readouterr().err
+    assert ("25%" if terminal else "units: 34 of 135, ") in said
+    assert terminal or said.count("\n") == 1, "what is finished has no time left"
+    assert progress._bars is None
+
+
 @pytest.mark.parametrize(("terminal", "lines"), [(True, 3), (False, 1)])
 def test_a_long_line_is_broken_for_people_and_whole_for_programs(terminal: bool, lines: int) -> None:
     progress = ConsoleProgress()

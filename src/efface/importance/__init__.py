@@ -2,6 +2,7 @@
 
 from efface.importance.ablation import Importance, ablation_importance
 from efface.importance.first_order import Score, screening_scores
+from efface.importance.operations import ablation_operations, seconds_of_ablation
 from efface.importance.screening import Screening, overlap, screened_importance
 from efface.importance.units import Granularity, Unit, unit_list, zeroed
 
@@ -12,9 +13,11 @@ __all__ = [
     "Screening",
     "Unit",
     "ablation_importance",
+    "ablation_operations",
     "overlap",
     "screened_importance",
     "screening_scores",
+    "seconds_of_ablation",
     "unit_list",
     "zeroed",
 ]

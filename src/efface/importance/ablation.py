@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -101,6 +101,7 @@ def ablation_importance(
     memory: int = MEMORY,
     chunk: int | None = None,
     fabric: Ranks | None = None,
+    done: Callable[[float], None] | None = None,
 ) -> Importance:
     """Return the exact importance of units: accuracy before minus accuracy with that unit alone set to zero.
 
@@ -118,6 +119,7 @@ def ablation_importance(
         memory: Budget in bytes for one chunk of samples.
         chunk: Fixed number of samples per chunk.
         fabric: With several processes: every rank passes the same samples, takes its share, and gets the full result.
+        done: Called as the work goes on with how many samples' worth of it was just finished; together all samples.
 
     Raises:
         InputError: Train mode, NaN losses, an empty set, unknown units, a class of `classes` that no sample has.
@@ -152,7 +154,7 @@ def ablation_importance(
         if routes is None:
             routes = Routes(model, part.x, part.y, rows, chosen, memory)
             size.observe(1, routes.bytes_per_sample)
-        routes.add(part.x, effects)
+        routes.add(part.x, effects, done)
     assert effects is not None  # `chunks` refuses an empty stream
     assert routes is not None
     absent = torch.tensor([c in missing for c in classes], device=effects.lost.device)

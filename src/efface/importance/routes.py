@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from efface.importance.effects import Effects
 from efface.importance.graph import CannotCutError, Graph
+from efface.importance.operations import ablation_operations
 from efface.importance.prefix import Prefix
 from efface.importance.sweep import LayerSweep
 from efface.importance.units import Unit
@@ -48,6 +49,7 @@ class Routes:
     ) -> None:
         self.model, self.rows, self.units = model, rows, units
         self.names: dict[str, str] = {}
+        self.work: dict[str, float] = {}
         self.sweeps: dict[str, LayerSweep] = {}
         self.budget = _CPU_PAIRS if x.device.type == "cpu" else memory // 8
         self.graph: Graph | None = None
@@ -62,8 +64,17 @@ class Routes:
         held = sum(out.numel() * out.element_size() for _, out in prefix.calls if isinstance(out, Tensor)) // _PROBE
         self.bytes_per_sample = 2 * (self.graph.bytes_per_sample if self.graph is not None else held)
 
-    def add(self, x: Tensor, effects: Effects) -> None:
-        """Add the effects of all units on one chunk, whose baseline `effects` holds."""
+    def add(self, x: Tensor, effects: Effects, done: Callable[[float], None] | None = None) -> None:
+        """Add the effects of all units on one chunk, whose baseline `effects` holds.
+
+        Args:
+            x: The chunk's inputs.
+            effects: Receive the results.
+            done: Called after each layer with how many samples' worth of all work that was.
+        """
+        if done is not None and not self.work:
+            operations = ablation_operations(self.model, x, self.units)
+            self.work = {layer: operations[layer] + len(rows) for layer, rows in self.rows.items()}
         with torch.no_grad():
             values = self.graph.run(x) if self.graph is not None and self.sweeps else {}
             prefix = Prefix(self.model, x) if "hooks" in self.names.values() else None
@@ -75,6 +86,8 @@ class Routes:
                     prefix.add(effects, own, rows)
                 else:
                     naive_effects(self.model, x, effects, own, rows)
+                if done is not None:
+                    done(len(x) * self.work[layer] / sum(self.work.values()))
 
     def _choose(self, layer: str, x: Tensor, y: Tensor, prefix: Prefix) -> str:
         unit = self.units[self.rows[layer][0]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +50,7 @@ def screened_importance(
     classes: Iterable[int] | None = None,
     memory: int = MEMORY,
     chunk: int | None = None,
+    done: Callable[[float], None] | None = None,
 ) -> Screening:
     """Return the exact importance of the units that a first-order score finds most promising.
 
@@ -67,6 +68,7 @@ def screened_importance(
         classes: Classes that must occur in the set.
         memory: Budget in bytes for one chunk of samples.
         chunk: Fixed number of samples per chunk.
+        done: Called while candidates are ablated, as by `ablation_importance`.
 
     Raises:
         InputError: As `screening_scores` and `ablation_importance`; `top` or `candidates` out of range.
@@ -81,8 +83,9 @@ def screened_importance(
     data = data if isinstance(data, Tensor) else list(data)
     scores = screening_scores(model, data, labels, units=chosen, score=score, memory=memory, chunk=chunk)
     best = torch.argsort(scores, descending=True, stable=True)[: round(candidates * k)].tolist()
+    candidate = [chosen[row] for row in sorted(best)]
     importance = ablation_importance(
-        model, data, labels, units=[chosen[row] for row in sorted(best)], classes=classes, memory=memory, chunk=chunk
+        model, data, labels, units=candidate, classes=classes, memory=memory, chunk=chunk, done=done
     )
     return Screening(chosen, scores, importance, k)
 

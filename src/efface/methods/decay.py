@@ -17,17 +17,28 @@ from efface.artifact.artifact import Artifact
 from efface.data import Part, Split
 from efface.data.epoch import Epoch
 from efface.errors import InputError
-from efface.importance import Granularity, Unit, ablation_importance, screened_importance, unit_list
+from efface.importance import (
+    Granularity,
+    Unit,
+    ablation_importance,
+    screened_importance,
+    screening_scores,
+    seconds_of_ablation,
+    unit_list,
+)
 from efface.methods.method import Axis, Expense, Method, Needs
 from efface.models.predictions import accuracy_of
 from efface.running.run import Run
 from efface.training.loop import Trainer
 from efface.training.recipe import Recipe
+from efface.words import duration
 
 __all__ = ["Decay", "fade"]
 
 _BATCH = 512  # samples per forward pass where nothing is trained
 _STRETCH = 50  # batches between two signs of progress
+_PATIENCE = 600.0  # seconds that exact importance may take before units are screened
+_SCREENED = 2.0  # then, this many times the wanted units are candidates
 _MEASURED = 5000  # training samples that stand in for a missing validation part
 
 
@@ -54,7 +65,8 @@ class Decay(Method):
         importance_from: Importance set: `forget` (the classes to forget) or `all` training data.
         importance_fraction: Share of each class of the importance set that is used.
         conv_bias: Zero a filter's bias, too, when its importance is measured; False is the author's code.
-        screen: Ablate only this many times the wanted units, the best by first-order score; None ablates all.
+        screen: Ablate only this many times the wanted units, the best by first-order score; None ablates all; `auto`
+            ablates all if that takes some 10 minutes at most, else twice the wanted, else takes the best by score.
         top: Share of the units that decays.
         rate: λ, per step.
         steps: Most steps.
@@ -70,7 +82,7 @@ class Decay(Method):
     importance_from: Literal["forget", "all"] = "forget"
     importance_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     conv_bias: bool = True
-    screen: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    screen: Annotated[float, Field(ge=1, allow_inf_nan=False)] | Literal["auto"] | None = "auto"
     top: Annotated[float, Field(gt=0, le=1)] = 0.10
     rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.2
     steps: Annotated[int, Field(ge=1)] = 40
@@ -150,21 +162,7 @@ class Decay(Method):
         count = max(1, int(self.top * len(units) + 1e-9))
         part = split.forget if self.importance_from == "forget" else split.train
         part = _of_each_class(part, self.importance_fraction, run.generator("decay/importance set"))
-        batches, wanted = part.batches(Epoch(_BATCH, device=run.device)), split.forget_classes
-        if self.screen is None:
-            found = ablation_importance(model, batches, units=units, classes=wanted)
-        else:
-            found = screened_importance(
-                model, batches, top=count, candidates=self.screen, units=units, classes=wanted
-            ).importance
-        best = found.top(count)
-        slow = [layer for layer, route in found.routes.items() if route == "naive"]
-        run.note(
-            f"decay: {count} of {len(units)} units chosen by the exact importance of "
-            f"{'all' if self.screen is None else len(found.units)} on {len(part)} samples; the first is "
-            f"{best[0].layer}{list(best[0].index)}, worth {float(found.accuracy_drop.max()):.1%}"
-            + (f"; a full pass per unit was needed in {', '.join(slow)}" if slow else "")
-        )
+        best = self._best(model, units, count, part, split.forget_classes, run)
         if not self.random:
             return best
         if count == len(units):
@@ -177,6 +175,51 @@ class Decay(Method):
             if set(drawn) != set(best):
                 run.note(f"decay: control with random units; {len(set(drawn) & set(best))} of them are among the top")
                 return drawn
+
+    def _best(
+        self, model: nn.Module, units: list[Unit], count: int, part: Part, classes: tuple[int, ...], run: Run
+    ) -> list[Unit]:
+        """Return the units that are worth most on a part, by exact importance where that is to be had in time."""
+        epoch = Epoch(_BATCH, device=run.device)
+        screen = self.screen
+        if screen == "auto":
+            x, _ = next(part.take([0]).batches(epoch))
+            expected = seconds_of_ablation(model, x, units, len(part))
+            screen = None if expected <= _PATIENCE else _SCREENED
+            if screen is not None:
+                share = screen * count / len(units)
+                run.note(
+                    f"decay: exact importance of all {len(units)} units is expected to take {duration(expected)}, more "
+                    f"than {duration(_PATIENCE)}; first-order scores choose among them (`screen: none` ablates all)"
+                )
+                if share * expected > _PATIENCE:
+                    return self._by_score(model, units, count, part, run)
+        with run.progress.meter("decay: what units are worth", len(part)) as done:
+            if screen is None:
+                found = ablation_importance(model, part.batches(epoch), units=units, classes=classes, done=done)
+            else:
+                found = screened_importance(
+                    model, part.batches(epoch), top=count, candidates=screen, units=units, classes=classes, done=done
+                ).importance
+        best = found.top(count)
+        slow = [layer for layer, route in found.routes.items() if route == "naive"]
+        run.note(
+            f"decay: {count} of {len(units)} units chosen by the exact importance of "
+            f"{'all' if screen is None else len(found.units)} on {len(part)} samples; the first is "
+            f"{best[0].layer}{list(best[0].index)}, worth {float(found.accuracy_drop.max()):.1%}"
+            + (f"; a full pass per unit was needed in {', '.join(slow)}" if slow else "")
+        )
+        return best
+
+    def _by_score(self, model: nn.Module, units: list[Unit], count: int, part: Part, run: Run) -> list[Unit]:
+        batches = part.batches(Epoch(_BATCH, device=run.device))
+        scores = screening_scores(model, batches, units=units)
+        best = torch.argsort(scores, descending=True, stable=True)[:count].tolist()
+        run.note(
+            f"decay: {count} of {len(units)} units chosen by first-order score alone on {len(part)} samples: exact "
+            f"importance of twice as many would take too long as well (`screen: 2` asks for it)"
+        )
+        return [units[row] for row in best]
 
     def _watch(self, split: Split, run: Run) -> Watch:
         forget, retain = split.validation_forget, split.validation_retain

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ class Progress:
     def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
         """Yield the items; subclasses show how far they are."""
         yield from items
+
+    @contextmanager
+    def meter(self, label: str, total: float) -> Iterator[Callable[[float], None]]:
+        """Give a function that is told how much of `total` was just done, for work that does not come in items."""
+        yield lambda _: None
 
     def say(self, text: str) -> None:
         """Show one line; here, nowhere."""
@@ -51,7 +57,16 @@ class ConsoleProgress(Progress):
         """Yield the items and show label, share done and time left."""
         if total is None and isinstance(items, Sized):
             total = len(items)
-        yield from (self._bar if self.console.is_terminal else self._lines)(items, label, total)
+        with self._shown(label, total) as done:
+            for item in items:
+                yield item
+                done(1)
+
+    @contextmanager
+    def meter(self, label: str, total: float) -> Iterator[Callable[[float], None]]:
+        """Show label, share done and time left; the function is told how much of `total` was just done."""
+        with self._shown(label, total) as done:
+            yield done
 
     def say(self, text: str) -> None:
         """Print one line on stderr, broken to fit a terminal and whole elsewhere."""
@@ -62,7 +77,11 @@ class ConsoleProgress(Progress):
         if self.notes:
             self.say(text)
 
-    def _bar(self, items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
+    def _shown(self, label: str, total: float | None) -> AbstractContextManager[Callable[[float], None]]:
+        return (self._bar if self.console.is_terminal else self._lines)(label, total)
+
+    @contextmanager
+    def _bar(self, label: str, total: float | None) -> Iterator[Callable[[float], None]]:
         from rich import progress
 
         if self._bars is None:
@@ -77,27 +96,31 @@ class ConsoleProgress(Progress):
             self._bars = progress.Progress(*columns, console=self.console, transient=True)
             self._bars.start()
         self._open += 1
-        task = self._bars.add_task(label, total=total)
+        bars, task = self._bars, self._bars.add_task(label, total=total)
         try:
-            for item in items:
-                yield item
-                self._bars.advance(task)
+            yield lambda amount: bars.advance(task, amount)
         finally:
-            self._bars.remove_task(task)
+            bars.remove_task(task)
             self._open -= 1
             if self._open == 0:
-                self._bars.stop()
+                bars.stop()
                 self._bars = None
 
-    def _lines(self, items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
+    @contextmanager
+    def _lines(self, label: str, total: float | None) -> Iterator[Callable[[float], None]]:
         start = last = time.monotonic()
-        for done, item in enumerate(items):
+        done = 0.0
+
+        def tell(amount: float) -> None:
+            nonlocal last, done
+            done += amount
             now = time.monotonic()
-            if now - last >= self.every and done:
+            if now - last >= self.every and (total is None or done < total):
                 last = now
-                share = f" of {total}, {(now - start) / done * (total - done):.0f} s left" if total else ""
-                print(f"{label}: {done}{share}", file=sys.stderr, flush=True)
-            yield item
+                left = f" of {total:g}, {(now - start) / done * (total - done):.0f} s left" if total else ""
+                print(f"{label}: {done:.0f}{left}", file=sys.stderr, flush=True)
+
+        yield tell
 
 
 def shown(progress: Progress | bool | None) -> Progress:
