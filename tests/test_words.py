@@ -68,3 +68,9 @@ def test_sentences():
 )
 def test_memory_is_in_the_unit_a_person_would_choose(size, text):
     assert words.number(size, "bytes") == text.replace(" ", "\u00a0")
+
+
+@pytest.mark.parametrize(("value", "text"), [(0, "0 images"), (1, "1 image"), (2, "2 images"), (1234, "1,234 images")])
+def test_what_is_counted_agrees_with_its_number(value, text):
+    assert words.counted(value, "image") == text
+    assert words.counted(value, "image is", "images are") == text + (" is" if value == 1 else " are")

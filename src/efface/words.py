@@ -6,6 +6,7 @@ __all__ = [
     "NOT_ASSESSED",
     "SPACE",
     "count",
+    "counted",
     "duration",
     "interval",
     "memory",
@@ -66,6 +67,17 @@ def memory(size: float) -> str:
 def count(value: int) -> str:
     """Return a whole number with thousands separated, e.g. "60,000"."""
     return f"{value:,}".replace("-", _MINUS)
+
+
+def counted(value: int, one: str, many: str = "") -> str:
+    """Return a number with what it counts, e.g. "1 image", "3 images", or "1 image is", "3 images are".
+
+    Args:
+        value: How many.
+        one: What follows 1.
+        many: What follows every other number; `one` with an s if it is left out.
+    """
+    return f"{count(value)} {one if value == 1 else many or one + 's'}"
 
 
 def number(value: float | None, unit: str) -> str:

@@ -230,6 +230,8 @@ def test_what_is_said_of_the_records_asked_for_themselves():
     assert said(2, shift=99.0) == "Of the 6 records asked for, 2 stand out in the original as memorised."
     assert said(2, shift=-99.0, canaries=3) == "Of the 6 records asked for, 2 stand out in the original as memorised."
     assert said(2, shift=0.01) == none
+    one = "Of the 1 record asked for, 1 stands out in the original as memorised."
+    assert said(1, items=1, shift=99.0) == one
     assert said(canaries=3) == (
         "Of the 6 records asked for themselves, none stands out in the original: nothing about them could be told from "
         "it, and what is said here rests on the 3 canaries, which show how this model treats what it had memorised."

@@ -76,7 +76,7 @@ def test_missing_values_unknown_classes_and_repeated_ids_are_refused() -> None:
         Data.of_table(TRAIN.assign(age=[1, None, 3, 4], city=["a", "b", None, "c"]), TEST, "churn", **ROLES)
     with pytest.raises(InputError, match=r"test table has the classes \['maybe'\]"):
         Data.of_table(TRAIN, TEST.assign(churn=["maybe", "no"]), "churn", **ROLES)
-    with pytest.raises(InputError, match="1 ids stand more than once"):
+    with pytest.raises(InputError, match="1 id stands more than once"):
         Data.of_table(TRAIN.assign(row=[1, 1, 2, 3]), TEST, "churn", **ROLES)
     with pytest.raises(InputError, match="no column of features"):
         Data.of_table(TRAIN[["churn"]], TEST, "churn")

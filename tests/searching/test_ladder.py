@@ -328,7 +328,7 @@ def test_a_stopped_search_resumes_and_gives_the_same(data, artifact, monkeypatch
     monkeypatch.setattr(methods()["fine-tune"], "forget", lambda *_: pytest.fail("a finished trial was done again"))
     made = climbed(artifact, split, Run(seed=1), standards=never, folder=tmp_path / "search")
     assert made.record.weights_after == whole.record.weights_after
-    assert "1 trials were kept from an earlier start" in told(made)[0]
+    assert "1 trial was kept from an earlier start" in told(made)[0]
     assert len(done) == 1
     with pytest.raises(InputError, match="another search"):
         climbed(artifact, split, Run(seed=2), standards=never, folder=tmp_path / "search")

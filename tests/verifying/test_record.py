@@ -125,7 +125,7 @@ def test_steps_that_do_not_fit_are_named(checked):
     assert checked(record(created=THEN))["record chain"][0] == "holds"
     assert checked(record(parent=None, weights_before=None))["record chain"] == (
         "holds",
-        "1 steps fit together: decay (class 1)",
+        "1 step fits together: decay (class 1)",
     )
 
 

@@ -18,6 +18,7 @@ from efface.auditing.scores.exposure import EXPOSURE, LEAST
 from efface.auditing.scores.score import Score, Scores
 from efface.auditing.table import Table
 from efface.errors import InputError
+from efface.words import counted
 
 __all__ = ["about_the_records", "canaries_instead", "canary_checks", "with_canaries"]
 
@@ -115,12 +116,15 @@ def about_the_records(answers: AllAnswers, table: Table, records: Records) -> st
     z, _, _ = deviations(answers.original.margin("forget"), torch.stack(others))
     own = torch.from_numpy(records.parts["forget"].indices < records.split.data.own_size)
     n, known = int(own.sum()), int((z[own].abs() > band).sum())
+    asked = counted(n, "record")
     if known:
-        return f"Of the {n} records asked for, {known} stand out in the original as memorised."
+        return (
+            f"Of the {asked} asked for, {known} {'stands' if known == 1 else 'stand'} out in the original as memorised."
+        )
     if canaries:
         return (
-            f"Of the {n} records asked for themselves, none stands out in the original: nothing about them could be "
+            f"Of the {asked} asked for themselves, none stands out in the original: nothing about them could be "
             f"told from it, and what is said here rests on the {canaries} canaries, which show how this model treats "
             "what it had memorised."
         )
-    return f"Of the {n} records asked for, none stands out in the original as memorised."
+    return f"Of the {asked} asked for, none stands out in the original as memorised."

@@ -10,6 +10,7 @@ import typer
 from efface.cli.loading import progress_of
 from efface.cli.options import DeviceOption, DownloadOption, JsonOption, QuietOption, RootOption, guarded
 from efface.cli.outcome import say
+from efface.words import counted
 
 
 @guarded
@@ -58,6 +59,10 @@ def compare(
     else:
         result.show()
     if result.reused:
-        say(f"{result.reused} of {len(result.frame)} cells were finished before; --fresh computes them again", err=True)
+        say(
+            f"{result.reused} of {counted(len(result.frame), 'cell was', 'cells were')} finished before; "
+            "--fresh computes all again",
+            err=True,
+        )
     for file in result.files:
         typer.echo(f"written: {file}", err=as_json)

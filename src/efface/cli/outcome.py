@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from efface.errors import ForgettingWarning, InputWarning
+from efface.words import counted
 
 if TYPE_CHECKING:
     from lightning_fabric.loggers import TensorBoardLogger
@@ -201,6 +202,6 @@ def finish_references(made: References, source: Path, root: Path | None, as_json
         typer.echo(json.dumps({"folder": str(made.folder), "manifest": manifest}, indent=2))
         return
     for series in made.manifest.series:
-        typer.echo(f"{series}: {len(made.finished(series))} models")
+        typer.echo(f"{series}: {counted(len(made.finished(series)), 'model')}")
     typer.echo(f"written: {made.folder}")
     typer.echo(following("audit", "FORGOTTEN", "--original", source, "--references", made.folder, root=root))

@@ -18,6 +18,7 @@ from efface.data.samples import ArraySamples, DatasetSamples, Samples, Select
 from efface.data.table import encoded
 from efface.errors import InputError
 from efface.notebook import card
+from efface.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +100,8 @@ class Data:
             values, counts = np.unique(ids, return_counts=True)
             if len(values) < len(ids):
                 raise InputError(
-                    f"{len(ids) - len(values)} ids stand more than once, e.g. {values[counts > 1][0]}; ids name one "
+                    f"{counted(int((counts > 1).sum()), 'id stands', 'ids stand')} more than once, e.g. "
+                    f"{values[counts > 1][0]}; ids name one "
                     "sample each. For several samples of one person give groups"
                 )
             object.__setattr__(self, "ids", ids)
@@ -261,7 +263,8 @@ def _of_one_type(column: np.ndarray, name: str) -> np.ndarray:
     missing = [i for i, v in enumerate(column.tolist()) if v is None or v != v]
     if missing:
         raise InputError(
-            f"{name}: {len(missing)} samples have no id (None or NaN), the first at position {missing[0]}; give each "
+            f"{name}: {counted(len(missing), 'sample has', 'samples have')} no id (None or NaN), the first at "
+            f"position {missing[0]}; give each "
             'one, e.g. "unknown"'
         )
     if len(kinds) > 1 or kinds not in (["int"], ["str"]):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from efface.errors import InputError
+from efface.words import counted
 
 __all__ = ["class_names", "class_numbers", "sorted_by_class"]
 
@@ -144,7 +145,7 @@ def _check_whole(y: np.ndarray, where: str) -> None:
     finite = np.isfinite(y)
     if not finite.all():
         raise InputError(
-            f"{where}{int((~finite).sum())} labels are NaN or infinite, the first at position "
+            f"{where}{counted(int((~finite).sum()), 'label is', 'labels are')} NaN or infinite, the first at position "
             f"{int(np.flatnonzero(~finite)[0])}; leave these samples out, or label them"
         )
     broken = y != np.round(y)

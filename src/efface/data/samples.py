@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from efface.data.augment import Augment
 from efface.data.labels import class_numbers
 from efface.errors import InputError
+from efface.words import counted
 
 __all__ = ["ArraySamples", "DatasetSamples", "Samples", "Select"]
 
@@ -117,8 +118,9 @@ class ArraySamples(Samples):
             bad = ~torch.isfinite(x).flatten(1).all(dim=1)
             if bad.any():
                 raise InputError(
-                    f"{int(bad.sum())} samples hold NaN or infinity, the first at position {int(bad.nonzero()[0])}; "
-                    "repair or drop them"
+                    f"{counted(int(bad.sum()), 'sample holds', 'samples hold')} NaN or infinity, the first at "
+                    f"position {int(bad.nonzero()[0])}; "
+                    "repair what is broken, or leave it out"
                 )
         self.inputs = x.contiguous()
         self.labels = class_numbers(labels, len(x))

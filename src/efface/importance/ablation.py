@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from efface.curvature.chunks import MEMORY, Batches, ChunkSize, chunks, require_
 from efface.errors import InputError
 from efface.importance.effects import Effects
 from efface.importance.routes import Routes
-from efface.importance.units import Granularity, Unit, unit_layer, unit_list
+from efface.importance.units import Granularity, Unit, rows_by_layer, unit_list
 from efface.running.ranks import Ranks, reduced
 
 __all__ = ["Importance", "ablation_importance"]
@@ -130,10 +129,7 @@ def ablation_importance(
     chosen = tuple(unit_list(model, units) if isinstance(units, str) else dict.fromkeys(units))
     if not chosen:
         raise InputError("No units to ablate. Pass at least one, or a granularity.")
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row, unit in enumerate(chosen):
-        unit_layer(model, unit)
-        rows[unit.layer].append(row)
+    rows = rows_by_layer(model, chosen)
     population = None
     if subsample is not None:
         data, labels, population = _drawn(data, labels, subsample, generator)

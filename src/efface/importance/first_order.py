@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -23,7 +22,7 @@ from efface.curvature.chunks import (
 from efface.errors import InputError, nearest
 from efface.importance.graph import CannotCutError, Graph
 from efface.importance.sweep import LayerSweep
-from efface.importance.units import Granularity, Unit, unit_layer, unit_list
+from efface.importance.units import Granularity, Unit, rows_by_layer, unit_list
 
 __all__ = ["Score", "screening_scores"]
 
@@ -76,10 +75,7 @@ def screening_scores(
         raise InputError(f"Unknown score {score!r}. {nearest(str(score), get_args(Score))}")
     require_eval(model)
     chosen = unit_list(model, units) if isinstance(units, str) else list(dict.fromkeys(units))
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row, unit in enumerate(chosen):
-        unit_layer(model, unit)
-        rows[unit.layer].append(row)
+    rows = rows_by_layer(model, chosen)
     totals, samples = torch.zeros(len(chosen), dtype=torch.float64), 0
     asked: _Cut | _Whole | None = None
     size = ChunkSize(memory, chunk)

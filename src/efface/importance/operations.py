@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from efface.curvature.chunks import require_eval
-from efface.importance.units import Unit, unit_layer
+from efface.importance.units import Unit, rows_by_layer
 
 __all__ = ["ablation_operations", "seconds_of_ablation"]
 
@@ -33,16 +32,13 @@ def ablation_operations(model: nn.Module, x: Tensor, units: Iterable[Unit]) -> d
         InputError: Train mode, or a unit that the model has not.
     """
     require_eval(model)
-    chosen = list(units)
-    for unit in chosen:
-        unit_layer(model, unit)
+    rows = rows_by_layer(model, units)
     counter, until = FlopCounterMode(display=False), dict[str, int]()
 
     def reached(name: str) -> None:
         until.setdefault(name, counter.get_total_flops())
 
-    many = Counter(unit.layer for unit in chosen)
-    handles = [model.get_submodule(name).register_forward_hook(lambda *_, name=name: reached(name)) for name in many]
+    handles = [model.get_submodule(name).register_forward_hook(lambda *_, name=name: reached(name)) for name in rows]
     try:
         with torch.no_grad(), counter:
             model(x[:1])
@@ -50,7 +46,7 @@ def ablation_operations(model: nn.Module, x: Tensor, units: Iterable[Unit]) -> d
         for handle in handles:
             handle.remove()
     total = counter.get_total_flops()
-    return {name: count * (total - until.get(name, total)) / 2 for name, count in many.items()}
+    return {name: len(own) * (total - until.get(name, total)) / 2 for name, own in rows.items()}
 
 
 def seconds_of_ablation(model: nn.Module, x: Tensor, units: Iterable[Unit], samples: int) -> float:

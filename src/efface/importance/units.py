@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from efface.errors import InputError, nearest
 
-__all__ = ["Granularity", "Unit", "unit_layer", "unit_list", "zeroed"]
+__all__ = ["Granularity", "Unit", "rows_by_layer", "unit_layer", "unit_list", "zeroed"]
 
 Granularity = Literal["filter", "neuron", "weight"]
 
@@ -82,6 +83,19 @@ def unit_layer(model: nn.Module, unit: Unit) -> nn.Module:
             "Give (u,) for a filter or neuron, or one index per dimension for a single weight."
         )
     return layer
+
+
+def rows_by_layer(model: nn.Module, units: Iterable[Unit]) -> dict[str, list[int]]:
+    """Return the positions of each layer's units.
+
+    Raises:
+        InputError: As `unit_layer`.
+    """
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, unit in enumerate(units):
+        unit_layer(model, unit)
+        rows[unit.layer].append(row)
+    return rows
 
 
 @contextmanager

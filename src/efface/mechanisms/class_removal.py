@@ -19,6 +19,7 @@ from efface.mechanisms.class_means import LayerMeans, class_means, taps
 from efface.mechanisms.shrink_and_perturb import by_depth, redraw_rows, require_reset
 from efface.models.head import head_of
 from efface.running.run import Run
+from efface.words import counted
 
 __all__ = [
     "KEPT",
@@ -83,7 +84,8 @@ def memory_without(memory: Mapping[str, Tensor], split: Split, run: Run) -> dict
     left = means.without(split.forget_classes if split.forget_classes else means.classes)
     names = ", ".join(split.data.classes[c] for c in means.classes if c not in left.classes)
     run.note(
-        f"kept class-means: those of class {names} were removed, those of {len(left.classes)} classes are kept"
+        f"kept class-means: those of class {names} were removed, those of "
+        f"{counted(len(left.classes), 'class is', 'classes are')} kept"
         if left.classes
         else "kept class-means: all were removed, because the records to forget are part of them"
     )

@@ -22,6 +22,7 @@ from efface.models.ensemble import Ensemble, Vote
 from efface.models.reset import reset
 from efface.running.run import Run
 from efface.training.recipe import Recipe
+from efface.words import counted
 
 __all__ = ["Sisa"]
 
@@ -104,7 +105,7 @@ class Sisa(Method):
         asked = np.setdiff1d(split.resolved.indices, np.union1d(split.held_out, split.gone))
         found = {k: first_touched(dealt.lists(k, asked)) for k in range(trained_by.shards)}
         starts = {k: start for k, start in found.items() if start is not None}
-        text = f"sisa: {len(starts)} of {trained_by.shards} shards trained again"
+        text = f"sisa: {len(starts)} of {counted(trained_by.shards, 'shard')} trained again"
         if len(starts) == trained_by.shards > 1:
             run.progress.say("sisa: every shard is touched, so this is a retraining")  # notes may be shown at the end
             text += "; that is every shard, so this is a retraining"

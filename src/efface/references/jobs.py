@@ -15,6 +15,7 @@ from efface.methods.catalogue import make
 from efface.methods.retrain import Retrain
 from efface.request import Request
 from efface.running.run import Run
+from efface.words import counted
 
 __all__ = ["Job", "Repeat", "Retraining", "Shadow"]
 
@@ -145,7 +146,10 @@ class Shadow(_Unlearning):
                 + ". Use repeats of the whole request instead"
             )
         if not self.out or not self.unlearned:
-            raise InputError(f"{len(split.forget)} records are too few to be dealt out in thirds to shadow models")
+            raise InputError(
+                f"{counted(len(split.forget), 'record is', 'records are')} too few to be dealt out in thirds to "
+                "shadow models"
+            )
 
     def make(self, original: Artifact, split: Split, run: Run) -> Artifact:
         """Retrain without `out`, then forget `unlearned`: two ordinary requests, so the record says all."""

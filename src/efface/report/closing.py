@@ -10,6 +10,7 @@ from efface.auditing.checks import USEFULNESS
 from efface.auditing.result import Audit
 from efface.auditing.verdict import ANSWERS_ONLY
 from efface.report.contents import breaks
+from efface.words import counted
 
 __all__ = ["Answer", "answers", "may_be_closed"]
 
@@ -66,7 +67,7 @@ def _forgotten(audit: Audit) -> Answer:
 
 
 def _of(some: int, asked: int, what: str) -> str:
-    return f"{some} of {asked} questions about it {what}."
+    return f"{some} of {counted(asked, 'question')} about it {what}."
 
 
 def _why_not(audit: Audit) -> str:

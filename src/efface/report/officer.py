@@ -13,6 +13,7 @@ from efface.artifact.record import Record
 from efface.auditing.checks import USEFULNESS, Check, Outcome
 from efface.auditing.result import Audit
 from efface.report.closing import may_be_closed
+from efface.words import counted
 
 __all__ = ["Copy", "Officer", "Tried", "day", "deadline", "for_the_officer", "when"]
 
@@ -181,8 +182,8 @@ def _risk(audit: Audit) -> tuple[str, ...]:
     counts = Counter(c.outcome for c in about)
     alike = "found no difference" if audit.reference is not None else "found nothing wrong"
     found = [
-        f"Of {len(about)} questions about forgetting {counts['differs']} found a difference, {counts['alike']} "
-        f"{alike}, {counts['not assessed']} could not be answered."
+        f"Of {counted(len(about), 'question')} about forgetting {counts['differs']} found a difference, "
+        f"{counts['alike']} {alike}, {counts['not assessed']} could not be answered."
     ]
     tried = {
         audit.measures[c.measure].group for c in about if c.measure in audit.measures and c.outcome != "not assessed"

@@ -19,6 +19,7 @@ from efface.models.ensemble import Ensemble
 from efface.searching.judge import Judge, Standards, described
 from efface.searching.trials import Trial, Trials
 from efface.searching.tuning import tried, tune
+from efface.words import counted
 
 __all__ = ["RUNGS", "Search", "climb", "tuned"]
 
@@ -207,9 +208,11 @@ def _taken(trials: Trials, notes: list[str], judge: Judge, case: Case, word: str
         refused = "; ".join(f"{t.method}: {t.refused}" for t in trials)
         raise InputError("no method could be applied: " + "; ".join(filter(None, [refused, *notes])))
     why = "the first to meet the standards" if leader.passed else "NONE met the standards; it misses them least"
-    again = f"; {trials.reused} trials were kept from an earlier start" if trials.reused else ""
+    again = (
+        f"; {counted(trials.reused, 'trial was', 'trials were')} kept from an earlier start" if trials.reused else ""
+    )
     lines = [
-        f"{word}: took {leader.method}, {why}; judged on {judge.basis}, {len(trials.done)} trials in "
+        f"{word}: took {leader.method}, {why}; judged on {judge.basis}, {counted(len(trials.done), 'trial')} in "
         f"{trials.spent:.1f} s{again}",
         *(f"{word}: {trial}" for trial in trials),
         *notes,

@@ -36,6 +36,7 @@ from efface.running.progress import Progress, shown
 from efface.verbs.audit import audit
 from efface.verbs.forget import forget
 from efface.verbs.train import train
+from efface.words import counted
 
 __all__ = ["compare"]
 
@@ -120,7 +121,7 @@ def compare(
             remove_drafts(place, below=place == store.folder.resolve())
         missing = [] if table else [c for c in grid if fresh or not store.finished(keys.cell(c))]
         if reused := len(grid) - len(missing):
-            progress.say(f"{reused} of {len(grid)} cells were finished before")
+            progress.say(f"{reused} of {counted(len(grid), 'cell was', 'cells were')} finished before")
         work = Work(plan, data, keys, store, device, progress)
         failures = run_jobs(_do, work, missing, engine, workers, address)
         rows = [row_of(cell, keys.cell(cell), store, failures) for cell in grid]

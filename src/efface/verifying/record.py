@@ -21,6 +21,7 @@ from efface.drafts import left_over
 from efface.errors import InputError, explain
 from efface.running.machine import Machine
 from efface.verifying.finding import Finding
+from efface.words import counted
 
 __all__ = ["AUDIT", "check_folder", "check_origin", "recorded_audit"]
 
@@ -182,7 +183,8 @@ def _chain(record: Record) -> Finding:
         if step.created < before.created:
             wrong.append(f"step {number} ({step.method}) is dated before step {number - 1}")
     steps = ", ".join(s.method if s.request is None else f"{s.method} ({s.request.describe()})" for s in record.chain)
-    return Finding.of("record chain", "; ".join(wrong), f"{len(record.chain)} steps fit together: {steps}")
+    fit = counted(len(record.chain), "step fits", "steps fit")
+    return Finding.of("record chain", "; ".join(wrong), f"{fit} together: {steps}")
 
 
 def _data(record: Record, data: Data | None) -> Iterator[Finding]:

@@ -72,7 +72,7 @@ def test_scores_and_gaps_on_the_same_unseen_records(drawn):
     gap = percentiles(float(hits[0] - other[0]), (hits - other)[1:], confidence)
     assert found["separation"] == with_gap(alone["separation"], gap)
     few, their_few = ours.hits["probe_recall_few"], theirs.hits["probe_recall_few"]
-    assert alone["probe_recall_few"] == mean_score(few, drawn, "probe_recall_few", 110, "1 records per class, 7 draws")
+    assert alone["probe_recall_few"] == mean_score(few, drawn, "probe_recall_few", 110, "1 record per class, 7 draws")
     gap = bootstrap_mean(
         few - their_few,
         drawn.run.generator("audit/bootstrap/probe_recall_few gap"),

@@ -21,7 +21,7 @@ def test_whole_numbers_stand_for_themselves_and_amounts_are_doubted() -> None:
 
 def test_gaps_and_doubled_columns_are_refused() -> None:
     table = pd.DataFrame([[1, None], [2, 3]], columns=["a", "b"])
-    with pytest.raises(InputError, match="here: column 'b' lacks 1 values, the first in row 1"):
+    with pytest.raises(InputError, match="here: column 'b' lacks 1 value, the first in row 1"):
         column_of(table, "b", "here")
     with pytest.raises(InputError, match="the column 'a' 2 times"):
         column_of(pd.DataFrame([[1, 2]], columns=["a", "a"]), "a", "here")

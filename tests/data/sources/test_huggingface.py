@@ -65,7 +65,7 @@ def test_images_labels_groups_and_metadata_are_read(tmp_path: Path, memory_gib: 
 
 def test_bad_images_are_named_by_split_and_row(tmp_path: Path) -> None:
     pictures(tmp_path, bad=3)
-    with pytest.raises(InputError, match=r"1 images cannot be used: train\[3\] is corrupt"):
+    with pytest.raises(InputError, match=r"1 image cannot be used: train\[3\] is corrupt"):
         load("huggingface", tmp_path, size=4)
     data = load("huggingface", tmp_path, size=4, skip_bad=True)
     assert data.skipped == ("train[3]",)

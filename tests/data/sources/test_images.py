@@ -74,7 +74,7 @@ def test_links_out_of_the_root_are_refused_and_may_be_vouched_for(pictures: Any,
     (root / "train" / "cat" / "1.png").rename(elsewhere)
     (root / "train" / "cat" / "1.png").symlink_to(elsewhere)
     (root / "train" / "cat" / "3.png").symlink_to(root / "train" / "cat" / "0.png")  # within the root: fine
-    with pytest.raises(InputError, match=r"1 images are links that lead out of that folder: train/cat/1\.png"):
+    with pytest.raises(InputError, match=r"1 image is a link that leads out of that folder: train/cat/1\.png"):
         load("image_folder", root, size=8)
     assert len(load("image_folder", root, size=8, follow_links=True).train) == 7
 

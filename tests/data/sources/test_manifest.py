@@ -86,14 +86,14 @@ def changed(root: Path, column: str, row: int, value: object) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
-        ("path", "../secret.png", r"1 paths are not below .*'\.\./secret\.png'"),
-        ("path", "train/../../secret.png", "1 paths are not below"),
-        ("path", "/etc/hostname", "1 paths are not below"),
-        ("path", "train/cat/0.png", r"lists 1 images more than once: train/cat/0\.png"),
-        ("path", "./train//cat/0.png", r"lists 1 images more than once: train/cat/0\.png"),
-        ("path", "train/cat/9.png", r"1 images cannot be used: train/cat/9\.png .*No such file"),
-        ("path", None, "column 'path' lacks 1 values, the first in row 3"),
-        ("label", None, "column 'label' lacks 1 values, the first in row 3"),
+        ("path", "../secret.png", r"1 path is not below .*'\.\./secret\.png'"),
+        ("path", "train/../../secret.png", "1 path is not below"),
+        ("path", "/etc/hostname", "1 path is not below"),
+        ("path", "train/cat/0.png", r"lists 1 image more than once: train/cat/0\.png"),
+        ("path", "./train//cat/0.png", r"lists 1 image more than once: train/cat/0\.png"),
+        ("path", "train/cat/9.png", r"1 image cannot be used: train/cat/9\.png .*No such file"),
+        ("path", None, "column 'path' lacks 1 value, the first in row 3"),
+        ("label", None, "column 'label' lacks 1 value, the first in row 3"),
     ],
 )
 def test_bad_rows_are_named(listed: Path, column: str, value: object, said: str) -> None:
@@ -103,7 +103,7 @@ def test_bad_rows_are_named(listed: Path, column: str, value: object, said: str)
 
 
 def test_labels_that_are_no_class_are_named(listed: Path) -> None:
-    with pytest.raises(InputError, match="the training set has 1 labels that are no class: dog; the classes are cat"):
+    with pytest.raises(InputError, match="the training set has 1 label that is no class: dog; the classes are cat"):
         load("manifest", listed, size=8, classes=["cat", "owl"])
     changed(listed, "label", 3, "doge")
     assert load("manifest", listed, size=8).classes == ("cat", "dog", "doge")
@@ -117,7 +117,7 @@ def test_labels_that_are_no_class_are_named(listed: Path) -> None:
 def test_ids_of_a_column_are_each_their_own(listed: Path) -> None:
     table = pd.read_csv(listed / "train.csv", dtype=object).assign(code=["007", "008", "9", "a", "a", "b"])
     table.to_csv(listed / "train.csv", index=False)
-    with pytest.raises(InputError, match=r"1 ids stand more than once, e\.g\. a"):
+    with pytest.raises(InputError, match=r"1 id stands more than once, e\.g\. a"):
         load("manifest", listed, size=8, ids="code")
     changed(listed, "code", 4, "c")
     data = load("manifest", listed, size=8, ids="code")
@@ -129,7 +129,7 @@ def test_links_out_of_the_root_are_refused(listed: Path, tmp_path_factory: Any) 
     (listed / "train" / "cat" / "0.png").rename(secret / "0.png")
     (listed / "out").symlink_to(secret)
     changed(listed, "path", 0, "out/0.png")
-    with pytest.raises(InputError, match=r"1 paths are not below .* a link out of it\): 'out/0\.png'"):
+    with pytest.raises(InputError, match=r"1 path is not below .* a link out of it\): 'out/0\.png'"):
         load("manifest", listed, size=8)
 
 

@@ -75,17 +75,17 @@ def test_no_probability_is_infinitely_unlikely():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"id": ["a", "b", "c", "a"]}, "1 ids stand more than once: a"),
+        ({"id": ["a", "b", "c", "a"]}, "1 id stands more than once: a"),
         ({"id": None}, "no column 'id'"),
         ({"label": None}, "no column 'label'"),
-        ({"label": ["cat", "dog", "owl", "dog"]}, "labels are no class that has scores: owl; the classes are cat, dog"),
-        ({"label": ["cat", "dog", None, "dog"]}, "column 'label' lacks 1 values, the first in row 3"),
+        ({"label": ["cat", "dog", "owl", "dog"]}, "1 label is no class that has scores: owl; the classes are cat, dog"),
+        ({"label": ["cat", "dog", None, "dog"]}, "column 'label' lacks 1 value, the first in row 3"),
         ({"part": None}, "no column 'part'"),
         ({"part": ["forget", "retain", "test", "unseen"]}, r"holds 'unseen'\. .*Allowed: forget, held-out"),
         ({"part": ["forget", "retain", "train", "train"]}, "no record is 'held-out'"),
         ({"part": ["forget", "forget", "test", "test"]}, "no record is 'retain'"),
-        ({"prob_cat": [0.9, 0.25, float("nan"), 0.1]}, "column 'prob_cat' lacks 1 values, the first in row 3"),
-        ({"prob_cat": [0.9, 0.25, float("inf"), 0.1]}, "1 rows hold infinite scores"),
+        ({"prob_cat": [0.9, 0.25, float("nan"), 0.1]}, "column 'prob_cat' lacks 1 value, the first in row 3"),
+        ({"prob_cat": [0.9, 0.25, float("inf"), 0.1]}, "1 row holds infinite scores"),
         ({"prob_cat": [0.9, 0.25, 0.8, 0.1]}, "1 of 4 rows are no probabilities.*id c, sums to 1.2"),
         ({"prob_cat": [0.9, 0.25, 1.6, 0.1], "prob_dog": [0.1, 0.75, -0.6, 0.9]}, "least is -0.6"),
         ({"prob_cat": ["a", "b", "c", "d"]}, "column 'prob_cat' holds no numbers"),
@@ -102,9 +102,9 @@ def test_a_table_that_cannot_be_used_is_refused(change, said):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"id": ["007", "b", "c", "e"]}, r"it lacks 1 ids \(d\); 1 of its ids are not in the first \(e\)"),
-        ({"id": ["007", "b", "b", "d"]}, "stand more than once: b"),
-        ({"label": ["cat", "cat", "cat", "dog"]}, "disagree on the column 'label' of 1 records: b"),
+        ({"id": ["007", "b", "c", "e"]}, r"it lacks 1 id \(d\); 1 of its ids is not in the first \(e\)"),
+        ({"id": ["007", "b", "b", "d"]}, "1 id stands more than once: b"),
+        ({"label": ["cat", "cat", "cat", "dog"]}, "disagree on the column 'label' of 1 record: b"),
         (
             {"prob_dog": None, "prob_owl": [0.1, 0.75, 0.4, 0.9]},
             "scores for the classes cat, owl; the first table: cat",

@@ -153,7 +153,7 @@ def test_later_requests_are_told_what_the_log_does_not_hold(digits_data: Data) -
     assert first.memory["amnesiac/classes"].tolist() == [1]
     assert first.memory[HOLDS].shape[1] == 1
     second = forgotten(first, digits_data, Request.of(classes=[1]))
-    assert any("1 steps of this model's history are not in the log (amnesiac)" in n for n in second.record.notes)
+    assert any("1 later step is not in the log of this model's training (amnesiac)" in n for n in second.record.notes)
     split = Split.of(digits_data, Request.of(classes=[5]))
     tuned = apply(FineTune(), Case(artifact, split, Run(device="cpu")))
     third = forgotten(tuned, digits_data, Request.of(classes=[1]))

@@ -18,6 +18,7 @@ from efface.auditing.scores.measure import Measure
 from efface.auditing.scores.score import Score, Scores, mean_score, scored, share_score, with_gap
 from efface.errors import InputError
 from efface.models.predictions import features_of
+from efface.words import counted
 
 __all__ = ["MEASURES", "Probed", "probe_scores"]
 
@@ -173,7 +174,7 @@ def _score(measure: Measure, answers: Answers, ours: Probed, theirs: Probed | No
             return score
         return with_gap(score, percentiles(float(hits[0] - other[0]), (hits - other)[1:], confidence))
     if measure is FEW:
-        why = f"{ours.few} records per class, {settings.few_draws} draws"
+        why = f"{counted(ours.few, 'record')} per class, {counted(settings.few_draws, 'draw')}"
         why += f", {records.among}" if records.among else ""
         score = mean_score(hits, records, key, settings.resamples, why)
         if other is None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from efface.data.labels import class_names, class_numbers
 from efface.errors import InputError, nearest
+from efface.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +56,7 @@ def column_of(table: pd.DataFrame, name: str, where: str) -> pd.Series[Any]:
     missing = np.flatnonzero(column.isna().to_numpy())
     if len(missing):
         raise InputError(
-            f"{where}: column {name!r} lacks {len(missing)} values, the first in row {int(missing[0]) + 1}"
+            f"{where}: column {name!r} lacks {counted(len(missing), 'value')}, the first in row {int(missing[0]) + 1}"
         )
     return column
 
@@ -112,7 +113,8 @@ def class_numbers_of(
         missing = sorted({str(v) for v in labels.tolist()} - place.keys())
         if missing:
             raise InputError(
-                f"the {part} set has {len(missing)} labels that are no class: {', '.join(missing[:8])}; the classes "
+                f"the {part} set has {counted(len(missing), 'label that is', 'labels that are')} no class: "
+                f"{', '.join(missing[:8])}; the classes "
                 f"are {', '.join(known[:20])}{' ...' if len(known) > 20 else ''}"
             )
         found.append([place[str(v)] for v in labels.tolist()])

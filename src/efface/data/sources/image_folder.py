@@ -12,6 +12,7 @@ from efface.data.data import Data
 from efface.data.sources.images import SHOWN, Files, Pictures, Preparation, inside, read_pictures
 from efface.errors import InputError
 from efface.running.extras import import_torchvision
+from efface.words import counted
 
 __all__ = ["image_folder"]
 
@@ -71,7 +72,8 @@ def image_folder(
         outside = [files.name(i) for i, path in enumerate(files.paths) if not inside(path, home)]
         if outside and not follow_links:
             raise InputError(
-                f"{root}: {len(outside)} images are links that lead out of that folder: {', '.join(outside[:SHOWN])}. "
+                f"{root}: {counted(len(outside), 'image is a link that leads', 'images are links that lead')} "
+                f"out of that folder: {', '.join(outside[:SHOWN])}. "
                 "Copy them in, or say that these links are yours: --data-set follow_links=true"
             )
         parts.append(Pictures(files, part.targets, preparation))

@@ -19,6 +19,7 @@ from efface.data.samples import ArraySamples, DatasetSamples, Samples
 from efface.data.sources.normalisation import Normalisation
 from efface.errors import InputError
 from efface.running.extras import import_pillow, import_torchvision
+from efface.words import counted
 
 __all__ = ["LARGEST", "Files", "PictureSamples", "Pictures", "Preparation", "Read", "inside", "read_pictures"]
 
@@ -264,7 +265,8 @@ def read_pictures(
         more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         shown = "; ".join(text.removesuffix("; replace or remove it") for text in bad[:SHOWN])
         raise InputError(
-            f"{len(bad)} images cannot be used: {shown}{more}. Replace or remove them, or go on without them: "
+            f"{counted(len(bad), 'image')} cannot be used: {shown}{more}. Replace or remove what is named, or "
+            "go on without: "
             "--skip-bad (skip_bad=True)"
         )
     found = []

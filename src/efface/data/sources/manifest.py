@@ -13,6 +13,7 @@ from efface.data.data import Data
 from efface.data.sources.columns import KINDS, class_numbers_of, column_of, plain, read_table, values_of
 from efface.data.sources.images import SHOWN, Files, Pictures, Preparation, inside, read_pictures
 from efface.errors import InputError
+from efface.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,11 +141,14 @@ def _paths(column: pd.Series[Any], where: str, root: Path) -> tuple[Path, ...]:
     outside = [n for n in named if "\0" in n or PurePosixPath(n).is_absolute() or not inside(root / n, home)]
     if outside:
         raise InputError(
-            f"{where}: {len(outside)} paths are not below {root} ('..', absolute, or a link out of it): "
+            f"{where}: {counted(len(outside), 'path is', 'paths are')} not below {root} ('..', absolute, or a "
+            "link out of it): "
             f"{', '.join(map(repr, outside[:SHOWN]))}; give paths below that folder"
         )
     files = [root / PurePosixPath(n) for n in named]
     twice = [str(PurePosixPath(f.relative_to(root))) for f, times in Counter(files).items() if times > 1]
     if twice:
-        raise InputError(f"{where} lists {len(twice)} images more than once: {', '.join(twice[:8])}; list each once")
+        raise InputError(
+            f"{where} lists {counted(len(twice), 'image')} more than once: {', '.join(twice[:8])}; list each once"
+        )
     return tuple(files)

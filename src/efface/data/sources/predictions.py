@@ -18,7 +18,7 @@ from efface.data.data import Data
 from efface.data.samples import ArraySamples
 from efface.data.sources.columns import column_of, plain, read_table, values_of
 from efface.errors import InputError, nearest
-from efface.words import count
+from efface.words import count, counted
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -225,7 +225,8 @@ def _ids(frame: pd.DataFrame, column: str, where: str) -> np.ndarray:
     values, counts = np.unique(found, return_counts=True)
     if len(values) < len(found):
         raise InputError(
-            f"{where}: {int((counts > 1).sum())} ids stand more than once: {_listed(values[counts > 1].tolist())}; one "
+            f"{where}: {counted(int((counts > 1).sum()), 'id stands', 'ids stand')} more than once: "
+            f"{_listed(values[counts > 1].tolist())}; one "
             "row for each record"
         )
     return found
@@ -247,8 +248,10 @@ def _aligned(frame: pd.DataFrame, named: Mapping[str, str], where: str, order: n
     wanted = order.tolist()
     lost, extra = [i for i in wanted if i not in place], sorted(place.keys() - set(wanted))
     if lost or extra:
-        said = [f"it lacks {len(lost)} ids ({_listed(lost)})"] * bool(lost)
-        said += [f"{len(extra)} of its ids are not in the first ({_listed(extra)})"] * bool(extra)
+        said = [f"it lacks {counted(len(lost), 'id')} ({_listed(lost)})"] * bool(lost)
+        said += [
+            f"{counted(len(extra), 'of its ids is', 'of its ids are')} not in the first ({_listed(extra)})"
+        ] * bool(extra)
         raise InputError(f"{where} is not about the same records as the first table: {'; '.join(said)}")
     return np.array([place[i] for i in wanted], dtype=np.int64)
 
@@ -296,7 +299,8 @@ def _matrix(
     bad = np.isposinf(values) | (np.isneginf(values) if kind == "prob" else np.isneginf(values).all(1, keepdims=True))
     if bad.any():
         raise InputError(
-            f"{where}: {int(bad.any(1).sum())} rows hold infinite scores ({_listed(ids[bad.any(1)].tolist())}); "
+            f"{where}: {counted(int(bad.any(1).sum()), 'row holds', 'rows hold')} infinite scores "
+            f"({_listed(ids[bad.any(1)].tolist())}); "
             "leave no class without a number"
         )
     if kind == "prob":
@@ -315,7 +319,8 @@ def _check_probabilities(values: np.ndarray, ids: np.ndarray, where: str) -> Non
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise InputError(
-            f"{where}: {int(wrong.sum())} of {len(values)} rows are no probabilities, which lie between 0 and 1 and "
+            f"{where}: {int(wrong.sum())} of {counted(len(values), 'row')} are no probabilities, which lie "
+            "between 0 and 1 and "
             f"sum to 1; the first, id {ids[row]}, sums to {sums[row]:.4g}, its least is {values[row].min():.4g}. If "
             "these are logits, name the columns logit_... (of arrays: logits=True)"
         )
@@ -330,7 +335,7 @@ def _same_facts(
             differ = _text(frame[column]) != _text(first[column])
             if differ.any():
                 raise InputError(
-                    f"{where} and {name} disagree on the column {column!r} of {int(differ.sum())} records: "
+                    f"{where} and {name} disagree on the column {column!r} of {counted(int(differ.sum()), 'record')}: "
                     f"{_listed(order[differ].tolist())}"
                 )
 
@@ -348,7 +353,8 @@ def _labels(frame: pd.DataFrame, column: str, where: str, classes: Sequence[str]
     unknown = sorted(set(found.tolist()) - number.keys())
     if unknown:
         raise InputError(
-            f"{where}: {len(unknown)} labels are no class that has scores: {_listed(unknown)}; the classes are "
+            f"{where}: {counted(len(unknown), 'label is', 'labels are')} no class that has scores: "
+            f"{_listed(unknown)}; the classes are "
             f"{_listed(classes)}"
         )
     return np.array([number[f] for f in found.tolist()], dtype=np.int64)

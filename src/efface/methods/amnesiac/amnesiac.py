@@ -19,6 +19,7 @@ from efface.methods.method import Axis, Expense, Method, Needs, need_memory
 from efface.running.run import Run
 from efface.training.loop import fit
 from efface.training.recipe import Recipe
+from efface.words import counted
 
 __all__ = ["Amnesiac"]
 
@@ -128,8 +129,8 @@ class Amnesiac(Method):
                 )
         elif len(bare):
             raise NotPreparedError(
-                f"{len(bare)} of {len(trained)} items were not declared sensitive before training (the first: "
-                f"{int(bare[0])}), so their updates were not stored one by one; {HOW}"
+                f"{len(bare)} of {counted(len(trained), 'item was', 'items were')} not declared sensitive before "
+                f"training (the first: {int(bare[0])}), so their updates were not stored one by one; {HOW}"
             )
 
     def forget(self, artifact: Artifact, split: Split, run: Run) -> nn.Module:
@@ -138,8 +139,9 @@ class Amnesiac(Method):
         later = [r for r in artifact.record.chain if (r.method, r.action) != (self.name, "train")]
         if later:
             run.fail(
-                f"amnesiac: {len(later)} steps of this model's history are not in the log "
-                f"({', '.join(dict.fromkeys(r.method for r in later))}); what they learnt from these records stays"
+                f"amnesiac: {counted(len(later), 'later step is', 'later steps are')} not in the log of this model's "
+                f"training ({', '.join(dict.fromkeys(r.method for r in later))}); "
+                "what they learnt from these records stays"
             )
         rows = artifact.memory[HOLDS][:, self._asked(artifact, split)].any(dim=1).nonzero()[:, 0].tolist()
         frozen = []

@@ -30,6 +30,7 @@ from efface.models.predictions import features_of
 from efface.models.unit_head import UnitHead, with_unit_head
 from efface.running.run import Run
 from efface.training.recipe import Recipe
+from efface.words import counted
 
 __all__ = ["CertifiedRemoval"]
 
@@ -187,7 +188,7 @@ class CertifiedRemoval(Method):
         if self._epsilon(spent, sigma) > self.epsilon:
             memory = {**memory, **self._anew(kept, sigma, spent, run)}
         _write_linear(linear, memory[WEIGHTS].to(linear.weight.device))
-        self._account(run, memory[SPENT], sigma, f"{len(gone_x)} records removed")
+        self._account(run, memory[SPENT], sigma, f"{counted(len(gone_x), 'record')} removed")
         return model, memory
 
     def _anew(self, kept: Logistic, sigma: float, spent: Tensor, run: Run) -> dict[str, Tensor]:
