@@ -5,6 +5,7 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 # Models this small run faster with one thread per process, and tests use two processes.
 export OMP_NUM_THREADS ?= 1
+export EFFACE_PYTHONS
 
 .PHONY: demo examples test test-quick test-times test-all test-faults wheel revisions lint mutate bench docs pictures site reproduce reproduce-small clean
 
@@ -33,7 +34,8 @@ test-times: $(VENV)/.installed-dev
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Wheel and sdist: built, looked into, installed in a clean environment, used there.
+# Wheel and sdist: built, looked into, installed in a clean environment, used there, and with all they need on one other Python
+# that is on the machine; `make wheel EFFACE_PYTHONS=3.12,3.13` on those.
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/test_wheel.py
 

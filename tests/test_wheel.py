@@ -101,32 +101,35 @@ def test_it_depends_on_what_the_project_file_says(wheel: Path) -> None:
     assert extras == set(said["optional-dependencies"])
 
 
-def other_python() -> Path | None:
-    """The first other Python that Efface supports and that this machine has, also where pyenv keeps them."""
+def other_pythons() -> dict[int, Path]:
+    """By minor version, the other Pythons that Efface supports and this machine has, also where pyenv keeps them."""
     kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    for minor in (12, 13, 11):
-        if minor == sys.version_info.minor:
-            continue
-        found = [
-            *([named] if (named := shutil.which(f"python3.{minor}")) else []),
-            *kept.glob(f"3.{minor}.*/bin/python"),
-        ]
-        for path in found:  # pyenv's shims stand on the path for versions that are not chosen, and refuse
+    found = {}
+    for minor in MINORS:
+        named = shutil.which(f"python3.{minor}")
+        for path in [*([named] if named else []), *kept.glob(f"3.{minor}.*/bin/python")]:
+            # pyenv's shims stand on the path for versions that are not chosen, and refuse
             if subprocess.run([path, "-c", "import venv"], capture_output=True, check=False).returncode == 0:
-                return Path(path)
-    return None
+                found.setdefault(minor, Path(path))
+    return found
 
+
+MINORS = [minor for minor in (11, 12, 13) if minor != sys.version_info.minor]
+OTHERS = other_pythons()
 
 LIGHT = ("typer", "rich", "pydantic", "pyyaml")
 """What the command line imports before a subcommand runs. Torch for another Python may come with gigabytes of CUDA."""
 
+ROOM = 16 * 2**30
+"""Bytes that must be free for an environment with torch, CUDA and all else, which takes a third of them."""
 
-def test_it_compiles_and_answers_on_another_python(wheel: Path, tmp_path: Path) -> None:
+
+@pytest.mark.parametrize("minor", MINORS)
+def test_it_compiles_and_answers_on_another_python(minor: int, wheel: Path, tmp_path: Path) -> None:
     """Every module is compiled, and the command line says what it can do, with what it needs for that alone."""
-    python = other_python()
-    if python is None:
-        pytest.skip("no other supported Python on this machine")
-    done([python, "-m", "venv", tmp_path / "other"], tmp_path)
+    if minor not in OTHERS:
+        pytest.skip(f"no Python 3.{minor} on this machine")
+    done([OTHERS[minor], "-m", "venv", tmp_path / "other"], tmp_path)
     here = tmp_path / "other" / "bin"
     install = [here / "python", "-m", "pip", "-q", "install"]
     done([*install, "-c", ROOT / "constraints.txt", *LIGHT], tmp_path)
@@ -135,6 +138,27 @@ def test_it_compiles_and_answers_on_another_python(wheel: Path, tmp_path: Path) 
     assert where.is_relative_to(tmp_path / "other")
     done([here / "python", "-W", "error", "-m", "compileall", "-q", "-f", where.parent], tmp_path)
     assert "Make trained PyTorch classifiers forget" in done([here / "efface", "--help"], tmp_path)
+
+
+def test_it_forgets_on_another_python(wheel: Path, tmp_path: Path) -> None:
+    """With all it depends on, on the first other Python; on each that is named, e.g. EFFACE_PYTHONS=3.12,3.13."""
+    asked = [int(name.removeprefix("3.")) for name in os.environ.get("EFFACE_PYTHONS", "").split(",") if name]
+    chosen = asked or list(OTHERS)[:1]
+    if not chosen:
+        pytest.skip("no other supported Python on this machine")
+    if shutil.disk_usage(tmp_path).free < ROOM:
+        pytest.skip(f"torch for another Python needs up to {ROOM / 2**30:.0f} GiB of disk, which are not free here")
+    for minor in chosen:
+        assert minor in OTHERS, f"no Python 3.{minor} on this machine"
+        home, folder = tmp_path / f"3.{minor}", tmp_path / f"of 3.{minor}"
+        folder.mkdir()
+        done([OTHERS[minor], "-m", "venv", home], folder)
+        install = [home / "bin" / "python", "-m", "pip", "-q", "install", "--no-compile", "--no-cache-dir"]
+        done([*install, "-c", ROOT / "constraints.txt", wheel], folder)
+        where = done([home / "bin" / "python", "-c", TINY], folder).strip().splitlines()[-1]
+        assert Path(where).is_relative_to(home)
+        assert "nothing failed" in done([home / "bin" / "efface", "verify", "forgotten"], folder)
+        shutil.rmtree(home)
 
 
 def test_it_forgets_where_nothing_else_of_us_is(clean: Path, tmp_path: Path) -> None:
