@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import torch
 
 from efface.errors import InputError
 from efface.running.engines import Failure, Task, in_processes, one_by_one, over_ray
+from efface.running.workers import Worker
 
 
 def doubled(state, job, values):
@@ -61,6 +65,13 @@ def test_what_fails_stops_only_what_waits_for_it():
         assert "test_engines.py" in found["bad"].trace
         with pytest.raises(KeyError):
             found["bad"].raised()
+
+
+def test_the_last_job_may_fail_with_all_that_waits_for_it():
+    tasks = [Task("no", "refuse"), Task("never", 1, ("no",))]
+    for outcomes in (one_by_one(doubled, tasks, 10), in_processes(doubled, tasks, 10, 1)):
+        found = values(outcomes)
+        assert [found[k].words for k in ("no", "never")] == ["this cannot be done", "no failed: this cannot be done"]
 
 
 def grown(state, job, values):
@@ -132,6 +143,72 @@ def test_values_of_many_tensors_keep_no_file_open():
     assert len(list(Path("/proc/self/fd").iterdir())) - before < 50
 
 
+COUNT = 1000
+SECOND = threading.Event()
+
+
+def where(state, job, values):
+    """Return the process and its threads; the second job lets other processes start, which are faster than this one."""
+    if job == 1:
+        SECOND.set()
+    if os.getpid() == state:
+        time.sleep(0.1)
+    return os.getpid(), torch.get_num_threads()
+
+
+@pytest.mark.seconds
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_this_process_does_jobs_until_the_others_are_there(method, monkeypatch):
+    """Whatever the system's way of starting processes; with spawn, starting one returns before it is there."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system has no {method}")
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: [method])
+    started, before = Worker.started, torch.get_num_threads()
+
+    def late(*arguments):
+        assert SECOND.wait(60)
+        return started(*arguments)
+
+    list(in_processes(where, [Task("a", 0)], None, 1))  # a server, if there is one, imports before
+    SECOND.clear()
+    monkeypatch.setattr(Worker, "started", late)
+    tasks = [Task(str(k), k, ("0",) if k == COUNT - 1 else ()) for k in range(COUNT)]
+    outcomes = list(in_processes(where, tasks, os.getpid(), 2, threads=2, meanwhile=True))
+    assert sorted(o.key for o in outcomes) == sorted(t.key for t in tasks)
+    assert [o.key for o in outcomes[:2]] == ["0", "1"]
+    doing = [o.value[0] for o in outcomes]
+    here = doing.count(os.getpid())
+    assert set(doing[:here]) == {os.getpid()}  # first this process, and then the others
+    assert here >= 2
+    assert len(set(doing[here:])) in {1, 2}
+    assert {o.value[1] for o in outcomes} == {2}
+    assert torch.get_num_threads() == before
+
+
+def test_all_jobs_may_be_done_before_another_process_is_there():
+    assert values(in_processes(doubled, graph(), 10, 2, meanwhile=True)) == EXPECTED
+
+
+def test_what_fails_here_stops_only_what_waits_for_it():
+    bad = [Task("no", "refuse"), Task("never", 1, ("a", "no")), Task("bad", "break")]
+    found = values(in_processes(doubled, graph(*bad), 10, 1, meanwhile=True))
+    assert {k: v for k, v in found.items() if not isinstance(v, Failure)} == EXPECTED
+    assert [found[k].words for k in ("no", "bad")] == ["this cannot be done", "KeyError: 'broken'"]
+    assert found["never"].words == "no failed: this cannot be done"
+
+
+def test_processes_that_cannot_start_are_said_and_stop_the_work():
+    done = []
+    outcomes = in_processes(slow, [Task(str(k), k) for k in range(COUNT)], lambda: None, 2, meanwhile=True)
+    with pytest.raises((pickle.PicklingError, AttributeError), match=r"lambda|local object"):
+        done.extend(outcomes)
+    assert len(done) < COUNT
+
+
+def slow(state, job, values):
+    time.sleep(0.1)
+
+
 def test_tasks_that_can_never_begin_are_refused():
     with pytest.raises(ValueError, match="before one"):
         list(one_by_one(doubled, [Task("a", 1, ("b",)), Task("b", 1)], 0))
@@ -174,16 +251,19 @@ def waited(condition, seconds: float = 30) -> bool:
     return True
 
 
-def test_a_script_without_a_guard_is_not_run_again_by_its_workers(tmp_path):
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_a_script_without_a_guard_is_not_run_again_by_its_workers(tmp_path, meanwhile):
     """Not even where it goes on after whatever goes wrong."""
     lines = [
         "import sys",
         "from pathlib import Path",
         "from efface.running.engines import Task, in_processes",
+        "import time",
         "def work(state, job, values):",
+        "    time.sleep(0.1)",
         "    return job",
         "try:",
-        "    list(in_processes(work, [Task('0', 0), Task('1', 1)], None, 2))",
+        f"    list(in_processes(work, [Task(str(k), k) for k in range(1000)], None, 2, meanwhile={meanwhile}))",
         "except Exception as error:",
         "    print(error)",
         "with Path(sys.argv[1]).open('a') as file:",
@@ -202,7 +282,7 @@ def test_no_worker_outlives_its_parent(tmp_path, sent):
     script = tmp_path / "script.py"
     script.write_text(SLEEPER)
     parent = subprocess.Popen([sys.executable, script, tmp_path], stderr=subprocess.DEVNULL)
-    assert waited(lambda: len([p for p in tmp_path.glob("*.pid") if p.read_text()]) == 2)
+    assert waited(lambda: len([p for p in tmp_path.glob("*.pid") if p.read_text()]) == 2, 300)
     workers = [int(p.read_text()) for p in tmp_path.glob("*.pid")]
     parent.send_signal(sent)
     parent.wait(20)

@@ -166,7 +166,7 @@ def _elsewhere(
     if how == "ray":
         outcomes = engines.over_ray(_there, tasks, shared, workers, gpu=run.device.type == "cuda")
     else:
-        outcomes = engines.in_processes(_there, tasks, shared, workers)
+        outcomes = engines.in_processes(_there, tasks, shared, workers, meanwhile=True)
     made = {}
     for outcome in run.track(outcomes, f"{len(members)} members ({how})", len(members)):
         made[outcome.key] = outcome.result(KEPT)

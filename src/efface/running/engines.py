@@ -14,6 +14,7 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn
@@ -22,7 +23,8 @@ import torch
 
 from efface.errors import InputError
 from efface.running.extras import import_ray
-from efface.running.workers import Died, Worker, first_answers
+from efface.running.threads import threads as computing_with
+from efface.running.workers import Died, Worker, end_if_only_starting, first_answers
 
 __all__ = [
     "START_UP",
@@ -46,7 +48,7 @@ TRIES = 2
 """How often a job is begun whose worker dies."""
 
 START_UP = 15.0
-"""Seconds of work one after another below which processes do not pay: each first imports torch."""
+"""Seconds of work one after another below which processes do not pay: they first import torch."""
 
 CONNECTING = 10.0
 """Seconds within which a cluster must answer."""
@@ -149,8 +151,10 @@ def one_by_one(work: Work, tasks: Sequence[Task], state: Any) -> Iterator[Outcom
             yield schedule.ended(task, attempted(work, state, task.job, schedule.values(task)))
 
 
-def in_processes(work: Work, tasks: Sequence[Task], state: Any, workers: int, *, threads: int = 1) -> Iterator[Outcome]:
-    """Do the jobs in spawned processes, which end with this one, whatever ends it.
+def in_processes(
+    work: Work, tasks: Sequence[Task], state: Any, workers: int, *, threads: int = 1, meanwhile: bool = False
+) -> Iterator[Outcome]:
+    """Do the jobs in processes of their own, which end with this one, whatever ends it.
 
     A job whose process dies is tried once more in a new one.
 
@@ -160,21 +164,33 @@ def in_processes(work: Work, tasks: Sequence[Task], state: Any, workers: int, *,
         state: Sent to each process once.
         workers: Most processes.
         threads: PyTorch's threads in each.
+        meanwhile: Whether this process does jobs, one after another, until the first of the others is there; what ends
+            it while it does then ends everything.
 
     Raises:
         InputError: Processes die before they take a job: a script without `if __name__ == "__main__":`.
     """
     schedule, busy, idle = _Schedule(tasks), dict[Worker, Task](), list[Worker]()
     tries: dict[str, int] = {}
+
+    def started() -> Worker:
+        return Worker.started(_in_process, work, state, threads)
+
+    def here(task: Task) -> Outcome:
+        with computing_with(threads):
+            return schedule.ended(task, attempted(work, state, task.job, schedule.values(task)))
+
     try:
+        if meanwhile:
+            yield from _while_starting(idle, started, min(workers, len(tasks)), here, schedule)
         while schedule.waiting or busy:
             yield from schedule.given_up()
             while len(busy) < workers and (task := schedule.next()) is not None:
-                worker = idle.pop() if idle else Worker.started(_in_process, work, state, threads)
+                worker = idle.pop() if idle else started()
                 tries[task.key] = tries.get(task.key, 0) + 1
                 worker.send((task.job, schedule.values(task)))
                 busy[worker] = task
-            for worker, answer in first_answers(busy):
+            for worker, answer in first_answers(busy) if busy else ():  # all that was left may have been given up
                 task = busy.pop(worker)
                 if not isinstance(answer, Died):
                     idle.append(worker)
@@ -187,6 +203,28 @@ def in_processes(work: Work, tasks: Sequence[Task], state: Any, workers: int, *,
                     )
     finally:
         Worker.stop([*idle, *busy], at_once=bool(busy))
+
+
+def _while_starting(
+    idle: list[Worker], started: Callable[[], Worker], count: int, here: Callable[[Task], Outcome], schedule: _Schedule
+) -> Iterator[Outcome]:
+    """Do jobs here until the first of `count` processes takes some; all of them are in `idle` then, or on the way out.
+
+    A thread starts them: only on some systems does that return before they are there.
+    """
+    end_if_only_starting()
+
+    def start() -> None:
+        for _ in range(count):
+            idle.append(started())  # noqa: PERF401 - those that did start are there if another cannot
+
+    with ThreadPoolExecutor(1) as starter:
+        starting = starter.submit(start)
+        while not (starting.done() and (starting.exception() or any(worker.heard() for worker in idle))):
+            if (task := schedule.next()) is None:
+                break
+            yield here(task)
+    starting.result()
 
 
 def over_ray(

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
-__all__ = ["one_thread"]
+__all__ = ["one_thread", "threads"]
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread while the block runs, as a process of `efface.running.engines` does."""
+def threads(count: int) -> Iterator[None]:
+    """Compute with so many threads while the block runs."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """Compute with one thread while the block runs, as a process of `efface.running.engines` does."""
+    return threads(1)

@@ -24,7 +24,7 @@ import torch
 
 from efface.errors import InputError
 
-__all__ = ["Died", "Worker", "end_with_parent", "first_answers"]
+__all__ = ["Died", "Worker", "end_if_only_starting", "end_with_parent", "first_answers"]
 
 READY = "ready"
 
@@ -63,11 +63,9 @@ class Worker:
     def started(cls, answer: Callable[..., Any], work: Any, state: Any, threads: int) -> Worker:
         """Start a process that answers each (job, values) with `answer(work, state, job, values)`.
 
-        Where this process is itself one that is only being started, it ends: it runs a script without
-        `if __name__ == "__main__":`, and would do all of the script's work again.
+        The first one of all takes seconds: PyTorch is imported for it.
         """
-        if getattr(multiprocessing.current_process(), "_inheriting", False):
-            sys.exit(1)  # `receive` says so to the first process; `except Exception` must not catch it
+        end_if_only_starting()
         context = _context(work.__module__)
         ours, theirs = context.Pipe()
         sent = (theirs, answer, work, _ByValue(state), threads)
@@ -77,6 +75,10 @@ class Worker:
         worker = cls(process, ours)
         _LIVE.add(worker)
         return worker
+
+    def heard(self) -> bool:
+        """Return whether `receive` would return, or raise, at once."""
+        return self.pipe.poll()
 
     def send(self, message: Any) -> None:
         """Give the process a job; if it has died, `receive` says so."""
@@ -141,6 +143,15 @@ def first_answers(workers: Collection[Worker]) -> Iterator[tuple[Worker, Any]]:
             yield worker, answer
 
 
+def end_if_only_starting() -> None:
+    """End this process if it is one of these that is still being started.
+
+    It runs a script without `if __name__ == "__main__":` then, and would do all of the script's work again.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(1)  # `receive` says so to the first process; `except Exception` must not catch it
+
+
 def end_with_parent() -> None:
     """End this process when the one that started it ends, however that happens; call it first thing in a worker.
 
@@ -160,15 +171,16 @@ def end_with_parent() -> None:
 
 
 def _context(module: str) -> Any:
-    """Return how processes start: from a server that has imported PyTorch once, where the system can fork.
+    """Return how processes start: from a server that has imported what they need once, where the system can fork.
 
-    Each process is then there in a moment instead of in seconds, and shares what was imported. Unlike this process, the
-    server runs no threads, so that forking it is safe.
+    Each process is then there in a moment instead of in seconds, and shares what was imported. The server runs no
+    thread of PyTorch's, unlike this process, so that forking it is safe. It goes on until this process ends.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", *([] if module == "__main__" else [module])])
+    # The first training would import lightning_fabric, and PyTorch's compiler with it, for seconds in every process.
+    context.set_forkserver_preload(["torch", "lightning_fabric", *([] if module == "__main__" else [module])])
     return context
 
 
