@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case
-from efface.data import Augment, Data, Split, load
+from efface.data import ArraySamples, Augment, Data, Split, load
 from efface.errors import InputError, NotPreparedError
 from efface.mechanisms.shards import epochs_by_slice
 from efface.methods.applying import apply, prepare, rebuilt
@@ -26,6 +27,7 @@ from efface.models.ensemble import Ensemble
 from efface.request import Request
 from efface.running.run import Run
 from efface.running.seeding import seeded
+from efface.training.loop import Trainer
 from efface.training.recipe import Recipe
 from tests.methods.conftest import accuracy, small_cnn, small_mlp
 
@@ -134,6 +136,36 @@ def test_check_2_and_3_untouched_shards_and_slices_run_no_step(hard: tuple[Sisa,
     assert all(torch.equal(artifact.memory[k], made.memory[k]) for k in artifact.memory if k not in kept)
 
 
+def test_check_2_files_of_untouched_shards_and_slices_keep_their_bytes(
+    hard: tuple[Sisa, Artifact], digits_data: Data, tmp_path: Path
+) -> None:
+    method, artifact = hard
+    positions, shard, piece = places(digits_data, method)
+    request = Request.of(items=[int(positions[(shard == 1) & (piece == 2)][0])])
+    before, after = artifact.save(tmp_path / "a"), deletion(artifact, digits_data, request).save(tmp_path / "b")
+    files = {p.relative_to(before).as_posix() for p in (before / "shards").rglob("*.safetensors")}
+    assert files == {f"shards/{k}/{j}.safetensors" for k in range(3) for j in range(3)}
+    assert {f for f in files if (before / f).read_bytes() != (after / f).read_bytes()} == {"shards/1/2.safetensors"}
+
+
+def test_check_3_every_step_of_the_slices_touched_and_no_other(
+    hard: tuple[Sisa, Artifact], digits_data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sum over j >= j* of e_j times the batches of slices 1..j, without what was deleted."""
+    method, artifact = hard
+    positions, shard, piece = places(digits_data, method)
+    taken, one = [], Trainer._one
+    monkeypatch.setattr(Trainer, "_one", lambda self: (taken.append(self.stage), one(self))[1])
+    gone = positions[(shard == 2) & (piece == 1)][:3]
+    deletion(artifact, digits_data, Request.of(items=gone.tolist()))
+    epochs, expected = epochs_by_slice(HARD.epochs, 4), 0
+    for j in (1, 2, 3):
+        whole, rest = divmod(int(((shard == 2) & (piece <= j)).sum()) - 3, HARD.batch_size)
+        expected += int(epochs[j]) * (whole + (rest > 1))
+    assert len(taken) == expected > 0
+    assert {stage.rsplit("/", 1)[0] for stage in taken} == {"sisa/shard 2"}
+
+
 def test_check_3_a_deletion_costs_two_thirds_of_a_shard_on_average(digits_data: Data) -> None:
     """(2R + 1) / (3R), by sample visits over the slices."""
     epochs = epochs_by_slice(60, 4)
@@ -163,6 +195,31 @@ def test_check_5_an_emptied_shard_leaves_the_vote(digits_data: Data) -> None:
     assert_equal(made, *from_the_start(digits_data, method, QUICK.but(epochs=1), request))
     with pytest.raises(InputError, match="already forgotten"):
         deletion(made, digits_data, request)
+
+
+class Guarded(ArraySamples):
+    """Digits of which some may not be read."""
+
+    closed: torch.Tensor = torch.empty(0, dtype=torch.long)
+
+    def read(self, batches: Sequence[Tensor], **how: Any) -> Iterator[Tensor]:
+        assert not any(bool(torch.isin(b, self.closed).any()) for b in batches), "a deleted record was read"
+        return super().read(batches, **how)
+
+
+def test_check_6_no_deleted_record_is_read(hard: tuple[Sisa, Artifact], digits_data: Data) -> None:
+    method, artifact = hard
+    positions, shard, piece = places(digits_data, method)
+    items = positions[(shard == 0) & (piece <= 1)][::20]
+    train = digits_data.train
+    wary = Guarded(train.inputs, train.labels, train.mean, train.std)
+    closed, request = dataclasses.replace(digits_data, train=wary), Request.of(items=items.tolist())
+    wary.closed = torch.from_numpy(items)
+    made = deletion(artifact, closed, request)
+    assert made.record.weights_after == deletion(artifact, digits_data, request).record.weights_after
+    wary.closed = torch.from_numpy(positions[(shard == 0) & (piece == 1)])  # of those that stay some are read
+    with pytest.raises(AssertionError, match="a deleted record was read"):
+        deletion(artifact, closed, request)
 
 
 def test_check_8_what_is_saved_holds_no_superseded_state(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case, given
-from efface.data import ArraySamples, Data, Split
+from efface.data import ArraySamples, Data, Part, Split
 from efface.errors import InputError
 from efface.methods.applying import apply, prepare
 from efface.methods.certified_removal.certificate import (
@@ -24,9 +24,10 @@ from efface.methods.certified_removal.certificate import (
     tight_bound,
     worst_case,
 )
-from efface.methods.certified_removal.certified_removal import NOISE, SPENT, WEIGHTS, CertifiedRemoval
+from efface.methods.certified_removal.certified_removal import NOISE, SPENT, WEIGHTS, CertifiedRemoval, _features
 from efface.methods.certified_removal.logistic import Logistic, minimise, newton_removal, solve
 from efface.methods.fine_tune import FineTune
+from efface.models.unit_head import UnitHead
 from efface.request import Request
 from efface.running.run import Run
 from tests.methods.conftest import RECIPE, accuracy, small_cnn, small_mlp
@@ -243,6 +244,15 @@ def test_check_7_a_large_lambda_makes_removals_cheap(pair: Data) -> None:
 
 
 def test_check_8_rows_have_unit_length_and_zeros_stay(digits_data: Data) -> None:
+    lengths = torch.tensor([1e-6, 1e-3, 1.0, 1e3, 1e6, 0.0])
+    x = lengths[:, None] * nn.functional.normalize(
+        torch.randn(6, 64, generator=torch.Generator().manual_seed(0)).abs(), dim=1
+    )
+    samples = ArraySamples(x.reshape(6, 1, 8, 8), torch.arange(6) % 10)
+    head = UnitHead(torch.zeros(10, 64))
+    rows_of_x, _ = _features(nn.Sequential(nn.Flatten(), head), Part("rows", samples, np.arange(6)), 10)
+    assert rows_of_x.dtype == torch.float64
+    torch.testing.assert_close(rows_of_x.norm(dim=1), (lengths > 0).double(), rtol=0, atol=1e-6)
     method = CertifiedRemoval(features="inputs", sigma=1.0)
     artifact = prepare(method, small_mlp(), Split.of(digits_data), RECIPE, Run(device="cpu"))
     assert artifact.memory[WEIGHTS].shape == (10, 64)

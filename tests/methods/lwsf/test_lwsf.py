@@ -15,6 +15,7 @@ from efface.artifact.case import Case
 from efface.data import Data, Split
 from efface.errors import NotPreparedError
 from efface.methods.applying import apply, prepare
+from efface.methods.lwsf import lwsf
 from efface.methods.lwsf.losses import additive_margin, elastic, even_out, masked_distillation, mixed
 from efface.methods.lwsf.lwsf import CLASSES, CODES, LwSF
 from efface.request import Request
@@ -52,6 +53,21 @@ def test_check_2_mixing_by_one_share_per_sample() -> None:
     assert torch.equal(out[0], x[0])
     assert torch.equal(out[1], other[1])
     torch.testing.assert_close(out[2], 0.25 * x[2] + 0.75 * other[2])
+
+
+@pytest.mark.seconds
+def test_check_2_shares_are_drawn_evenly_for_each_image(digits_data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[torch.Tensor] = []
+    monkeypatch.setattr(lwsf, "mixed", lambda x, other, share: (drawn.append(share), mixed(x, other, share))[1])
+    split = Split.of(digits_data)
+    prepare(LwSF(), small_mlp(), split, RECIPE.but(lr=0.01, epochs=9), Run(device="cpu"))
+    shares = torch.cat(drawn)
+    assert len(shares) > 10_000
+    assert all(len(batch.unique()) == len(batch) for batch in drawn)
+    assert float(shares.mean()) == pytest.approx(0.5, abs=0.01)
+    assert float(shares.min()) >= 0
+    assert float(shares.max()) < 1
+    assert shares.histc(10, 0, 1) / len(shares) == pytest.approx(0.1, abs=0.015)
 
 
 def test_check_3_codes_become_keys(coded: Artifact) -> None:
@@ -138,6 +154,26 @@ def test_check_6_deleted_codes_are_gone_and_cannot_be_asked_for_again(coded: Art
     bare = Artifact(made.model, coded.record, made.memory)
     with pytest.raises(NotPreparedError, match="no code for class 4"):
         LwSF().check(bare, Split.of(digits_data, Request.of(classes=[4])))
+
+
+def test_check_6_no_deleted_code_is_learnt_from(
+    coded: Artifact, digits_data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a thousand draws and more, all are of kept classes, each as often as any other."""
+    labels: list[torch.Tensor] = []
+    inner = lwsf.additive_margin
+
+    def watched(cosines: torch.Tensor, c: torch.Tensor, *more: float) -> torch.Tensor:
+        labels.append(c)
+        return inner(cosines, c, *more)
+
+    monkeypatch.setattr(lwsf, "additive_margin", watched)
+    gone = Request.of(classes=[4, 7])
+    apply(LwSF(steps=50), Case(coded, Split.of(digits_data, gone), Run(seed=1, device="cpu")))
+    counts = torch.cat(labels).bincount(minlength=10)
+    assert int(counts.sum()) >= 1000
+    assert counts[[4, 7]].tolist() == [0, 0]
+    assert int(counts[[0, 1, 2, 3, 5, 6, 8, 9]].min()) >= int(counts.sum()) // 8
 
 
 def test_check_8_the_loss_on_codes_holds_the_kept_classes(coded: Artifact, digits_data: Data) -> None:
