@@ -7,14 +7,16 @@ import dataclasses
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case
 from efface.data import Data, Split
 from efface.errors import InputError
 from efface.methods.applying import apply, prepare
+from efface.methods.erm_ktp import erm_ktp
 from efface.methods.erm_ktp.erm_ktp import MASK, ErmKtp
-from efface.methods.erm_ktp.maps import last_map
+from efface.methods.erm_ktp.maps import knowledge, last_map, watching
 from efface.methods.erm_ktp.mask import density, masking, normalise, penalty, prohibition
 from efface.models.head import features
 from efface.request import Request
@@ -124,8 +126,55 @@ def test_the_map_is_found_where_its_average_is_the_features() -> None:
     assert last_map(mlp, name, x) is None
 
 
-def test_check_7_a_student_that_knows_all_has_nothing_to_learn(masked: Artifact, class_split: Split) -> None:
-    """P = 1 and student = teacher: the first step's loss is 0 and the weights do not move."""
+def test_check_7_a_student_that_is_the_teacher_has_no_loss(masked: Artifact) -> None:
+    """P = 1, in eval mode; with a channel forbidden the loss is what that channel holds."""
+    x, model = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)), masked.model.eval()
+
+    def loss(allowed: Tensor) -> float:
+        with watching(model, "9", "6") as seen, torch.no_grad():
+            model(x)
+            (area, pooled), (area_0, pooled_1) = seen[0], knowledge(seen, allowed)
+        return float(F.mse_loss(area, area_0) + F.mse_loss(pooled, pooled_1))
+
+    one = torch.ones(32)
+    assert loss(one) == 0
+    one[5] = 0
+    with torch.no_grad():
+        area = model[:7](x)[:, 5]
+    expected = (float(area.square().mean()) + float(area.mean((1, 2)).square().mean())) / 32
+    assert loss(one) == pytest.approx(expected, rel=1e-5)
+    assert expected > 0
+
+
+def test_what_weighs_on_the_students_weights(
+    masked: Artifact, class_split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe's penalty, as in the official code, or the one given; the rest of the recipe does not move."""
+    found, fitted = [], erm_ktp.fit
+    monkeypatch.setattr(erm_ktp, "fit", lambda *a, **k: (found.append(a[2]), fitted(*a, **k))[1])
+    case = Case(masked, class_split, Run(seed=1, device="cpu"))
+    chosen = [None, RECIPE.weight_decay, 0.0]
+    made = [apply(dataclasses.replace(METHOD, epochs=0.1, weight_decay=w), case) for w in chosen]
+    assert RECIPE.weight_decay > 0
+    assert [r.weight_decay for r in found] == [RECIPE.weight_decay, RECIPE.weight_decay, 0]
+    assert found[0].but(weight_decay=0) == found[2]
+    assert made[0].record.weights_after == made[1].record.weights_after != made[2].record.weights_after
+
+
+def test_a_student_without_normalisation_can_lose_to_the_penalty(digits_data: Data, class_split: Split) -> None:
+    """A mean over channels has small gradients: weights that nothing rescales fall to the same penalty at any rate."""
+    recipe = RECIPE.but(weight_decay=0.05)
+    original = prepare(METHOD, small_mlp(), Split.of(digits_data), RECIPE.but(epochs=9), Run(device="cpu"))
+    original = dataclasses.replace(original, record=original.record.model_copy(update={"recipe": recipe}))
+    case = Case(original, class_split, Run(seed=1, device="cpu"))
+    method = dataclasses.replace(METHOD, least_allowed=0.0, lr=1.0)
+    held = [apply(dataclasses.replace(method, weight_decay=w), case).model for w in (None, 0.0)]
+    kept = Split.of(digits_data, Request.of(classes=[0])).validation_retain
+    assert accuracy(held[0], kept) < 0.5 < accuracy(held[1], kept)
+
+
+def test_check_7_a_student_that_may_know_all_comes_close(masked: Artifact, class_split: Split) -> None:
+    """P = 1, from random weights."""
     open_mask = dataclasses.replace(masked, memory={MASK: torch.cat([torch.zeros(32, 1), torch.ones(32, 9)], 1)})
     made = apply(METHOD, Case(open_mask, class_split, Run(seed=1, device="cpu")))
     losses = [r["loss"] for r in made.record.history if r["stage"] == "erm-ktp"]

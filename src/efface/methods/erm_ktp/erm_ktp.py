@@ -56,6 +56,8 @@ class ErmKtp(Method):
         mask_lr: Training: constant rate of M (official: that of the network, 0.1).
         epochs: Forgetting: passes over the retained images, as a share of training's.
         lr: Forgetting: rate of the student, falling by a cosine (official: in steps).
+        weight_decay: Forgetting: L2 penalty of the student; None: the recipe's (official: 5e-4, as at training). The
+            loss is a mean over channels and positions: without BatchNorm above the weights it can lose to the penalty.
         least_allowed: Forgetting: smallest share of channels that must stay allowed.
         leak_map0: Official leak (ResNet-20): the first term's map is taken before the prohibition.
     """
@@ -67,6 +69,7 @@ class ErmKtp(Method):
     mask_lr: NonNegative = 0.1
     epochs: Annotated[float, Field(gt=0, le=1)] = 1.0
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
+    weight_decay: NonNegative | None = None
     least_allowed: Share = 0.3
     leak_map0: bool = False
 
@@ -75,7 +78,11 @@ class ErmKtp(Method):
     cost: ClassVar[str] = "O(E N_R), 1.3 of retraining"
     memory: ClassVar[str] = "4 P + 2 A: SGD and a teacher"
     expense: ClassVar[Expense] = "training"
-    space: ClassVar[Mapping[str, Axis]] = {"epochs": Axis(0.1, 1.0), "lr": Axis(1e-3, 0.3, log=True)}
+    space: ClassVar[Mapping[str, Axis]] = {
+        "epochs": Axis(0.1, 1.0),
+        "lr": Axis(1e-3, 30.0, log=True),
+        "weight_decay": Axis(0.0, 5e-4),
+    }
     at_training: ClassVar[tuple[str, ...]] = ("reg", "target", "orthogonality", "period", "mask_lr")
     source: ClassVar[str] = "CVPR 2023, pp. 20147-20155"
     moves_batch_norm: ClassVar[bool] = True
@@ -142,7 +149,8 @@ class ErmKtp(Method):
         if not learns:
             raise InputError("erm-ktp: every parameter below the head is frozen (requires_grad); nothing can be taught")
         recipe = artifact.record.recipe
-        recipe = recipe.but(lr=self.lr, epochs=self.epochs * recipe.epochs, schedule="cosine")
+        decay = recipe.weight_decay if self.weight_decay is None else self.weight_decay
+        recipe = recipe.but(lr=self.lr, weight_decay=decay, epochs=self.epochs * recipe.epochs, schedule="cosine")
 
         with watching(teacher, name, where) as theirs, watching(student, name, where) as ours:
 
