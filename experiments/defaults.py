@@ -2,7 +2,7 @@
 
 Of values within half a point of the best, the present default stays if it is one of them. Test data is never read.
 
-Run: python experiments/defaults.py PLAN.yaml WORK
+Run: python experiments/defaults.py PLAN.yaml WORK [DATA]      (DATA: the folder of data that is read from one)
 Writes results/NAME/results.csv and table.md in experiments/. A stopped run resumes.
 """
 
@@ -40,19 +40,20 @@ def original_of(plan: dict, seed: int, method: str | None, data: efface.Data, wo
     return Artifact.load(folder, trust=True)
 
 
-def main(plan_file: str, folder: str) -> None:
+def main(plan_file: str, folder: str, root: str | None = None) -> None:
     """Try every value on every request that is not in results.csv already."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", ForgettingWarning)
     plan, work = yaml.safe_load(Path(plan_file).read_text(encoding="utf-8")), Path(folder)
     out = Path(plan_file).parent / "results" / plan["name"]
     out.mkdir(parents=True, exist_ok=True)
-    data, file = load(plan["data"]["source"]), out / "results.csv"
+    data = load(plan["data"]["source"], root, **plan["data"].get("options", {}))
+    file = out / "results.csv"
     rows = pd.read_csv(file).to_dict("records") if file.is_file() else []
     for choice in plan["choices"]:
         method, field = choice["method"], choice["field"]
         for seed, c, value in itertools.product(plan["seeds"], choice["classes"], choice["values"]):
-            key = {"method": method, "field": field, "seed": seed, "class": c, "value": value}
+            key = {"method": choice.get("label", method), "field": field, "seed": seed, "class": c, "value": value}
             if any(all(r[k] == v for k, v in key.items()) for r in rows):
                 continue
             original = original_of(plan, seed, method if choice.get("prepared") else None, data, work)
@@ -69,8 +70,9 @@ def main(plan_file: str, folder: str) -> None:
 
 def write_table(frame: pd.DataFrame, path: Path, plan: dict) -> None:
     """Write one line per value, and what follows."""
+    data, seeds = plan["data"]["source"].capitalize(), ", ".join(map(str, plan["seeds"]))
     lines = [
-        f"Digits, seeds {', '.join(map(str, plan['seeds']))}; held-out training data alone. Score: mean of kept x (1 -",
+        f"{data}, seeds {seeds}; held-out training data alone. Score: mean of kept x (1 -",
         "forgotten) accuracy. Of values within half a point of the best the present default stays, if it is one of",
         "them; else the best is chosen. Written by experiments/defaults.py.",
         "",
@@ -79,7 +81,8 @@ def write_table(frame: pd.DataFrame, path: Path, plan: dict) -> None:
     ]
     for choice in plan["choices"]:
         method, field = choice["method"], choice["field"]
-        part = frame[frame["method"] == method]
+        label = choice.get("label", method)
+        part = frame[frame["method"] == label]
         if part.empty:
             continue
         means = part.groupby("value")[["kept", "forgotten", "score"]].mean()
@@ -89,7 +92,7 @@ def write_table(frame: pd.DataFrame, path: Path, plan: dict) -> None:
             words = [w for w, is_so in (("default", value == now), ("chosen", value == chosen)) if is_so]
             n = (part["value"] == value).sum()
             cells = " | ".join(f"{line[k]:.2f}" for k in ("kept", "forgotten", "score"))
-            lines.append(f"| {method} | `{field}` | {value:g} | {n} | {cells} | {', '.join(words)} |")
+            lines.append(f"| {label} | `{field}` | {value:g} | {n} | {cells} | {', '.join(words)} |")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
