@@ -173,7 +173,7 @@ def test_this_process_does_jobs_until_the_others_are_there(method, monkeypatch):
     SECOND.clear()
     monkeypatch.setattr(Worker, "started", late)
     tasks = [Task(str(k), k, ("0",) if k == COUNT - 1 else ()) for k in range(COUNT)]
-    outcomes = list(in_processes(where, tasks, os.getpid(), 2, threads=2, meanwhile=True))
+    outcomes = list(in_processes(where, tasks, os.getpid(), 2, threads=2, meanwhile=os.getpid()))
     assert sorted(o.key for o in outcomes) == sorted(t.key for t in tasks)
     assert [o.key for o in outcomes[:2]] == ["0", "1"]
     doing = [o.value[0] for o in outcomes]
@@ -186,12 +186,12 @@ def test_this_process_does_jobs_until_the_others_are_there(method, monkeypatch):
 
 
 def test_all_jobs_may_be_done_before_another_process_is_there():
-    assert values(in_processes(doubled, graph(), 10, 2, meanwhile=True)) == EXPECTED
+    assert values(in_processes(doubled, graph(), 10, 2, meanwhile=10)) == EXPECTED
 
 
 def test_what_fails_here_stops_only_what_waits_for_it():
     bad = [Task("no", "refuse"), Task("never", 1, ("a", "no")), Task("bad", "break")]
-    found = values(in_processes(doubled, graph(*bad), 10, 1, meanwhile=True))
+    found = values(in_processes(doubled, graph(*bad), 10, 1, meanwhile=10))
     assert {k: v for k, v in found.items() if not isinstance(v, Failure)} == EXPECTED
     assert [found[k].words for k in ("no", "bad")] == ["this cannot be done", "KeyError: 'broken'"]
     assert found["never"].words == "no failed: this cannot be done"
@@ -199,7 +199,7 @@ def test_what_fails_here_stops_only_what_waits_for_it():
 
 def test_processes_that_cannot_start_are_said_and_stop_the_work():
     done = []
-    outcomes = in_processes(slow, [Task(str(k), k) for k in range(COUNT)], lambda: None, 2, meanwhile=True)
+    outcomes = in_processes(slow, [Task(str(k), k) for k in range(COUNT)], lambda: None, 2, meanwhile=0)
     with pytest.raises((pickle.PicklingError, AttributeError), match=r"lambda|local object"):
         done.extend(outcomes)
     assert len(done) < COUNT
@@ -251,7 +251,7 @@ def waited(condition, seconds: float = 30) -> bool:
     return True
 
 
-@pytest.mark.parametrize("meanwhile", [False, True])
+@pytest.mark.parametrize("meanwhile", [None, 1])
 def test_a_script_without_a_guard_is_not_run_again_by_its_workers(tmp_path, meanwhile):
     """Not even where it goes on after whatever goes wrong."""
     lines = [

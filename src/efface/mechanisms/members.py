@@ -5,6 +5,8 @@ On a CPU each is trained with one thread, whatever the number of cores: the last
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -166,7 +168,8 @@ def _elsewhere(
     if how == "ray":
         outcomes = engines.over_ray(_there, tasks, shared, workers, gpu=run.device.type == "cuda")
     else:
-        outcomes = engines.in_processes(_there, tasks, shared, workers, meanwhile=True)
+        here = None if sent.train is data.train else dataclasses.replace(shared, data=_beside(data))
+        outcomes = engines.in_processes(_there, tasks, shared, workers, meanwhile=here)
     made = {}
     for outcome in run.track(outcomes, f"{len(members)} members ({how})", len(members)):
         made[outcome.key] = outcome.result(KEPT)
@@ -180,6 +183,11 @@ def _elsewhere(
 
 
 _WORDS = {"processes": "side by side in processes", "ray": "side by side over Ray"}
+
+
+def _beside(data: Data) -> Data:
+    """Return the same data as other objects, so that reading it is counted by `_there` alone."""
+    return dataclasses.replace(data, train=copy.copy(data.train), test=copy.copy(data.test))
 
 
 def _there(shared: _Shared, member: Member, _: Sequence[Any]) -> _Trained:

@@ -152,7 +152,7 @@ def one_by_one(work: Work, tasks: Sequence[Task], state: Any) -> Iterator[Outcom
 
 
 def in_processes(
-    work: Work, tasks: Sequence[Task], state: Any, workers: int, *, threads: int = 1, meanwhile: bool = False
+    work: Work, tasks: Sequence[Task], state: Any, workers: int, *, threads: int = 1, meanwhile: Any = None
 ) -> Iterator[Outcome]:
     """Do the jobs in processes of their own, which end with this one, whatever ends it.
 
@@ -164,8 +164,9 @@ def in_processes(
         state: Sent to each process once.
         workers: Most processes.
         threads: PyTorch's threads in each.
-        meanwhile: Whether this process does jobs, one after another, until the first of the others is there; what ends
-            it while it does then ends everything.
+        meanwhile: State with which this process does jobs, one after another, until the first of the others is there;
+            None: it does none. It shares nothing that changes with `state`, which is being sent; what ends this
+            process then ends everything.
 
     Raises:
         InputError: Processes die before they take a job: a script without `if __name__ == "__main__":`.
@@ -178,10 +179,10 @@ def in_processes(
 
     def here(task: Task) -> Outcome:
         with computing_with(threads):
-            return schedule.ended(task, attempted(work, state, task.job, schedule.values(task)))
+            return schedule.ended(task, attempted(work, meanwhile, task.job, schedule.values(task)))
 
     try:
-        if meanwhile:
+        if meanwhile is not None:
             yield from _while_starting(idle, started, min(workers, len(tasks)), here, schedule)
         while schedule.waiting or busy:
             yield from schedule.given_up()
