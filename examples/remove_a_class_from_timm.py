@@ -23,7 +23,7 @@ train, test = TensorDataset(x[:1347], y[:1347]), TensorDataset(x[1347:], y[1347:
 torch.manual_seed(0)
 model = timm.create_model("test_resnet", num_classes=10)
 optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
-for _ in range(4):
+for _ in range(10):
     for batch in torch.randperm(len(train)).split(64):
         optimiser.zero_grad()
         torch.nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()
@@ -33,14 +33,23 @@ torch.save({"state_dict": model.state_dict(), "arch": "test_resnet"}, "weights.p
 # Forgetting: how it is built, where its weights are, and how it was trained.
 data = efface.Data.of(train, test, classes=[str(d) for d in range(10)])
 spec = efface.ModelSpec(build="timm.create_model", arguments={"model_name": "test_resnet"}, weights="weights.pth")
-recipe = efface.Recipe(optimiser="adamw", lr=3e-3, weight_decay=0.01, epochs=4, batch_size=64)
+recipe = efface.Recipe(optimiser="adamw", lr=3e-3, weight_decay=0.01, epochs=10, batch_size=64)
 original = efface.import_checkpoint(spec, data, recipe=recipe)
-forgotten = efface.forget(original, data, efface.Request(classes=["3"]), method="project-distil")
-forgotten.save("class_removed", overwrite=True)
-audit = efface.audit(forgotten, data, retrained=True)
-efface.write_report(audit, forgotten.record, "class_removed")
+request = efface.Request(classes=["3"])
+forgotten = efface.forget(original, data, request, method="project-distil")
+reference = efface.forget(original, data, request, method="retrain", seed=1)  # what it is compared with
+audit = efface.audit(forgotten, data, retrained=reference)
 print(audit.verdict.headline)
-print("Did it forget?", audit.verdict.answer)
+print("project-distil - did it forget?", audit.answer)
+
+# A cheap method may end elsewhere than retraining would: here it rejects the class more than a model that never saw it,
+# by which the audit tells the two apart. Then retraining remains, and that is what goes back into timm.
+if audit.answer == "no":
+    forgotten = efface.forget(original, data, request, method="retrain")
+    audit = efface.audit(forgotten, data, retrained=reference)
+    print("retrain - did it forget?", audit.answer)
+forgotten.save("class_removed", overwrite=True)
+efface.write_report(audit, forgotten.record, "class_removed")
 
 # Back into timm, in the format in which the weights came.
 forgotten.export("new.pth", overwrite=True)

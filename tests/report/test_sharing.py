@@ -1,17 +1,28 @@
+import pytest
+
 from efface.data.counts import Counts
 from efface.report import write
+from efface.report.sharing import _nameless
 from efface.request import Request
 
 SECRETS = ("4711", "secret/0017.jpg", "secret-group", "A. Person", "ticket-812", "e" * 64)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "o'brien; (1).jpg", "both ' and \".jpg", "back\\slash", "", "line\nbreak"])
+def test_a_name_of_any_signs_is_taken_out_whole(name):
+    assert _nameless(f"+1 (record 17 ({name!r}); 450 unseen records)") == "+1 (one record; 450 unseen records)"
+    assert _nameless("+1 (record 17; 450 unseen records)") == "+1 (one record; 450 unseen records)"
 
 
 def test_the_version_to_share_names_no_record_and_no_person(make_audit, record, sequence, tmp_path):
     base = make_audit("c")
     rows = [
         r.model_copy(update={"scores": r.scores | {"exposure": r.scores["exposure"].model_copy(update={"why": why})}})
-        for r, why in zip(base.rows, ["record 4711; a sub-sample"] * len(base.rows), strict=True)
+        for r, why in zip(base.rows, ["record 4711 ('secret/0017.jpg'); a sub-sample"] * len(base.rows), strict=True)
     ]
-    check = base.verdict.checks[1].model_copy(update={"finding": "+1.2 (record 4711; 450 unseen records)"})
+    check = base.verdict.checks[1].model_copy(
+        update={"finding": "+1.2 (record 4711 ('secret/0017.jpg'); 450 unseen records)"}
+    )
     verdict = base.verdict.model_copy(update={"checks": (check,), "sentences": ("It is record 4711.",)})
     exposed = tuple(e.model_copy(update={"name": "secret/0017.jpg"}) for e in base.exposed)
     asked = Request(groups=("secret-group",), reason="ticket-812", requested_by="A. Person", ticket="ticket-812")

@@ -12,6 +12,8 @@ from efface.request import Request
 
 __all__ = ["FEW", "shareable"]
 
+QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+
 FEW = 10
 """With fewer records to forget, even their histogram tells single ones."""
 
@@ -59,8 +61,8 @@ def _records(size: int) -> str:
 
 
 def _nameless(text: str) -> str:
-    """Take the number out of `record 17`, as scores of the most exposed record name it."""
-    return re.sub(r"\brecord \d+", "one record", text)
+    """Take number and id out of `record 17 ('cat/0.jpg')`, as scores of the most exposed record name it."""
+    return re.sub(rf"\brecord \d+(?: \({QUOTED}\))?", "one record", text)
 
 
 def _unnamed(row: RowScores) -> RowScores:

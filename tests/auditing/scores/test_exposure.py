@@ -1,7 +1,9 @@
 """A single record that stayed is found; the same question about models that never saw it finds none."""
 
 import dataclasses
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from efface.auditing.floors import Floors
 from efface.auditing.measures.exposure import deviations, deviations_beside_unseen
 from efface.auditing.records import Records
 from efface.auditing.rows import Row
-from efface.auditing.scores.exposure import exposure_scores
+from efface.auditing.scores.exposure import _name, exposure_scores
 from efface.auditing.settings import AuditSettings
 from efface.running.run import Run
 
@@ -107,3 +109,12 @@ def test_without_anything_to_compare_with_it_says_so(plain):
     assert (
         exposure_scores(same, own, [own])["exposure_ratio"].why == "both models give the same margins on unseen records"
     )
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"), [(None, "7"), (np.array([f"cat/{i}.jpg" for i in range(9)]), "7 ('cat/7.jpg')")]
+)
+def test_the_record_is_named_as_its_owner_knows_it(ids, said):
+    split = SimpleNamespace(data=SimpleNamespace(ids=ids))
+    records = SimpleNamespace(parts={"forget": SimpleNamespace(indices=np.array([2, 7, 5]))}, split=split)
+    assert _name(SimpleNamespace(records=records), torch.tensor([1.0, -3.0, 2.0])) == said

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from efface.auditing.answers import Answers
 from efface.auditing.measures.exposure import deviations, deviations_beside_unseen, largest
@@ -12,6 +13,7 @@ from efface.auditing.measures.klom import CLIP
 from efface.auditing.scores.measure import Measure
 from efface.auditing.scores.score import ITS_OWN, NO_REFERENCE, Score, Scores
 from efface.errors import InputError
+from efface.words import counted
 
 __all__ = ["BESIDE_UNSEEN", "LEAST", "MEASURES", "beside_unseen", "exposure_scores"]
 
@@ -67,8 +69,7 @@ def _standardised(answers: Answers, retrained: Sequence[Answers]) -> Score:
             f"{'is' if len(retrained) == 1 else 'are'} {len(retrained)}"
         )
     z, _, words = deviations(answers.margin("forget"), torch.stack([r.margin("forget") for r in others]))
-    record = int(answers.records.parts["forget"].indices[int(z.abs().argmax())])
-    return Score(value=largest(z), why=f"record {record}; {words}")
+    return Score(value=largest(z), why=f"record {_name(answers, z)}; {words}")
 
 
 def beside_unseen(answers: Answers, reference: Answers | None) -> Score:
@@ -86,5 +87,11 @@ def beside_unseen(answers: Answers, reference: Answers | None) -> Score:
         v = deviations_beside_unseen(own - expected, expected, unseen - unseen_expected, unseen_expected)
     except InputError as error:
         return Score.missing(str(error))
-    record = int(answers.records.parts["forget"].indices[int(v.abs().argmax())])
-    return Score(value=largest(v), why=f"record {record}; {len(answers.labels['held_out'])} unseen records")
+    unseen_records = counted(len(answers.labels["held_out"]), "unseen record")
+    return Score(value=largest(v), why=f"record {_name(answers, v)}; {unseen_records}")
+
+
+def _name(answers: Answers, by: Tensor) -> str:
+    """Return the number of the forget record that deviates most, and the id that its owner gave it."""
+    position, ids = int(answers.records.parts["forget"].indices[int(by.abs().argmax())]), answers.records.split.data.ids
+    return f"{position}" if ids is None else f"{position} ({str(ids[position])!r})"
