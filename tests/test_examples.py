@@ -51,6 +51,8 @@ def batch(said: str) -> None:
 def timm_class(said: str) -> None:
     assert shares(line_of(said, "accuracy of timm's model on class 3"))[0] < 0.05
     assert shares(line_of(said, "accuracy of timm's model on the others"))[0] > 0.9
+    # A recipe that is not how the model was trained would leave nothing to compare with.
+    assert "did it forget? could not tell" not in said
 
 
 def customer(said: str) -> None:
