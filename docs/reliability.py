@@ -11,12 +11,26 @@ PAGE, TRIED = ROOT / "docs" / "reliability.md", ROOT / "docs" / "reliability.jso
 FIRST, WITH, ENDED = "a worker first", "with its workers", "ended before"
 """How outcomes of killed runs with workers begin, and that of a kill which came too late; see tests/test_faults.py."""
 
+VERBS = (
+    "train", "train --overwrite", "forget", "forget --overwrite", "audit", "verify", "train --references, one by one",
+    "train --references, processes", "train --references --overwrite", "compare, 2 workers",
+)  # fmt: skip
+FAULTS = ("killed", "terminated (SIGTERM)", "raced by another", "full disk", "limit on files")
+PROMISED = {
+    *((fault, verb) for fault in FAULTS for verb in VERBS),
+    *(("killed", f"{verb}, slices kept") for verb in ("train --method sisa, processes", "forget -m sisa, processes")),
+    *(("killed", verb) for verb in ("train --references, Ray", "compare, Ray", "forget, by the ladder")),
+}
+"""Faults and runs without which the table is none."""
+
 BEGIN, END = "<!-- tried: docs/reliability.py writes this -->", "<!-- /tried -->"
 
 
 def table() -> str:
     """Return one line per kind of fault and verb, and how often each was tried in all."""
     rows = json.loads(TRIED.read_text(encoding="utf-8"))
+    if gaps := PROMISED - {(row["fault"], row["verb"]) for row in rows}:
+        raise SystemExit(f"{TRIED.name} has no row for {sorted(gaps)}; run make test-faults")
     lines = ["| fault | run | tried | what came of it |", "|---|---|---|---|"]
     totals: dict[str, int] = {}
     for row in rows:
@@ -30,19 +44,16 @@ def table() -> str:
 
 def of_workers(rows: list[dict[str, Any]]) -> str:
     """Say which runs have workers, and how many of their kills came after that of a worker."""
-    names, kills, after = [], 0, 0
-    for row in rows:
-        hit = {outcome: n for outcome, n in row["outcomes"].items() if outcome != ENDED}
-        if row["fault"] != "killed" or not (
-            "processes" in row["verb"] or any(o.startswith((FIRST, WITH)) for o in hit)
-        ):
-            continue
-        names.append(f"`{row['verb']}`")
-        kills += sum(hit.values())
-        after += sum(n for outcome, n in hit.items() if outcome.startswith(FIRST))
+    names, counts = [], {FIRST: 0, WITH: 0}
+    for row in (row for row in rows if row["fault"] == "killed"):
+        own = {how: sum(n for o, n in row["outcomes"].items() if o.startswith(how)) for how in counts}
+        names += [f"`{row['verb']}`"] * any(own.values())
+        counts = {how: n + own[how] for how, n in counts.items()}
+    kills = sum(counts.values())
     return (
-        f"Runs with workers are {', '.join(names)}: of their {kills} kills, {after} came after one of the workers had "
-        f'been killed ("{FIRST}").'
+        f"Runs with workers are {', '.join(names)}. Of their {kills} kills, {counts[FIRST]} came after one of the "
+        f'workers had been killed ("{FIRST}"), the others hit the run "{WITH}". All other runs are one process, which '
+        "has no worker to kill."
     )
 
 

@@ -292,8 +292,10 @@ def drafts(folder: Path) -> list[Path]:
 
 
 def copies(forge: Forge) -> list[Path]:
-    """Return temporary files that are large enough to hold data; Ray writes logs, which grow, among its own."""
-    files = (p for p in forge.temporary.rglob("*") if p.is_file() and p.suffix not in {".log", ".out", ".err"})
+    """Return temporary files that are large enough to hold data, but for Ray's logs, which grow."""
+    files = (
+        p for p in forge.temporary.rglob("*") if p.is_file() and "logs" not in p.relative_to(forge.temporary).parts
+    )
     return [p for p in files if p.stat().st_size > 10_000]
 
 

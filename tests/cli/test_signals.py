@@ -36,6 +36,31 @@ def test_it_unwinds_outside_of_commands_too():
     assert ended(script) == (143, "unwound\n", UNWOUND)
 
 
+@pytest.mark.parametrize("kind", ["Terminated", "KeyboardInterrupt"])
+def test_its_status_is_kept_where_a_library_passes_on_no_more_than_an_interrupt(kind):
+    """Ray raises a bare KeyboardInterrupt, click ends with 130."""
+    script = (
+        "import typer\nfrom efface.cli.options import guarded\napp = typer.Typer()\n"
+        "@app.command()\n@guarded\ndef run() -> None:\n"
+        " try:\n  ask()\n  time.sleep(30)\n"
+        f" except KeyboardInterrupt as error:\n  raise {'error' if kind == 'Terminated' else kind} from None\n"
+        "sys.argv = ['efface']\nwith unwinding():\n app()"
+    )
+    assert ended(script) == (143, "", UNWOUND)
+
+
+def test_its_status_is_kept_while_arguments_are_read():
+    script = (
+        "import typer\napp = typer.Typer()\n"
+        "def asking(value: int) -> int:\n ask()\n time.sleep(30)\n"
+        "@app.command()\ndef run(n: int = typer.Option(1, callback=asking)) -> None: ...\n"
+        "sys.argv = ['efface']\nwith unwinding():\n app()"
+    )
+    code, out, errors = ended(script)
+    assert (code, out) == (143, "")
+    assert errors.endswith(UNWOUND)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no timers of signals")
 @pytest.mark.parametrize(("name", "status", "said"), [("TERM", 143, UNWOUND), ("INT", -2, "KeyboardInterrupt\n")])
 def test_what_a_finaliser_swallows_is_raised_a_moment_later(name, status, said):

@@ -291,6 +291,28 @@ def test_no_worker_outlives_its_parent(tmp_path, sent):
         assert len(list(tmp_path.glob("*.cleaned"))) == 2
 
 
+SERVER = """
+import multiprocessing, multiprocessing.forkserver, time
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["efface.running.server", "slow"])
+multiprocessing.forkserver.ensure_running()
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to end it")
+def test_the_server_of_workers_ends_with_its_parent_while_it_still_imports(tmp_path):
+    (tmp_path / "slow.py").write_text(
+        f"import os, pathlib, time\npathlib.Path({str(tmp_path)!r}, 'pid').write_text(str(os.getpid()))\ntime.sleep(60)"
+    )
+    found = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    parent = subprocess.Popen([sys.executable, "-c", SERVER], env=os.environ | {"PYTHONPATH": found})
+    assert waited(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text())
+    parent.kill()
+    parent.wait(20)
+    assert waited(lambda: not alive(int((tmp_path / "pid").read_text())), 20)
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6379", "127.0.0.1:99999", "nonsense"])
 def test_an_address_where_no_cluster_answers_is_said_at_once(address):
     began = time.monotonic()

@@ -14,7 +14,7 @@ import typer
 from typer.models import OptionInfo
 
 from efface.cli.outcome import Exit, say
-from efface.cli.signals import TERMINATED, Terminated
+from efface.cli.signals import how_interrupted
 from efface.errors import InputError, nearest
 
 WHAT = "What is to be forgotten"
@@ -40,10 +40,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             expected = isinstance(error, InputError)
             message = str(error) if expected else f"{type(error).__name__}: {error}"
             status = Exit.BAD_INPUT if expected else Exit.FAILED
-        except Terminated:
-            message, status = TERMINATED, Exit.TERMINATED
         except KeyboardInterrupt:
-            message, status = "interrupted; nothing half-written was left behind", Exit.INTERRUPTED
+            message, status = how_interrupted()
         else:
             return
         say(f"error: {message}", err=True)

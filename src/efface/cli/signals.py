@@ -6,21 +6,37 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
 from efface.cli.outcome import Exit, say
 
-__all__ = ["TERMINATED", "Terminated", "unwinding"]
-
-TERMINATED = "terminated; nothing half-written was left behind"
+__all__ = ["Terminated", "how_interrupted", "unwinding"]
 
 MOMENT = 0.05
 """Seconds after which what a finaliser swallowed is raised again."""
 
 
-class Terminated(BaseException):
-    """The process was asked to end (SIGTERM). No `KeyboardInterrupt`, which click turns into exit status 130."""
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM); libraries know how to unwind by `KeyboardInterrupt`, few by others."""
+
+
+@dataclass
+class _Asked:
+    """Whether SIGTERM came: click and Ray pass on that a run is interrupted, and not by what."""
+
+    to_end: bool = False
+
+
+_ASKED = _Asked()
+
+
+def how_interrupted() -> tuple[str, Exit]:
+    """Return in words, and as an exit status, what a `KeyboardInterrupt` came from: SIGTERM or Ctrl-C."""
+    if _ASKED.to_end:
+        return "terminated; nothing half-written was left behind", Exit.TERMINATED
+    return "interrupted; nothing half-written was left behind", Exit.INTERRUPTED
 
 
 class _Unraisable(Protocol):
@@ -44,8 +60,8 @@ def unwinding() -> Iterator[None]:
     usual = sys.unraisablehook
 
     def hook(lost: _Unraisable) -> None:
-        if issubclass(lost.exc_type, Terminated | KeyboardInterrupt) and hasattr(signal, "setitimer"):
-            number = signal.SIGTERM if issubclass(lost.exc_type, Terminated) else signal.SIGINT
+        if issubclass(lost.exc_type, KeyboardInterrupt) and hasattr(signal, "setitimer"):
+            number = signal.SIGTERM if _ASKED.to_end else signal.SIGINT
             signal.signal(signal.SIGALRM, signal.getsignal(number))
             signal.setitimer(signal.ITIMER_REAL, MOMENT)
         else:
@@ -54,12 +70,16 @@ def unwinding() -> Iterator[None]:
     sys.unraisablehook = hook
     try:
         yield
-    except Terminated:
-        say(f"error: {TERMINATED}", err=True)
-        sys.exit(Exit.TERMINATED)
+    except (Terminated, SystemExit) as ended:
+        if isinstance(ended, SystemExit) and not (_ASKED.to_end and ended.code == Exit.INTERRUPTED):
+            raise
+        message, status = how_interrupted()
+        say(f"error: {message}", err=True)
+        sys.exit(status)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _terminate(*_: object) -> None:
+    _ASKED.to_end = True
     raise Terminated

@@ -180,7 +180,8 @@ def _context(module: str) -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     # The first training would import lightning_fabric, and PyTorch's compiler with it, for seconds in every process.
-    context.set_forkserver_preload(["torch", "lightning_fabric", *([] if module == "__main__" else [module])])
+    heavy = ["torch", "lightning_fabric", *([] if module == "__main__" else [module])]
+    context.set_forkserver_preload(["efface.running.server", *heavy])
     return context
 
 
