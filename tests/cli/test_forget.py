@@ -111,6 +111,10 @@ def test_no_epochs_and_no_network_are_refused(weights: Path, tmp_path: Path) -> 
     assert (none.status, "efface forget WEIGHTS" in none.stderr) == (2, True)
     bare = efface_command("forget", weights, "--data", "digits", "-m", "ssd", "--classes", "1", "--out", tmp_path / "b")
     assert (bare.status, "--model" in bare.stderr) == (2, True)
+    nowhere = efface_command(
+        "forget", tmp_path / "w.pt", *BUILT, "-m", "ssd", "--classes", "1", "--out", tmp_path / "b"
+    )
+    assert (nowhere.status, "there is no file and no folder at" in nowhere.stderr) == (2, True)
 
 
 TRAINED = [

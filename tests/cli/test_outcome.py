@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from efface.artifact.artifact import Artifact
 from efface.cli.outcome import Exit, finish, following, status_of, status_of_verification, wrapped
+from efface.models.spec import ModelSpec
 from efface.verifying import Verification
 from efface.verifying.finding import Finding
 
@@ -68,6 +70,22 @@ def test_the_next_command_is_one_that_a_shell_takes_and_says_where_the_data_lies
     said = following("audit", Path("my models/out"), "--retrain", root=Path("/photos"))
     assert said == "next: efface audit 'my models/out' --retrain --root /photos"
     assert following("forget", "a", "--classes", "...", root=None) == "next: efface forget a --classes ..."
+
+
+@pytest.mark.parametrize(
+    ("build", "foreign"),
+    [
+        ("mlp", False), ("torchvision.models.resnet18", False), ("timm.create_model", False), ("mine:build", True),
+        ("transformers.AutoModelForImageClassification", False), ("my.package.build", True),
+    ],
+)  # fmt: skip
+def test_the_next_command_trusts_code_that_it_has_to_run(
+    build: str, foreign: bool, trained_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = Artifact.load(trained_folder)
+    made = replace(artifact, record=artifact.record.model_copy(update={"model": ModelSpec(build=build)}))
+    finish(made, False, "next: efface audit a")
+    assert capsys.readouterr().out.endswith("next: efface audit a --trust\n" if foreign else "next: efface audit a\n")
 
 
 def test_what_was_skipped_is_counted(trained_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -184,6 +184,11 @@ def _source(given: SimpleNamespace) -> tuple[Any, Data]:
     """Return the model that was named, as an artifact or as how to build one, and its data."""
     options = with_skips(given.data_set, given.skip_bad)
     if not is_weights(given.artifact):
+        elsewhere = given.model or given.model_set or given.recipe or given.recipe_set or given.data
+        if elsewhere and not given.artifact.exists():
+            raise InputError(
+                f"there is no file and no folder at {given.artifact}; give weights, or an artifact's folder"
+            )
         if given.model or given.model_set or given.recipe or given.recipe_set or given.validation:
             raise InputError("--model, --recipe and --validation are for a file of weights; an artifact knows them")
         artifact = load_artifact(given.artifact, given.trust)

@@ -139,9 +139,11 @@ def finish(artifact: Artifact, as_json: bool, hint: str, kept: str = "") -> None
     Args:
         artifact: What was made.
         as_json: Print the record in place of words.
-        hint: The next command, from `following`.
+        hint: The next command, from `following`; --trust is added for a network built by code from elsewhere.
         kept: What is known of usefulness, in a sentence.
     """
+    from efface.models.sources import is_foreign
+
     record = artifact.record
     if as_json:
         folder = None if artifact.path is None else str(artifact.path)
@@ -170,7 +172,7 @@ def finish(artifact: Artifact, as_json: bool, hint: str, kept: str = "") -> None
     if record.failures:
         raise typer.Exit(Exit.FAILED)
     if not as_json:
-        typer.echo(hint)
+        typer.echo(f"{hint} --trust" if record.model is not None and is_foreign(record.model.build) else hint)
 
 
 def opened(folder: Path | None) -> TensorBoardLogger | None:

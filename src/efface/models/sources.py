@@ -17,7 +17,7 @@ from efface.models.networks.resnet18 import resnet18
 from efface.running.extras import import_timm, import_torchvision
 from efface.running.imported import imported, nearest_few
 
-__all__ = ["BUILT_IN", "resolve"]
+__all__ = ["BUILT_IN", "is_foreign", "resolve"]
 
 BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "all_cnn": all_cnn,
@@ -81,6 +81,12 @@ def resolve(
             "trust=True in Python, or --trust on the command line."
         )
     return _import(name), arguments
+
+
+def is_foreign(name: str) -> bool:
+    """Say whether a builder is code outside Efface, torchvision, timm and transformers, run only where it is trusted."""
+    timm = ("timm.create_model", "timm:create_model")
+    return not (name in BUILT_IN or name.startswith("torchvision.models.") or name in timm or name in AUTO_CLASSES)
 
 
 def _torchvision_model(path: str) -> Callable[..., Any]:
