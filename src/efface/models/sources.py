@@ -84,7 +84,7 @@ def resolve(
 
 
 def is_foreign(name: str) -> bool:
-    """Say whether a builder is code outside Efface, torchvision, timm and transformers, run only where it is trusted."""
+    """Say whether a builder is code outside Efface, torchvision, timm and transformers, which only trust runs."""
     timm = ("timm.create_model", "timm:create_model")
     return not (name in BUILT_IN or name.startswith("torchvision.models.") or name in timm or name in AUTO_CLASSES)
 
