@@ -35,10 +35,11 @@ def table() -> str:
     totals: dict[str, int] = {}
     for row in rows:
         tried = sum(row["outcomes"].values())
-        totals[row["fault"]] = totals.get(row["fault"], 0) + tried
+        hit = tried - row["outcomes"].get(ENDED, 0)
+        totals[row["fault"]] = totals.get(row["fault"], 0) + hit
         outcomes = "; ".join(f"{outcome}: {count}" for outcome, count in row["outcomes"].items())
         lines.append(f"| {row['fault']} | `{row['verb']}` | {tried} | {outcomes} |")
-    total = "In all: " + ", ".join(f"{fault} {n}" for fault, n in totals.items()) + "."
+    total = "In all, without runs that had ended before: " + ", ".join(f"{f} {n}" for f, n in totals.items()) + "."
     return "\n".join([total, "", of_workers(rows), "", *lines])
 
 
