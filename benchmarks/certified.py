@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from efface.methods.certified_removal.logistic import Logistic, newton_removal
 
 RECORDS, FEATURES, CLASSES, REMOVED = 54_000, 784, 10, 10
+GOES, STAYS = slice(0, REMOVED), slice(REMOVED, None)
 ALLOWED = 10.0
 """Seconds for one request; the sums over the records that stay are made anew in it."""
 
@@ -23,7 +24,7 @@ def benchmarks(device: torch.device) -> Iterator[Benchmark]:
 
     def step() -> tuple[torch.Tensor, torch.Tensor]:
         # New problems each time, so that nothing is kept from an earlier step.
-        kept, gone = (Logistic(x[part], signs[part], 1e-3, noise) for part in (_STAYS, _GOES))
+        kept, gone = (Logistic(x[part], signs[part], 1e-3, noise) for part in (STAYS, GOES))
         return newton_removal(kept, gone, w)
 
     yield Benchmark(
@@ -35,6 +36,3 @@ def benchmarks(device: torch.device) -> Iterator[Benchmark]:
         repeats=1,
         remark=lambda made: f"H times the step misses g by {float(made[1].max()):.0e}",
     )
-
-
-_GOES, _STAYS = slice(0, REMOVED), slice(REMOVED, None)

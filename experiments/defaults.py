@@ -70,9 +70,9 @@ def main(plan_file: str, folder: str, root: str | None = None) -> None:
 
 def write_table(frame: pd.DataFrame, path: Path, plan: dict) -> None:
     """Write one line per value, and what follows."""
-    data, seeds = plan["data"]["source"].capitalize(), ", ".join(map(str, plan["seeds"]))
+    seeds = ", ".join(map(str, plan["seeds"]))
     lines = [
-        f"{data}, seeds {seeds}; held-out training data alone. Score: mean of kept x (1 -",
+        f"Data {plan['data']['source']}, seeds {seeds}; held-out training data alone. Score: mean of kept x (1 -",
         "forgotten) accuracy. Of values within half a point of the best the present default stays, if it is one of",
         "them; else the best is chosen. Written by experiments/defaults.py.",
         "",

@@ -190,7 +190,7 @@ class Decay(Method):
                 share = screen * count / len(units)
                 run.note(
                     f"decay: exact importance of all {len(units)} units is expected to take {duration(expected)}, more "
-                    f"than {duration(_PATIENCE)}; first-order scores choose among them (`screen: none` ablates all)"
+                    f"than {duration(_PATIENCE)}; first-order scores choose among them (`screen: null` ablates all)"
                 )
                 if share * expected > _PATIENCE:
                     return self._by_score(model, units, count, part, run)

@@ -94,4 +94,4 @@ def beside_unseen(answers: Answers, reference: Answers | None) -> Score:
 def _name(answers: Answers, by: Tensor) -> str:
     """Return the number of the forget record that deviates most, and the id that its owner gave it."""
     position, ids = int(answers.records.parts["forget"].indices[int(by.abs().argmax())]), answers.records.split.data.ids
-    return f"{position}" if ids is None else f"{position} ({str(ids[position])!r})"
+    return str(position) if ids is None else f"{position} ({str(ids[position])!r})"
