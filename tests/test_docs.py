@@ -56,7 +56,10 @@ def test_links_between_files_lead_somewhere(document):
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-PLANS = [p for p in sorted((ROOT / "experiments").glob("*_*.yaml")) if not p.stem.startswith("sequence_")]
+NO_PLANS = ("defaults", "sequence_")
+"""How files begin that other scripts read."""
+
+PLANS = [p for p in sorted((ROOT / "experiments").glob("*_*.yaml")) if not p.stem.startswith(NO_PLANS)]
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda p: p.stem)

@@ -11,6 +11,8 @@ BEGIN = """
 import os, signal, sys, time, weakref
 from efface.cli.signals import unwinding
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
+
 def ask(number=signal.SIGTERM):
     os.kill(os.getpid(), number)
 
