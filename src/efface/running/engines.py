@@ -181,33 +181,39 @@ def in_processes(
         with computing_with(threads):
             return schedule.ended(task, attempted(work, meanwhile, task.job, schedule.values(task)))
 
-    try:
-        if meanwhile is not None:
-            yield from _while_starting(idle, started, min(workers, len(tasks)), here, schedule)
-        while schedule.waiting or busy:
-            yield from schedule.given_up()
-            while len(busy) < workers and (task := schedule.next()) is not None:
-                worker = idle.pop() if idle else started()
-                tries[task.key] = tries.get(task.key, 0) + 1
-                worker.send((task.job, schedule.values(task)))
-                busy[worker] = task
-            for worker, answer in first_answers(busy) if busy else ():  # all that was left may have been given up
-                task = busy.pop(worker)
-                if not isinstance(answer, Died):
-                    idle.append(worker)
-                    yield schedule.ended(task, answer)
-                elif tries[task.key] < TRIES:
-                    schedule.again(task)
-                else:
-                    yield schedule.ended(
-                        task, Failure(None, f"its process died {TRIES} times: {answer.why}", died=True)
-                    )
-    finally:
-        Worker.stop([*idle, *busy], at_once=bool(busy))
+    with ThreadPoolExecutor(1) as starter:  # until the processes have ended, or the system would end them with it
+        try:
+            if meanwhile is not None:
+                yield from _while_starting(idle, starter, started, min(workers, len(tasks)), here, schedule)
+            while schedule.waiting or busy:
+                yield from schedule.given_up()
+                while len(busy) < workers and (task := schedule.next()) is not None:
+                    worker = idle.pop() if idle else started()
+                    tries[task.key] = tries.get(task.key, 0) + 1
+                    worker.send((task.job, schedule.values(task)))
+                    busy[worker] = task
+                for worker, answer in first_answers(busy) if busy else ():  # all that was left may have been given up
+                    task = busy.pop(worker)
+                    if not isinstance(answer, Died):
+                        idle.append(worker)
+                        yield schedule.ended(task, answer)
+                    elif tries[task.key] < TRIES:
+                        schedule.again(task)
+                    else:
+                        yield schedule.ended(
+                            task, Failure(None, f"its process died {TRIES} times: {answer.why}", died=True)
+                        )
+        finally:
+            Worker.stop([*idle, *busy], at_once=bool(busy))
 
 
 def _while_starting(
-    idle: list[Worker], started: Callable[[], Worker], count: int, here: Callable[[Task], Outcome], schedule: _Schedule
+    idle: list[Worker],
+    starter: ThreadPoolExecutor,
+    started: Callable[[], Worker],
+    count: int,
+    here: Callable[[Task], Outcome],
+    schedule: _Schedule,
 ) -> Iterator[Outcome]:
     """Do jobs here until the first of `count` processes takes some; all of them are in `idle` then, or on the way out.
 
@@ -219,12 +225,14 @@ def _while_starting(
         for _ in range(count):
             idle.append(started())  # noqa: PERF401 - those that did start are there if another cannot
 
-    with ThreadPoolExecutor(1) as starter:
-        starting = starter.submit(start)
+    starting = starter.submit(start)
+    try:
         while not (starting.done() and (starting.exception() or any(worker.heard() for worker in idle))):
             if (task := schedule.next()) is None:
                 break
             yield here(task)
+    finally:
+        starting.exception()  # waits: what is started is in `idle`, so that it can be stopped
     starting.result()
 
 
