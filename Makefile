@@ -7,6 +7,9 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 export OMP_NUM_THREADS ?= 1
 export EFFACE_PYTHONS
 
+# Two workers, a file each at a time, those with most tests of seconds first.
+IN_TWO  = -n 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: demo examples test test-quick test-times test-all test-faults wheel revisions lint mutate bench docs pictures site reproduce reproduce-small clean
 
 # What should change no result: `make revisions` compares the working tree with its last commit, and prints nothing.
@@ -21,18 +24,18 @@ examples: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/test_examples.py
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest $(IN_TWO) -m "not slow"
 
 # What needs no second each: for between two changes.
 test-quick: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not seconds"
+	$(BIN)/python -m pytest $(IN_TWO) -m "not slow and not seconds"
 
 # As `test`, and a test that needs seconds of the processor without saying so (`@pytest.mark.seconds`) fails.
 test-times: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --times
+	$(BIN)/python -m pytest $(IN_TWO) -m "not slow" --times
 
 test-all: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(IN_TWO)
 
 # Wheel and sdist: built, looked into, installed in a clean environment, used there, and with all they need on one other Python
 # that is on the machine; `make wheel EFFACE_PYTHONS=3.12,3.13` on those.

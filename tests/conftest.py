@@ -12,13 +12,12 @@ from hypothesis import settings
 from typer.testing import CliRunner
 
 from efface.cli import app
-from tests.kept_fixtures import pytest_collection_modifyitems, pytest_fixture_setup
-from tests.times import pytest_addoption, pytest_runtest_call
+from tests.kept_fixtures import leave_out, pytest_fixture_setup
+from tests.times import heaviest_first, pytest_addoption, pytest_runtest_call
 
 __all__ = [
     "efface_command",
     "pytest_addoption",
-    "pytest_collection_modifyitems",
     "pytest_fixture_setup",
     "pytest_runtest_call",
 ]
@@ -30,6 +29,11 @@ torch.set_num_threads(1)
 # How long an example takes says how busy the machine is, and no test is about that.
 settings.register_profile("efface", deadline=None)
 settings.load_profile("efface")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    leave_out(config, items)
+    heaviest_first(items)
 
 
 class Answer(NamedTuple):

@@ -16,7 +16,7 @@ import pytest
 from _pytest.fixtures import FixtureDef, SubRequest
 from _pytest.fixtures import pytest_fixture_setup as set_up
 
-__all__ = ["KEEP", "WITHOUT", "pytest_collection_modifyitems", "pytest_fixture_setup"]
+__all__ = ["KEEP", "WITHOUT", "leave_out", "pytest_fixture_setup"]
 
 KEEP = "EFFACE_KEEP_FIXTURES"
 """Set by `tests/mutate.py`; without it every run makes its own."""
@@ -63,8 +63,8 @@ def pytest_fixture_setup(fixturedef: FixtureDef[Any], request: SubRequest) -> ob
     return fixturedef.cached_result[0]
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests of these fixtures."""
+def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests of the fixtures that `WITHOUT` names."""
     without = set(os.environ.get(WITHOUT, "").split(","))
     left = [item for item in items if without & set(getattr(item, "fixturenames", ()))]
     if left:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from efface.errors import InputError, nearest
 
-__all__ = ["Granularity", "Unit", "rows_by_layer", "unit_layer", "unit_list", "zeroed"]
+__all__ = ["Granularity", "Unit", "rows_by_layer", "unit_list", "zeroed"]
 
 Granularity = Literal["filter", "neuron", "weight"]
 
@@ -64,13 +64,21 @@ def unit_list(model: nn.Module, granularity: Granularity = "filter") -> list[Uni
     return units
 
 
-def unit_layer(model: nn.Module, unit: Unit) -> nn.Module:
-    """Return the layer of a unit.
+def rows_by_layer(model: nn.Module, units: Iterable[Unit]) -> dict[str, list[int]]:
+    """Return the positions of each layer's units.
 
     Raises:
         InputError: No such layer, a layer without units, or an index outside its weight.
     """
     layers = dict(model.named_modules())
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, unit in enumerate(units):
+        _check(unit, layers)
+        rows[unit.layer].append(row)
+    return rows
+
+
+def _check(unit: Unit, layers: Mapping[str, nn.Module]) -> None:
     layer = layers.get(unit.layer)
     if not isinstance(layer, (*_CONVOLUTIONS, nn.Linear)):
         allowed = [name for name, module in layers.items() if isinstance(module, (*_CONVOLUTIONS, nn.Linear))]
@@ -82,20 +90,6 @@ def unit_layer(model: nn.Module, unit: Unit) -> nn.Module:
             f"Unit {tuple(unit.index)} does not index the weight of {unit.layer!r}, {shape}. "
             "Give (u,) for a filter or neuron, or one index per dimension for a single weight."
         )
-    return layer
-
-
-def rows_by_layer(model: nn.Module, units: Iterable[Unit]) -> dict[str, list[int]]:
-    """Return the positions of each layer's units.
-
-    Raises:
-        InputError: As `unit_layer`.
-    """
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row, unit in enumerate(units):
-        unit_layer(model, unit)
-        rows[unit.layer].append(row)
-    return rows
 
 
 @contextmanager
