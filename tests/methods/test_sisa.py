@@ -193,8 +193,9 @@ def test_check_5_an_emptied_shard_leaves_the_vote(digits_data: Data) -> None:
     made = deletion(artifact, digits_data, request)
     assert made.model.present.tolist() == [k != 7 for k in range(40)]
     assert_equal(made, *from_the_start(digits_data, method, QUICK.but(epochs=1), request))
-    with pytest.raises(InputError, match="already forgotten"):
-        deletion(made, digits_data, request)
+    for unknown, said in ((request, "already forgotten"), (Request.of(items=[len(digits_data.train)]), "0 to ")):
+        with pytest.raises(InputError, match=said):
+            deletion(made, digits_data, unknown)
 
 
 class Guarded(ArraySamples):

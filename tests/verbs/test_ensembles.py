@@ -39,16 +39,25 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (("forget", "MADE", "-m", "sisa", "--items", "7"), "already forgotten"),
+        (
+            ("forget", "MADE", "-m", "sisa", "--items", "7"),
+            "already forgotten by earlier requests of this artifact; leave it out",
+        ),
         (("forget", "MADE", "-m", "fine-tune", "--items", "9"), "methods that do not: arcane, retrain, sisa"),
-        (("forget", "MADE", "-m", "sisa", "--groups", "anna"), "no group ids"),
+        (
+            ("forget", "MADE", "-m", "sisa", "--groups", "anna"),
+            "no group ids; give `groups` when making the Data, or ask for",
+        ),
         (
             ("forget", "MADE", "-m", "arcane", "--items", "9"),
             "efface train --method arcane`, or use retrain",
         ),
         (("forget", "MADE", "-m", "sisa", "--items", "9", "--backend", "vmap"), "not 'vmap'"),
         (("forget", "MADE", "--items", "9", "--checkpoints", "kept"), "checkpoints are for one method"),
-        (("train", *SMALL, "--method", "sisa", "--set", "groups=true"), "no group ids to keep together"),
+        (
+            ("train", *SMALL, "--method", "sisa", "--set", "groups=true"),
+            "give `groups` when making the Data, or train without groups=true",
+        ),
         (("train", *SMALL, "--method", "sisa", "--set", "shards=900"), "too few for 900 x 5 slices"),
         (("train", *SMALL, "--backend", "processes"), "sisa, arcane"),
     ],

@@ -142,6 +142,52 @@ def test_copies_that_lie_around_are_named(copied):
     assert outcomes(verify(copied))["copies"] == "fails"
 
 
+def test_copies_around_a_reference_and_half_made_ones_beside_it_are_named(folder, tmp_path):
+    """What a stopped `train --references --overwrite` leaves lies beside the folder around it."""
+    inside = Path(shutil.copytree(folder / "references", tmp_path / "references"))
+    one = inside / "reference-001"
+    left = {
+        one.parent / f".{one.name}.abcd1234.efface-part": ("fails", f": .{one.name}.abcd1234"),
+        tmp_path / ".references.abcd1234.efface-part": ("fails", ": ../.references.abcd1234"),
+        tmp_path / ".references.abcd1234.efface-old": ("fails", ": ../.references.abcd1234"),
+        inside / ".reference-002.abcd1234.efface-part": ("not checked", ".reference-002.abcd1234"),
+        one / ".record.json.abcd1234.efface-part": ("not checked", "or in it: .record.json.abcd1234"),
+        tmp_path / ".elsewhere.abcd1234.efface-part": ("holds", "no draft"),
+    }
+    for draft, (outcome, said) in left.items():
+        draft.mkdir()
+        (found,) = (f for f in verify(one).findings if f.subject == "copies")
+        assert (found.outcome, said in found.text) == (outcome, True), found
+        draft.rmdir()
+    assert outcomes(verify(one))["copies"] == "holds"
+
+
+def test_copies_beside_the_references_given_are_named(folder, digits, tmp_path):
+    from efface.references import load_references
+
+    there = Path(shutil.copytree(folder / "references", tmp_path / "references"))
+    (tmp_path / ".references.abcd1234.efface-old").mkdir()
+    found = verify(folder / "forgotten", retrained=load_references(there))
+    assert outcomes(found)["references"] == "fails"
+    assert outcomes(found)["copies"] == "holds"
+
+
+def test_a_place_that_cannot_be_looked_into_is_no_pass(copied, monkeypatch):
+    from efface.verifying import record
+
+    looked = record.left_over
+
+    def closed(place: Path, *name: str) -> list[Path]:
+        if place == copied.parent.parent:
+            raise PermissionError(13, "Permission denied", str(place))
+        return looked(place, *name)
+
+    monkeypatch.setattr(record, "left_over", closed)
+    found = [f for f in verify(copied).findings if f.subject == "copies"]
+    assert [f.outcome for f in found] == ["not checked", "holds"]
+    assert "Permission denied" in found[0].text
+
+
 def test_memory_from_before_hashes_were_kept_is_not_a_pass(copied):
     rewrite(copied / "record.json", lambda r: r.update(memory_after=None))
     assert outcomes(verify(copied))["memory"] == "not checked"

@@ -24,7 +24,7 @@ from efface.training.recipe import Recipe
 from efface.verbs.audit import audit
 from efface.verifying.finding import Finding, Verification
 from efface.verifying.recomputed import TOLERANCE, compare_scores
-from efface.verifying.record import check_folder, check_origin, recorded_audit
+from efface.verifying.record import check_copies, check_folder, check_origin, recorded_audit
 
 __all__ = ["verify"]
 
@@ -50,6 +50,8 @@ def verify(
     requests mean; with data and original all scores are computed again and compared with audit.json, if it is there,
     with the settings recorded there: those of sealed questions, too, where it was sealed. That takes as long as the
     audit did: nothing kept is believed.
+    Copies of the folder, of the one in which it lies (of references) and of the references given, which a stopped
+    process left, are failures.
     Of any other candidate, with original, data and request, the audit's verdict is the finding: it fails if the
     candidate differs from a model that never saw the data, beyond what the level of evidence can explain.
 
@@ -79,11 +81,13 @@ def verify(
         >>> any(finding.outcome == "fails" for finding in found.findings)
         False
     """
-    findings: list[Finding] = []
+    beside = check_copies(retrained.folder, "references") if isinstance(retrained, References) else ()
+    findings: list[Finding] = list(beside)
     recorded: Audit | None = None
     if isinstance(candidate, str | Path):
         path = Path(candidate)
-        findings, recorded, enough = _of_folder(path, original, data)
+        of_folder, recorded, enough = _of_folder(path, original, data)
+        findings = [*of_folder, *findings]
         if not enough:
             return Verification(findings=tuple(findings))
         candidate = Artifact.load(path, trust=trust, rebuild=rebuilt)

@@ -23,7 +23,7 @@ from efface.running.machine import Machine
 from efface.verifying.finding import Finding
 from efface.words import counted
 
-__all__ = ["AUDIT", "check_folder", "check_origin", "recorded_audit"]
+__all__ = ["AUDIT", "check_copies", "check_folder", "check_origin", "recorded_audit"]
 
 AUDIT = "audit.json"
 
@@ -50,7 +50,7 @@ def check_folder(path: Path, data: Data | None = None) -> tuple[Record | None, l
     except InputError as error:
         return None, [Finding(subject="record", outcome="fails", text=str(error))]
     findings = [_weights(path, record), _memory(path, record), _chain(record), *_data(record, data)]
-    return record, [*findings, *_machine(record), *_copies(path)]
+    return record, [*findings, *_machine(record), *check_copies(path)]
 
 
 def check_origin(record: Record, original: Artifact) -> Finding:
@@ -146,26 +146,41 @@ def _memory(path: Path, record: Record) -> Finding:
     return Finding.of("memory", wrong and f"{MEMORY} was changed after writing: {wrong}", f"SHA-256 {found[:12]}...")
 
 
-def _copies(path: Path) -> Iterator[Finding]:
-    """Name hidden copies of models that killed processes or a stopped search left beside a folder."""
+def check_copies(path: Path, subject: str = "copies") -> Iterator[Finding]:
+    """Name hidden copies of models that killed processes or a stopped search left beside a folder.
+
+    Looks beside the folder around it, too: a reference lies in one that is replaced as a whole.
+
+    Args:
+        path: The folder.
+        subject: Of the findings.
+
+    Yields:
+        A failure for copies of the folder or of the one around it, what there is besides, or that nothing is there.
+    """
     path = Path(os.path.realpath(path))
     trials = path.parent / f".{path.name}.trials"
+    try:
+        around = left_over(path.parent.parent, path.parent.name)
+    except PermissionError as error:
+        around, text = [], f"whether copies lie beside {path.parent} cannot be seen: {error}"
+        yield Finding(subject=subject, outcome="not checked", text=text)
     own = [*left_over(path.parent, path.name), *([trials] if trials.is_dir() else [])]
-    others = [p for p in left_over(path.parent) if p not in own]
-    if own:
-        names = ", ".join(p.name for p in own)
+    others = [p for place in (path.parent, path) for p in left_over(place) if p not in own]
+    if own or around:
+        names = ", ".join([*(p.name for p in own), *(f"../{p.name}" for p in around)])
         yield Finding(
-            subject="copies",
+            subject=subject,
             outcome="fails",
             text=f"a process that was stopped left what may hold a model from before: {names}; delete it, or make the "
             "folder again with --overwrite, which removes it",
         )
     if others:
         names = ", ".join(p.name for p in others)
-        text = f"processes that were stopped left drafts of other folders beside this one: {names}; not looked into"
-        yield Finding(subject="copies", outcome="not checked", text=text)
-    if not own and not others:
-        yield Finding(subject="copies", outcome="holds", text="no draft and no old copy lies beside the folder")
+        text = f"processes that were stopped left other drafts beside this folder or in it: {names}; not looked into"
+        yield Finding(subject=subject, outcome="not checked", text=text)
+    if not own and not around and not others:
+        yield Finding(subject=subject, outcome="holds", text="no draft and no old copy lies beside the folder")
 
 
 def _chain(record: Record) -> Finding:

@@ -71,6 +71,9 @@ def test_aggregates_by_hand(drawn):
     found = utility_scores(ours, theirs, original)
     assert found["tow"].value == pytest.approx((1 - 2 / 5) * (1 - 2 / 8) * (1 - 2 / 8))
     assert found["aus"].value == pytest.approx((1 - (8 / 8 - 5 / 8)) / (1 + 2 / 5))
+    kept, lost = 5 / 8, 4 / 4 - 1 / 4
+    assert found["lsfm"].value == pytest.approx(2 * kept * lost / (kept + lost))
+    assert utility_scores(original, None, original)["lsfm"].value == 0  # it has forgotten nothing
     assert utility_scores(ours, None, original)["tow"].why == NO_REFERENCE
     assert utility_scores(theirs, theirs, original)["tow"].why == ITS_OWN
 
@@ -81,6 +84,7 @@ def test_items_have_no_class_to_mask_and_are_to_look_like_unseen_ones():
     found = utility_scores(ours, None, ours)
     assert found["test_forget_accuracy"].why == "the request names no class"
     assert found["test_accuracy_masked"].why == "the request names no class"
+    assert found["lsfm"].why == "the request names no class"
     forget, test = ours.accuracy("forget"), ours.accuracy("test_retain")
     assert forget != test
     assert found["aus"].value == pytest.approx(1 / (1 + abs(test - forget)))
@@ -91,7 +95,8 @@ def test_parts_without_records_are_said():
     found = utility_scores(answers(nothing_kept), None, answers(nothing_kept))
     assert found["test_accuracy"].why == "no test_retain records"
     assert found["test_accuracy_masked"].why == "the test data has no record of a kept class"
+    assert found["lsfm"].why == "no test_retain records"
     nothing_gone = records(TRAIN, [0, 1, 1], classes=[2])
     found = utility_scores(answers(nothing_gone), None, answers(nothing_gone))
-    assert found["test_forget_accuracy"].why == "no test_forget records"
+    assert found["test_forget_accuracy"].why == found["lsfm"].why == "no test_forget records"
     assert found["test_accuracy"].measured

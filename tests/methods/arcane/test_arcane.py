@@ -16,7 +16,7 @@ from torch import Tensor
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case
-from efface.data import ArraySamples, Data, Split, load
+from efface.data import ArraySamples, Data, Part, Split, load
 from efface.errors import InputError
 from efface.mechanisms.shards import epochs_by_slice
 from efface.methods.applying import apply, prepare, rebuilt
@@ -25,6 +25,7 @@ from efface.methods.arcane.one_class import ABSENT, AutoEncoder, Distance, Subsp
 from efface.methods.retrain import Retrain
 from efface.request import Request
 from efface.running.run import Run
+from efface.training.loop import Trainer
 from tests.methods.conftest import RECIPE, accuracy, small_mlp
 
 METHODS = {
@@ -161,6 +162,17 @@ def test_check_4_the_subspace_by_singular_values() -> None:
     torch.testing.assert_close(model(x).detach().double(), rest.square().sum(1), rtol=1e-4, atol=1e-6)
 
 
+def test_check_4_a_deletion_is_a_fresh_fit(artifacts: dict[str, Artifact], digits_data: Data) -> None:
+    """Moments of what remains are computed anew in float64, so that there is nothing to subtract, and no rounding."""
+    blocks = [place(digits_data, METHODS["pca"], 6, b) for b in range(5)]
+    made = deletion(artifacts["pca"], digits_data, Request.of(items=[*blocks[0][:3], *blocks[3][:3]]))
+    left = [*blocks[0][3:], *blocks[1], *blocks[2], *blocks[3][3:], *blocks[4]]
+    fresh = Subspace(64, 15)
+    fit_subspace(fresh, Part("class 6", digits_data.train, np.array(left)).tensors()[0])
+    assert torch.equal(made.model.members[6].mean, fresh.mean)
+    assert torch.equal(made.model.members[6].axes, fresh.axes)
+
+
 def test_a_subspace_of_few_records_has_no_further_axes() -> None:
     x = torch.rand(3, 8, generator=torch.Generator().manual_seed(0))
     model = Subspace(8, 5)
@@ -197,12 +209,29 @@ def test_check_6_a_constant_score_is_refused(digits_data: Data) -> None:
     _require_spread(good, part, Run(device="cpu"))
 
 
-def test_check_7_steps_start_at_the_first_block_touched(artifacts: dict[str, Artifact], digits_data: Data) -> None:
+def test_check_7_steps_start_at_the_first_block_touched(
+    artifacts: dict[str, Artifact], digits_data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sum over t >= t* of e_t times the batches of blocks 1..t, without what was deleted."""
     method = METHODS["svdd"]
+    taken, one = [], Trainer._one
+    monkeypatch.setattr(Trainer, "_one", lambda self: (taken.append(self.stage), one(self))[1])
     made = deletion(artifacts["svdd"], digits_data, Request.of(items=place(digits_data, method, 4, 1)[:1]))
     epochs = epochs_by_slice(method.epochs, 3)
     stages = [r["stage"] for r in made.record.history if "loss" in r]
     assert stages == [f"arcane/class 4/slice {j}" for j in (1, 2) for _ in range(int(epochs[j]))]
+    sizes, expected = [len(place(digits_data, method, 4, t)) for t in range(3)], 0
+    for t in (1, 2):
+        whole, rest = divmod(sum(sizes[: t + 1]) - 1, method.batch_size)
+        expected += int(epochs[t]) * (whole + (rest > 1))
+    assert len(taken) == expected > 0
+
+
+def test_check_7_a_deletion_costs_two_thirds_of_a_class_on_average() -> None:
+    """(2T + 1) / (3T), by sample visits over the blocks."""
+    visits = [e * (t + 1) / 5 for t, e in enumerate(epochs_by_slice(60, 5))]
+    mean = np.mean([sum(visits[t:]) for t in range(5)]) / sum(visits)
+    assert mean == pytest.approx((2 * 5 + 1) / (3 * 5), abs=0.01)
 
 
 class OneClassOnly(ArraySamples):

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from efface.artifact.artifact import Artifact
 from efface.artifact.case import Case
-from efface.data import Data, Split
+from efface.auditing.measures.probe import few_record_probe, linear_probe
+from efface.data import ArraySamples, Data, Split
 from efface.errors import InputError
 from efface.methods.applying import apply, prepare
 from efface.methods.erm_ktp import erm_ktp
@@ -194,6 +195,42 @@ def test_check_8_the_leak_teaches_forbidden_channels(masked: Artifact, class_spl
     allowed = prohibition(masked.memory[MASK], [0])
     x, _ = class_split.forget.tensors()
     assert forbidden_area(leaky, allowed, x) > 5 * forbidden_area(student, allowed, x)
+
+
+def five_marks(n: int, seed: int) -> ArraySamples:
+    """Noise with a mark of the record's class in two places; in every second record a fainter one of class 0, too."""
+    g = torch.Generator().manual_seed(seed)
+    marks = nn.functional.normalize(torch.randn(5, 9, generator=torch.Generator().manual_seed(7)), dim=1)
+    y, x = torch.arange(n) % 5, 0.5 * torch.randn(n, 1, 10, 10, generator=g)
+    for image, c in zip(x, y.tolist(), strict=True):
+        faint = 1.5 * int(torch.randint(2, (1,), generator=g))
+        for mark, strength in ((c, 3.0), (c, 3.0), (0, faint)):
+            i, j = torch.randint(0, 8, (2,), generator=g).tolist()
+            image[0, i : i + 3, j : j + 3] += strength * marks[mark].reshape(3, 3)
+    return ArraySamples(x, y)
+
+
+@pytest.mark.seconds
+def test_check_8_a_probe_recalls_less_of_the_class_from_the_masked_student() -> None:
+    """Five classes, 20 epochs, the same seeds: a new head finds the class more easily where the map was leaked."""
+    data = Data("five marks", five_marks(600, 0), five_marks(500, 1), tuple("01234"))
+    network = pooled_cnn()
+    network[9] = nn.Linear(32, 5)
+    original = prepare(METHOD, network, Split.of(data), RECIPE.but(epochs=20), Run(device="cpu"))
+
+    def recalled(leak: bool, seed: int) -> list[float]:
+        split = Split.of(data, Request.of(classes=[0]))
+        method = dataclasses.replace(METHOD, leak_map0=leak)
+        model = apply(method, Case(original, split, Run(seed=seed, device="cpu"))).model.eval()
+        x, y = Split.of(data).train.tensors()
+        unseen, _ = split.test_forget.tensors()
+        seen, unseen = (features(model, z, "9").detach() for z in (x, unseen))
+        few = few_record_probe(seen, y, unseen, torch.Generator().manual_seed(0), per_class=5)[:, 0].double().mean()
+        return [float(few), float((linear_probe(seen, y, unseen) == 0).float().mean())]
+
+    masked, leaky = (torch.tensor([recalled(leak, seed) for seed in (0, 1)]).mean(0) for leak in (False, True))
+    assert masked[0] < leaky[0] - 0.01  # heads of five records per class
+    assert masked[1] < leaky[1] - 0.01  # the head of all records
 
 
 def test_what_is_forbidden_stays_forbidden(student: Artifact, masked: Artifact) -> None:

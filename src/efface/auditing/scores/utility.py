@@ -7,6 +7,7 @@ from torch import Tensor
 from efface.auditing.answers import Answers
 from efface.auditing.measures.accuracy import mask_classes
 from efface.auditing.measures.aus import adaptive_unlearning_score
+from efface.auditing.measures.lsfm import selective_forgetting_measure
 from efface.auditing.measures.tow import tug_of_war
 from efface.auditing.scores.measure import Measure
 from efface.auditing.scores.score import ITS_OWN, NO_REFERENCE, Score, Scores, share_score
@@ -81,11 +82,22 @@ AUS = Measure(
     reading="Test accuracy kept, divided by one plus what is still recognised of the forget data.",
 )
 
-MEASURES = (*ACCURACIES.values(), MASKED, TOW, AUS)
+LSFM = Measure(
+    key="lsfm",
+    group="utility",
+    title="Selective forgetting measure (LSFM)",
+    unit="share",
+    best="reference",
+    source="IJCAI 2021, 989-996",
+    reading="Harmonic mean of the test accuracy on kept classes and of what forgotten ones lost; a retrained model "
+    "shows how much can be had.",
+)
+
+MEASURES = (*ACCURACIES.values(), MASKED, TOW, AUS, LSFM)
 
 
 def utility_scores(answers: Answers, retrained: Answers | None, original: Answers) -> Scores:
-    """Return accuracies, ToW and AUS.
+    """Return accuracies, ToW, AUS and LSFM.
 
     Args:
         answers: The model's.
@@ -103,6 +115,7 @@ def utility_scores(answers: Answers, retrained: Answers | None, original: Answer
         MASKED.key: _masked(answers, retrained),
         TOW.key: tow_score(answers, retrained),
         AUS.key: Score(value=aus),
+        LSFM.key: _lsfm(answers, original),
     }
 
 
@@ -126,6 +139,15 @@ def _masked(answers: Answers, retrained: Answers | None) -> Score:
         return masked.argmax(1) == of.labels["test_retain"]
 
     return share_score(hits(answers), None if retrained is None else hits(retrained), records)
+
+
+def _lsfm(answers: Answers, original: Answers) -> Score:
+    if not answers.records.by_class:
+        return Score.missing("the request names no class")
+    if empty := [part for part in ("test_retain", "test_forget") if len(answers.labels[part]) == 0]:
+        return Score.missing(f"no {empty[0]} records")
+    lost = original.accuracy("test_forget") - answers.accuracy("test_forget")
+    return Score(value=selective_forgetting_measure(answers.accuracy("test_retain"), lost))
 
 
 def tow_score(answers: Answers, retrained: Answers | None) -> Score:
