@@ -85,6 +85,10 @@ def prepare(sources: list[Path], tests: list[str], quick: bool, keep: bool) -> P
     for name in ("src", "tests"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
+    (folder / "mutants").mkdir(exist_ok=True)  # where the tests run
+    for name in ("docs", "experiments"):  # what tests read
+        if not (folder / "mutants" / name).exists():
+            (folder / "mutants" / name).symlink_to(ROOT / name)
     options = ["-m", "not slow and not seconds"] if quick else []
     settings = SETTINGS.format(
         only=json.dumps([str(s) for s in sources]), tests=json.dumps(tests), options=json.dumps(options)
