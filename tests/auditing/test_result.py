@@ -8,7 +8,7 @@ from efface.auditing.catalogue import MEASURES
 from efface.auditing.checks import Check
 from efface.auditing.exposed import Exposed
 from efface.auditing.plots import Plots
-from efface.auditing.result import Audit, RowScores
+from efface.auditing.result import Audit, RowScores, Served
 from efface.auditing.scores.score import Score
 from efface.auditing.verdict import Verdict
 
@@ -104,3 +104,92 @@ def test_did_it_forget(level, control, outcomes, answer):
     checks = tuple(Check(key=k, question="", outcome=o, finding="", measure="tow") for k, o in outcomes.items())
     verdict = Verdict(level=level, outcome="differs", headline="", sentences=(), checks=checks, control=control)
     assert verdict.answer == answer
+
+
+# --- what is shown of an audit --------------------------------------------------------------------------------------
+
+
+def _checked(*outcomes):
+    checks = tuple(
+        Check(key=f"q{i}", question="", outcome=o, finding="", measure=m) for i, (o, m) in enumerate(outcomes)
+    )
+    return Verdict(level="a", outcome="differs", headline="It is <known>.", sentences=(), checks=checks)
+
+
+def test_one_line_says_what_was_audited_and_what_came_of_it():
+    verdict = _checked(("alike", "tow"), ("differs", "nomus"), ("alike", "aus"))
+    audit = _audit(verdict=verdict)
+    assert repr(audit) == (
+        "<Audit of 'decay', asked to forget class 0 (digits); level (a); did it forget? no; "
+        "questions: alike 2, differs 1>"
+    )
+    assert str(audit) == "It is <known>."
+
+
+def test_a_notebook_shows_the_scores_that_the_verdict_asked_about():
+    rows = (
+        RowScores(name="original", scores={"tow": Score(value=0.5), "aus": Score(), "zrf": Score(value=0.1)}),
+        RowScores(name="decay", scores={"tow": Score(), "aus": Score(), "zrf": Score(value=0.2)}),
+    )
+    # Twice asked about is shown once; what no row has, or no measure explains, is not shown; nor what is not asked.
+    asked = _checked(("alike", "tow"), ("differs", "tow"), ("not assessed", "aus"), ("alike", "of another version"))
+    html = _audit(rows=rows, verdict=asked)._repr_html_()
+    title = MEASURES["tow"].title
+    assert html == (
+        "<div><b>Audit: forget class 0 (digits)</b><br>did it forget: no<br>verdict: It is &lt;known&gt;."
+        f"<table><thead><tr><th></th><th>{title}</th></tr></thead><tbody>"
+        "<tr><td>original</td><td>50.0\u00a0%</td></tr><tr><td>decay</td><td>–</td></tr></tbody></table></div>"
+    )
+
+
+def test_a_frame_has_one_line_for_each_score_of_each_row():
+    names = ("original", "anew", "tuned", "decay")
+    scores = {"tow": Score(value=0.5, low=0.25), "seconds": Score.missing("not timed")}
+    audit = _audit(rows=tuple(RowScores(name=n, scores=scores) for n in names), reference="anew", level="b")
+    frame = audit.to_frame()
+    assert list(frame.columns) == ["row", "role", "score", "group", "title", "unit", *Score.model_fields]
+    assert list(frame.row) == [n for n in names for _ in scores]
+    assert list(frame.role[::2]) == ["original", "retrained", "other", "candidate"]
+    assert list(frame.score) == ["tow", "seconds"] * 4
+    for column in ("group", "title", "unit"):
+        assert list(frame[column][:2]) == [getattr(MEASURES[k], column) for k in scores]
+    assert frame.value[0] == 0.5
+    assert frame.low[0] == 0.25
+    assert math.isnan(frame.value[1])
+    assert list(frame.why[:2]) == ["", "not timed"]
+    numbers = [c for c in frame if str(frame[c].dtype) == "float64"]
+    assert numbers == [c for c in Score.model_fields if c not in {"status", "why", "bound"}]
+
+
+def test_the_answer_is_the_worst_of_all_requests():
+    def served(answer):
+        return Served(
+            step=1, text="", method="", fingerprint="", records=1, outcome="alike", answer=answer,
+        )  # fmt: skip
+
+    own = Verdict(
+        level="b", outcome="alike", headline="", sentences=(), control=True,
+        checks=(Check(key="forget", question="", outcome="alike", finding="", measure="tow"),),
+    )  # fmt: skip
+    assert _audit(verdict=own).answer == "no difference found"
+    for answers, worst in (
+        (("no difference found",), "no difference found"),
+        (("could not tell", "no difference found"), "could not tell"),
+        (("could not tell", "no"), "no"),
+    ):
+        assert _audit(verdict=own, sequence=tuple(map(served, answers))).answer == worst
+    assert _audit(sequence=(served("no difference found"),)).answer == "could not tell"
+
+
+def test_figures_are_those_that_are_illustrated(monkeypatch):
+    import types
+
+    from efface.auditing import figures
+
+    def illustrated(audit, record):
+        return {"time": types.SimpleNamespace(figure=(audit, record))}
+
+    monkeypatch.setattr(figures, "illustrations", illustrated)
+    audit = _audit()
+    assert audit.figures("a record") == {"time": (audit, "a record")}
+    assert audit.figures() == {"time": (audit, None)}

@@ -8,6 +8,8 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
+from efface.comparing import page as page_module
+from efface.comparing import results
 from efface.comparing.figures import pictures
 from efface.comparing.page import html
 from efface.comparing.results import Comparison
@@ -89,7 +91,8 @@ def test_ids_are_unique_and_lead_somewhere(page):
 
 
 @pytest.mark.seconds
-def test_what_was_written_is_read_again_and_gives_the_same_tables(tmp_path):
+def test_what_was_written_is_read_again_and_gives_the_same_tables(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "draw", lambda found, folder: [])  # see test_results.py
     comparison = made()
     comparison.write(tmp_path)
     assert (tmp_path / "comparison.html").read_text(encoding="utf-8") == text_of(comparison, drawn=True)
@@ -109,6 +112,146 @@ def test_a_folder_without_results_is_refused(tmp_path):
     (tmp_path / "plan.json").write_text(made().plan.model_dump_json())
     with pytest.raises(InputError, match=r"holds no results\.csv"):
         Comparison.read(tmp_path)
+
+
+# --- the parts of the page, by hand ---------------------------------------------------------------------------------
+
+
+def column(table, name):
+    """A column, and its values."""
+    (place,) = [i for i, c in enumerate(table.columns) if c.name == name]
+    return table.columns[place], [row[place] for row in table.rows]
+
+
+def test_the_list_of_cells_tells_words_from_numbers_and_offers_few_values_to_pick_by():
+    failed = cell("decay", 0, 7, scores={}, seconds=None, refused="too small")
+    comparison = made([failed])
+    table = page_module.cells_table(comparison)
+    assert table.id == "cells"
+    assert table.caption == "One row per cell: a method, a request and a seed"
+    names = [c.name for c in table.columns]
+    assert names[:3] == ["method", "request", "seed"]  # the row is named by its entry, not by the bare method
+    assert not {"bounds", "notes", "as_long", "as_long_A_R", "entry", "refused"} & set(names)
+    found, values = column(table, "method")
+    assert (found.words, found.choices, found.meaning) == (True, METHODS, "")
+    assert [v.text for v in values] == [*(m for m in METHODS for _ in range(4)), "decay"]
+    assert {v.number for v in values} == {None}
+    found, values = column(table, "seed")
+    assert (found.words, found.choices) == (False, ("0", "1", "7"))
+    assert [v.number for v in values] == [0, 1] * 10 + [7]
+    assert column(table, "outcome")[0].choices == ("differs", "alike")
+    assert column(table, "failed")[0].words
+    assert [v.text for v in column(table, "failed")[1]] == [""] * 20 + ["too small"]
+    found, values = column(table, "A_R")
+    assert (found.words, found.choices, found.meaning) == (False, (), comparison.meaning["A_R"])
+    assert found.meaning
+    assert values[1] == page_module.Value("97", 97.0)
+    assert values[-1] == page_module.Value("", None)
+    assert column(table, "seconds")[1][4] == page_module.Value("100", 100.0)
+
+
+def test_numbers_have_four_digits_and_labels_that_look_like_numbers_are_words():
+    comparison = made([cell("decay", 0, 7, seconds=1 / 3)])
+    comparison.frame["entry"] = "12"
+    table = page_module.cells_table(comparison)
+    assert column(table, "seconds")[1][-1] == page_module.Value("0.3333", 0.3333)
+    found, values = column(table, "method")
+    assert (found.words, found.choices) == (True, ())  # of one value nothing can be picked
+    assert values[0] == page_module.Value("12", None)
+    comparison.frame["entry"] = 12
+    assert column(page_module.cells_table(comparison), "method")[0].words
+
+
+@pytest.mark.parametrize(("seeds", "offered"), [(60, 60), (61, 0)])
+def test_of_many_values_none_is_offered(seeds, offered):
+    comparison = made()
+    comparison.frame = pd.concat([comparison.frame[:1]] * seeds, ignore_index=True).assign(seed=range(seeds))
+    assert len(column(page_module.cells_table(comparison), "seed")[0].choices) == offered
+
+
+def test_of_very_many_cells_the_first_are_listed(monkeypatch):
+    monkeypatch.setattr(page_module, "MOST_CELLS", 3)
+    comparison = made()
+    comparison.frame = pd.concat([comparison.frame] * 100, ignore_index=True)
+    table = page_module.cells_table(comparison)
+    assert len(table.rows) == 3
+    assert table.caption.endswith(" and a seed; the first 3 of 2,000, results.csv has all")
+
+
+def test_the_table_of_methods_has_a_column_for_each_setting_that_was_varied():
+    methods = [
+        {"method": "ssd", "grid": {"alpha": [1.0, 2.5]}},
+        {"method": "fine-tune", "grid": {"optimiser": ["sgd"]}},
+    ]
+    cells = [cell("ssd", 0, s, settings={"alpha": a}) for a in (1.0, 2.5) for s in (0, 1)]
+    cells += [cell("fine-tune", 0, s, settings={"optimiser": "sgd"}) for s in (0, 1)]
+    plan = made(methods=methods, published={}).plan
+    table = page_module.methods_table(Comparison.of(plan, cells))
+    assert (table.id, table.caption) == ("methods", "One row per method, means ± standard deviation")
+    found, values = column(table, "method")
+    assert found.words
+    assert [v.text for v in values] == ["ssd", "ssd", "fine-tune"]
+    found, values = column(table, "alpha")
+    assert not found.words
+    assert [v.number for v in values] == [1, 2.5, None]
+    found, values = column(table, "optimiser")
+    assert found.words
+    assert [(v.text, v.number) for v in values] == [("", None), ("", None), ("sgd", None)]
+    found, values = column(table, "A_R")
+    assert not found.words
+    assert found.meaning
+    assert values[0] == page_module.Value("85.5 ± 0.7", 85.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("91.5 ± 0.2", 91.5), ("≥ 100", 100), ("≤3 ± 1", 3), ("≷ -2", -2), ("", None), ("unclear", None), ("- 4", None)],
+)
+def test_a_cell_is_sorted_by_the_number_that_it_starts_with(text, number):
+    assert page_module._number(text) == number
+
+
+def test_what_was_compared_is_said_in_words():
+    comparison = made(recipe={"lr": 0.25, "epochs": 3, "batch_size": 16}, data={"source": "digits", "validation": 0.2})
+    comparison.machine = "an abacus"
+    assert page_module._facts(comparison) == {
+        "Data": "digits, 0.2 of the training data held out",
+        "Model": "mlp (hidden: [16])",
+        "Recipe": f"{comparison.plan.recipe.optimiser}, rate 0.25, 3 epochs, batch 16",
+        "Asked to forget": "class 0; class 1",
+        "Seeds": "0, 1",
+        "Cells": "20",
+        "Machine": "an abacus",
+    }
+    bare = made(
+        [cell("ssd", 0, 7, refused="no"), cell("ssd", 1, 7, refused="no")],
+        model={"build": "mlp"},
+        requests=[{"items": [i]} for i in range(12)],
+    )
+    facts = page_module._facts(bare)
+    assert facts["Model"] == "mlp"
+    assert facts["Asked to forget"] == "; ".join(bare.plan.asked()[:10]) + "; and 2 more"
+    assert facts["Cells"] == "22, of which 2 without a result"
+    assert "Machine" not in facts or facts["Machine"]
+    ten = made(requests=[{"items": [i]} for i in range(10)])
+    assert page_module._facts(ten)["Asked to forget"] == "; ".join(ten.plan.asked())
+
+
+def test_what_failed_is_gathered_by_method_and_reason():
+    comparison = made(
+        [
+            cell("ssd", 1, 7, refused="too small"),
+            cell("ssd", 0, 8, refused="too small"),
+            cell("decay", 0, 7, refused="too small"),
+            cell("ssd", 0, 7, refused="too large"),
+        ]
+    )
+    assert page_module._failed(comparison) == [
+        ("ssd", "class 1 seed 7, class 0 seed 8", "too small"),
+        ("decay", "class 0 seed 7", "too small"),
+        ("ssd", "class 0 seed 7", "too large"),
+    ]
+    assert page_module._failed(made()) == []
 
 
 # --- in the browser -------------------------------------------------------------------------------------------------

@@ -136,3 +136,13 @@ def test_pairs_of_signed_sizes_have_a_band_around_zero():
     assert tuple(found) == pytest.approx((0.0, -high, high))
     wider = pair_band(sizes, 0.95, scale="size", least=5.0)
     assert wider.high > found.high
+
+
+def test_pairs_of_shares_are_judged_on_the_scale_of_shares_by_their_models():
+    """Where the arcsine of the root is 0.6, 0.7 and 0.8: three pairs of three models, which lean to no side."""
+    turned = torch.tensor([0.6, 0.7, 0.8], dtype=torch.float64)
+    half = stats.t.ppf(0.95, 2) * 0.1 * math.sqrt(2) * math.sqrt(1 + 2 / 3)
+    found = pair_band(turned.sin() ** 2, 0.9, scale="share")
+    mean = float((turned.sin() ** 2).mean())
+    assert tuple(found) == pytest.approx((mean, math.sin(0.7 - half) ** 2, math.sin(0.7 + half) ** 2))
+    assert 0 < half < 0.7
