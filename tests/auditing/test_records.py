@@ -172,10 +172,11 @@ def test_without_unseen_records_of_the_class_nothing_is_attacked():
 
 
 def test_each_draw_has_a_purpose_of_its_own():
-    one, two = (
-        drawn(Request(classes=(1,)), seed, small(60, 60), attack_samples=5, retain_samples=9) for seed in (0, 1)
+    one, again, two = (
+        drawn(Request(classes=(1,)), seed, small(60, 60), attack_samples=5, retain_samples=9) for seed in (0, 0, 1)
     )
     for name in ("watched", "members", "others"):
+        assert getattr(one, name).tolist() == getattr(again, name).tolist()
         assert getattr(one, name).tolist() != getattr(two, name).tolist()
     assert one.watched.tolist() != one.members.tolist()
     assert one.watched.tolist() != list(range(5))

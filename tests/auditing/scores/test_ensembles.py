@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from torch import nn
 from efface.auditing.answers import Answers
 from efface.auditing.exposed import most_exposed
 from efface.auditing.measures.exposure import deviations
+from efface.auditing.measures.intervals import Interval
 from efface.auditing.measures.u_lira import Role, thirds
 from efface.auditing.plots import margin_histograms
 from efface.auditing.records import Records
@@ -14,8 +16,11 @@ from efface.auditing.rows import Row
 from efface.auditing.scores import ensembles as module
 from efface.auditing.scores.ensembles import OF_RUNS, Thirds, ensemble_scores, thirds_scores
 from efface.auditing.settings import AuditSettings
+from efface.data import Split, load
 from efface.errors import InputError
+from efface.request import Request
 from efface.running.run import Run
+from tests.auditing.scores import tiny
 
 
 def noisy(records, seed, shift=0.0):
@@ -31,14 +36,24 @@ def noisy(records, seed, shift=0.0):
 
 
 @pytest.fixture(scope="module")
-def records(world):
-    return Records.drawn(world.split, AuditSettings(retain_samples=150), Run())
+def records():
+    split = Split.of(load("digits"), Request(classes=(3,)))
+    return Records.drawn(split, AuditSettings(retain_samples=150), Run())
 
 
-def test_a_method_equal_to_retraining_lies_within_its_floor(records):
-    scores = ensemble_scores(
-        [noisy(records, s) for s in range(8)], [noisy(records, 100 + s) for s in range(16)], records
-    )
+@pytest.fixture(scope="module")
+def retrained(records):
+    return [noisy(records, 100 + s) for s in range(16)]
+
+
+@pytest.fixture(scope="module")
+def shifted(records, retrained):
+    """Scores of a method whose models know the forget data better by two deviations."""
+    return ensemble_scores([noisy(records, s, shift=2.0) for s in range(8)], retrained, records)
+
+
+def test_a_method_equal_to_retraining_lies_within_its_floor(records, retrained):
+    scores = ensemble_scores([noisy(records, s) for s in range(8)], retrained, records)
     assert set(scores) == {m.key for m in OF_RUNS}
     assert "8 models a side" in scores["quality"].why
     for key in ("lira_accuracy", "quality", "klom_forget", "klom_retain", "klom_test"):
@@ -48,22 +63,18 @@ def test_a_method_equal_to_retraining_lies_within_its_floor(records):
     assert scores["lira_accuracy"].floor == pytest.approx(0.5, abs=0.03)
 
 
-def test_a_shifted_method_stands_out_on_the_forget_data_only(records):
-    scores = ensemble_scores(
-        [noisy(records, s, shift=2.0) for s in range(8)], [noisy(records, 100 + s) for s in range(16)], records
-    )
+def test_a_shifted_method_stands_out_on_the_forget_data_only(shifted):
+    scores = shifted
     assert scores["lira_accuracy"].value > scores["lira_accuracy"].floor_high + 0.2
     assert scores["klom_forget"].value > scores["klom_forget"].floor_high
     assert scores["quality"].value < scores["quality"].floor_low
     assert scores["klom_test"].value == pytest.approx(scores["klom_test"].floor, rel=0.1)
 
 
-def test_klom_is_printed_as_published_on_all_three_parts(records):
-    ours, theirs = [noisy(records, s, shift=1.0) for s in range(8)], [noisy(records, 100 + s) for s in range(16)]
-    scores = ensemble_scores(ours, theirs, records)
+def test_klom_is_printed_as_published_on_all_three_parts(shifted):
     for part in ("forget", "retain", "test"):
-        assert scores[f"klom_{part}_95"].value > scores[f"klom_{part}"].value
-        assert scores[f"klom_{part}_95"].floor_high is not None
+        assert shifted[f"klom_{part}_95"].value > shifted[f"klom_{part}"].value
+        assert shifted[f"klom_{part}_95"].floor_high is not None
 
 
 def test_the_final_score_is_f_times_the_ratios_of_accuracy_on_kept_and_test_data(records):
@@ -85,7 +96,7 @@ def test_the_final_score_is_f_times_the_ratios_of_accuracy_on_kept_and_test_data
 
 def test_the_published_binning_is_an_option_and_another_number(records):
     as_public = dataclasses.replace(records, settings=records.settings.model_copy(update={"klom_bins": "published"}))
-    ours, theirs = [noisy(records, s) for s in range(5)], [noisy(records, 100 + s) for s in range(10)]
+    ours, theirs = [noisy(records, s) for s in range(3)], [noisy(records, 100 + s) for s in range(6)]
     found = [ensemble_scores(ours, theirs, r)["klom_forget"] for r in (records, as_public)]
     assert found[0].value != found[1].value
     # Value and floor lose alike: both are of the same kind.
@@ -163,16 +174,14 @@ def test_histograms_share_edges_and_count_everyone():
     assert -10 < found[0].edges[0] < 0
 
 
-def test_low_false_positive_rates_are_measured_or_say_what_they_take(records):
-    ours, theirs = [noisy(records, s, shift=2.0) for s in range(8)], [noisy(records, 100 + s) for s in range(16)]
-    scores = ensemble_scores(ours, theirs, records)
-    assert scores["lira_tpr_1"].value > scores["lira_tpr_1"].floor_high
+def test_low_false_positive_rates_are_measured_or_say_what_they_take(records, retrained, shifted):
+    assert shifted["lira_tpr_1"].value > shifted["lira_tpr_1"].floor_high
     few = dataclasses.replace(
         records,
         parts={**records.parts, "forget": records.parts["forget"].take(range(9))},
         settings=records.settings.model_copy(update={"attack_samples": 9}),
     )
-    scores = ensemble_scores(ours, theirs, few)
+    scores = ensemble_scores([noisy(records, s, shift=2.0) for s in range(8)], retrained, few)
     assert scores["lira_tpr_1"].status == "not assessed"
     assert "8 models a side and 9 records make 72: it would take 13 records, or 12 models" in scores["lira_tpr_1"].why
     assert scores["lira_accuracy"].measured
@@ -274,3 +283,92 @@ def test_roles_that_fit_no_models_are_refused_and_few_are_counted(records):
         "some record is out of or unlearned by only 2 of 6 shadow models; 3 are needed"
     }
     assert set(few) == {"thirds_accuracy", "thirds_auc", "thirds_tpr_1", "thirds_tpr_01"}
+
+
+# --- shadow models, by hand ----------------------------------------------------------------------------------------
+
+
+def shadows():
+    """Four forget records of class 0, and shadow models that see them in turn: three of each role for each record."""
+    few = tiny.records([0] * 4 + [1] * 4 + [2] * 4, [0, 1, 2], classes=(0,))
+    roles = torch.tensor([Role.OUT, Role.UNLEARNED, Role.IN] * 3)[:, None].repeat(1, 4)
+    roles[:, 1] = roles[:, 1].roll(1)
+    models = []
+    for k in range(len(roles)):
+        models.append(nn.Linear(3, 3))
+        with torch.no_grad():
+            models[-1].weight.zero_()
+            models[-1].bias.copy_(torch.tensor([float(k), -torch.inf, 0.0]))  # whose margin is k on every record
+    return few, Thirds(models, roles)
+
+
+def test_the_attack_is_on_each_records_own_shadow_models_and_its_floor_on_margins_dealt_anew(monkeypatch):
+    few, given = shadows()
+    calls = []
+
+    def attack(unlearned, out, **options):
+        calls.append((unlearned, out, options))
+        at = len(calls)
+        rates = {0.01: 0.25 if at == 1 else 0.1 * at, 0.001: None}
+        return SimpleNamespace(
+            accuracy=Interval(0.5 + at / 100, 0.2, 0.9), auc=Interval(0.3 + at / 100, 0.1, 0.8), tpr=rates
+        )
+
+    monkeypatch.setattr(module, "u_lira", attack)
+    scores = thirds_scores(given, few)
+    assert len(calls) == 1 + module.SPLITS
+    assert all(options == {"fprs": (0.01, 0.001)} for *_, options in calls)
+    unlearned, out, _ = calls[0]
+    for found, role in ((unlearned, Role.UNLEARNED), (out, Role.OUT)):
+        assert found.dtype == torch.float64
+        for record in range(4):
+            expected = (given.roles[:, record] == role).nonzero().flatten().double()
+            assert torch.equal(found[:, record].sort().values, expected)
+    both = torch.cat([unlearned, out]).sort(0).values
+    dealt = [torch.cat(sides) for *sides, _ in calls[1:]]
+    assert all(len(sides[0]) == len(sides[1]) == 3 for *sides, _ in calls)
+    assert all(torch.equal(d.sort(0).values, both) for d in dealt)
+    assert len({tuple(d.flatten().tolist()) for d in dealt}) > 1
+    # Each record is dealt by itself.
+    assert any(not torch.equal(d[:, 2], d[:, 3]) for d in dealt)
+
+    assert list(scores) == ["thirds_accuracy", "thirds_auc", "thirds_tpr_1", "thirds_tpr_01"]
+    why = "3 shadow models a side for each of 4 records"
+    found = scores["thirds_accuracy"]
+    assert (found.value, found.low, found.high, found.why) == (0.51, 0.2, 0.9, why)
+    assert found.floor == pytest.approx(0.5 + 4.5 / 100)
+    assert found.floor_low <= 0.52 < 0.57 <= found.floor_high
+    found = scores["thirds_auc"]
+    assert (found.value, found.low, found.high, found.why) == (0.31, 0.1, 0.8, why)
+    assert found.floor == pytest.approx(0.3 + 4.5 / 100)
+    found = scores["thirds_tpr_1"]
+    assert (found.value, found.why) == (0.25, why)
+    assert found.floor == pytest.approx(0.45)
+    assert not scores["thirds_tpr_01"].measured
+    assert scores["thirds_tpr_01"].why == module._too_few(0.001, 3, 4)
+
+    first = list(calls)
+    calls.clear()
+    torch.manual_seed(77)
+    thirds_scores(given, few)
+    assert all(torch.equal(a[k], b[k]) for a, b in zip(first, calls, strict=True) for k in (0, 1))
+
+
+def test_a_shadow_model_without_numbers_is_named():
+    few, given = shadows()
+    with torch.no_grad():
+        given.models[4].bias[0] = torch.nan
+    with pytest.raises(InputError, match="the logits of a shadow model on the"):
+        thirds_scores(given, few)
+
+
+def test_halvings_say_which_part_has_no_record():
+    few = tiny.records([0] * 4 + [1] * 4 + [2] * 4, [0, 0], classes=(0,))
+    assert not len(few.parts["test_retain"])
+    models = [tiny.answers(few, f"model {k}", matrix=torch.randn(3, 3)) for k in range(9)]
+    scores = ensemble_scores(models[:3], models[3:], few)
+    for key in ("klom_test", "klom_test_95", "final_score"):
+        assert scores[key].why == "there is no record of this part"
+        assert not scores[key].measured
+    assert scores["lira_tpr_1"].why == module._too_few(0.01, 3, 4)
+    assert scores["klom_forget"].measured
