@@ -188,6 +188,8 @@ def too_sure(trained: nn.Module) -> nn.Module:
     return trained
 
 
+CAST = {"float64": "float64", "bfloat16": "bfloat16", "half": "float16"}
+
 LIKE = partial(Kind, like_plain=True)
 
 KINDS = {
@@ -294,7 +296,10 @@ def test_the_right_result_or_an_error_that_says_what_to_do(kind: str, name: str,
     assert not diverged(made.model)
     explained = any("the model is unchanged" in note for note in made.record.notes)
     assert explained or made.record.weights_before != made.record.weights_after
+    told = [note for note in made.record.notes if note.startswith("the weights came as")]
     if not methods()[name].needs.prepared:
+        said = "the weights came as {}: they were changed, and are kept, in float32"
+        assert told == ([said.format(CAST[kind])] if kind in CAST else [])
         assert made.record.weights_before == foreign.given(kind).record.weights_after
     if KINDS[kind].like_plain:
         plain = foreign.made("plain", name)

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from efface.errors import InputError
-from efface.models.hugging_face import described, from_config, is_folder, write_folder
+from efface.models.hugging_face import described, from_config, is_folder, stored_as, write_folder
 from efface.models.spec import ModelSpec
 
 
@@ -55,3 +55,12 @@ def test_a_download_with_more_in_it_than_is_written_is_not_replaced(tmp_path: Pa
     with pytest.raises(InputError, match=r"did not write there: README\.md"):
         write_folder(nn.Linear(1, 1), nn.Linear(1, 1).state_dict(), download, None, overwrite=True)
     assert (download / "README.md").read_text() == "theirs"
+
+
+def test_the_type_of_the_weights_is_what_the_configuration_says(tmp_path: Path) -> None:
+    for name, config, said in (
+        ("a", {"dtype": "bfloat16"}, "bfloat16"),
+        ("b", {"torch_dtype": "float16"}, "float16"),
+        ("c", {}, ""),
+    ):
+        assert stored_as(folder(tmp_path / name, **config)) == said

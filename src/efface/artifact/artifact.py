@@ -18,7 +18,7 @@ from efface.drafts import recover
 from efface.errors import InputError, explain
 from efface.files import new_folder, write_file
 from efface.models.adapt import adapted
-from efface.models.checkpoints import load_weights, write_back
+from efface.models.checkpoints import as_it_came, load_weights, write_back
 from efface.models.checkpoints.card import check_card
 from efface.models.hugging_face import AUTO_CLASSES, write_folder
 from efface.models.spec import build
@@ -140,28 +140,34 @@ class Artifact:
         self.path = Path(path)
         return self.path
 
-    def export(self, path: str | Path, *, overwrite: bool = False, card: str = "") -> Path:
+    def export(self, path: str | Path, *, overwrite: bool = False, card: str = "", rounded: bool = False) -> Path:
         """Write the weights alone, as the original's came: in its format, its entry of a checkpoint, its names.
 
-        The library that made the original loads them as it loaded that, and computes the same. Weights are float32, as
-        they were audited. Entries beside the weights that hold what training left, such as an optimiser's state, are
-        not written.
+        The library that made the original loads them as it loaded that, and computes the same. Weights are those that
+        were audited: float32, and float64 where the original's were, which loses nothing. Entries beside the weights
+        that hold what training left, such as an optimiser's state, are not written.
 
         Args:
             path: A file; its suffix says safetensors (.safetensors) or torch.save (.pt, .pth, .ckpt, .bin, .tar). For
                 a model of Hugging Face's, without a suffix: a folder that `from_pretrained` reads.
             overwrite: Replace what is there.
             card: A model card (`efface.model_card`) to write beside: FILE.md, or README.md within a folder.
+            rounded: Write bfloat16 or half where the original's weights came in it. Rounding may undo small steps of
+                forgetting, and what is written is not what was audited: audit it again.
 
         Returns:
             The path.
 
         Raises:
-            InputError: The path exists or has another suffix, or a method has changed the network, so that no library
-                would find its names.
+            InputError: The path exists or has another suffix, a method has changed the network, so that no library
+                would find its names, or the original's weights did not come in a narrower type to round to.
         """
         origin = next((r.origin for r in self.record.chain if r.origin is not None), None)
         state, spec = self.model.state_dict(), self.record.model
+        came = self.record.first_came_as
+        if rounded and came not in {"bfloat16", "float16"}:
+            raise InputError(f"the original's weights came as {came or 'float32'}, so nothing is rounded; leave it out")
+        state = as_it_came(state, came, rounded=rounded)
         if spec is not None:
             size = self.record.data
             plain = build(spec, input_shape=size.input_shape, num_classes=len(size.classes), trust=True, weights=False)

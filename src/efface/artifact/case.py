@@ -13,7 +13,7 @@ from efface.artifact.compatible import as_trained
 from efface.artifact.record import Record, describe_data, now, versions, weights_sha256
 from efface.data import Data, Split
 from efface.errors import InputWarning
-from efface.models.adapt import adapted
+from efface.models.adapt import adapted, cast_from
 from efface.models.checkpoints import Origin
 from efface.models.predictions import accuracy_of, as_naming_the_commonest
 from efface.models.spec import ModelSpec, opened
@@ -181,6 +181,7 @@ def given(
         InputError: The model does not take the data's inputs, or its output width is not the number of classes; see
             `adapted`.
     """
+    came = ", ".join(cast_from(model)) or ("" if origin is None else origin.dtype)
     model, more = adapted(model, split.data.input_shape, len(split.data.classes), split.data.input_dtype)
     copied = run.copied(model).eval()
     record = Record(
@@ -188,6 +189,7 @@ def given(
         created=now(),
         model=None if spec is None else spec.model_copy(update={"weights": None}),
         origin=origin,
+        came_as=came,
         data=describe_data(split),
         method="none",
         settings={},

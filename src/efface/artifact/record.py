@@ -114,6 +114,7 @@ class Record(BaseModel):
         created: When, in UTC.
         model: How to build the network; None for a module handed over in Python.
         origin: How the weights were stored when they came, of a model that Efface did not train.
+        came_as: Types of its weights, where some were cast to float32, e.g. `bfloat16`; empty if none was.
         data: Which data.
         request: What was forgotten in this step, if anything.
         request_fingerprint: SHA-256 of the resolved request.
@@ -147,6 +148,7 @@ class Record(BaseModel):
     created: datetime
     model: ModelSpec | None
     origin: Origin | None = None
+    came_as: str = ""
     data: DataRecord
     request: Request | None = None
     request_fingerprint: str | None = None
@@ -176,6 +178,11 @@ class Record(BaseModel):
     def chain(self) -> tuple[Record, ...]:
         """All records from the first training to this one."""
         return (*(self.parent.chain if self.parent else ()), self)
+
+    @property
+    def first_came_as(self) -> str:
+        """Type in which the weights came that all this was made from; empty if it was float32."""
+        return next((r.came_as for r in self.chain if r.came_as), "")
 
     @property
     def trainings(self) -> tuple[Recipe, ...]:

@@ -27,18 +27,32 @@ def export(
     card: Annotated[
         bool, typer.Option("--card/--no-card", help="Write a model card beside, from the record and audit.json.")
     ] = True,
+    rounded: Annotated[
+        bool, typer.Option("--rounded", help="In bfloat16 or half, as the original came; may undo small steps.")
+    ] = False,
     overwrite: OverwriteOption = False,
     trust: TrustOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Write a model's weights as the original's came: in its format, under its names, for the library it is from."""
+    """Write a model's weights as the original's came: in its format, under its names, for the library it is from.
+
+    In float32, as they were audited, or float64 where they came so. bfloat16 and half are for --rounded.
+    """
     from efface.models.checkpoints.card import README
     from efface.report.card import model_card
 
     made = load_artifact(artifact, trust)
     words = model_card(made.record, _audit_of(artifact)) if card else ""
-    written = made.export(out, overwrite=overwrite, card=words)
+    written = made.export(out, overwrite=overwrite, card=words, rounded=rounded)
     typer.echo(f"written: {written}")
+    came = made.record.first_came_as
+    if came and came != "float64":
+        how = (
+            f"rounded to {came}, as they came, which may undo small steps of forgetting: audit this file again"
+            if rounded
+            else f"float32, as they were changed and audited; they came as {came}, and --rounded writes that"
+        )
+        typer.echo(f"weights: {how}")
     if card:
         typer.echo(f"written: {written / README if written.is_dir() else written.with_suffix('.md')}")
 

@@ -242,6 +242,8 @@ def forgotten(
     elif recognition is not None and recognition.still:
         run.fail(f"{method.name}: {recognition.text}")
     memory = memory_without(memory, split, run)
+    if came := artifact.record.first_came_as:
+        run.note(f"the weights came as {came}: they were changed, and are kept, in float32")
     record = Record(
         action="forget",
         created=now(),

@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from efface.errors import InputError
 from efface.models.check import answer, check_model
 
-__all__ = ["adapted"]
+__all__ = ["adapted", "cast_from"]
 
 
 def adapted(
@@ -47,10 +47,10 @@ def adapted(
         notes.append(f"the model was taken out of its {type(model).__name__} wrapper")
     _check_kind(inner)
     copied = False
-    foreign = sorted({str(p.dtype) for p in inner.parameters() if p.is_floating_point() and p.dtype != torch.float32})
+    foreign = [name for name in cast_from(inner) if name != "float32"]
     if foreign:
         inner, copied = copy.deepcopy(inner).to(torch.float32), True
-        notes.append(f"weights of type {', '.join(foreign)} were cast to float32")
+        notes.append(f"weights of type {', '.join(f'torch.{name}' for name in foreign)} were cast to float32")
     padding = _padding_of(inner)
     if padding is not None:
         inner, copied = (inner if copied else copy.deepcopy(inner)), True
@@ -63,6 +63,12 @@ def adapted(
             notes.append(note)
     check_model(inner, input_shape, num_classes, input_dtype)
     return inner, tuple(notes)
+
+
+def cast_from(model: nn.Module) -> list[str]:
+    """Return the types of a model's weights if `adapted` casts some to float32, e.g. `bfloat16`; nothing otherwise."""
+    types = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    return sorted(str(t).removeprefix("torch.") for t in types) if types - {torch.float32} else []
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

@@ -20,7 +20,16 @@ from efface.models.checkpoints.card import README, is_own
 from efface.models.checkpoints.origin import CONFIG, PREPROCESSOR, Origin
 from efface.running.extras import import_transformers
 
-__all__ = ["AUTO_CLASSES", "described", "from_config", "is_folder", "preprocessor", "state_of", "write_folder"]
+__all__ = [
+    "AUTO_CLASSES",
+    "described",
+    "from_config",
+    "is_folder",
+    "preprocessor",
+    "state_of",
+    "stored_as",
+    "write_folder",
+]
 
 AUTO_CLASSES = {
     "transformers.AutoModelForImageClassification": "ForImageClassification",
@@ -86,6 +95,12 @@ def state_of(folder: str | Path) -> dict[str, Tensor]:
     return state
 
 
+def stored_as(folder: str | Path) -> str:
+    """Return the type of a folder's weights as its configuration says, e.g. `bfloat16`; empty if it says none."""
+    config = _read_json(Path(folder) / CONFIG)
+    return str(config.get("dtype") or config.get("torch_dtype") or "")
+
+
 def write_folder(
     model: nn.Module,
     state: Mapping[str, Tensor],
@@ -105,7 +120,7 @@ def write_folder(
         overwrite: Replace what is there.
         card: Text of its README.md; none if empty.
     """
-    model.load_state_dict(state)
+    model.to(next((v.dtype for v in state.values() if v.is_floating_point()), torch.float32)).load_state_dict(state)
     with new_folder(path, overwrite, _foreign) as draft, _quiet():
         model.save_pretrained(draft)  # type: ignore[operator]
         said = origin.beside.get(PREPROCESSOR) if origin else None

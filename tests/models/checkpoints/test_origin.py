@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from efface.errors import InputError
-from efface.models.checkpoints import load_checkpoint, write_back
+from efface.models.checkpoints import as_it_came, load_checkpoint, write_back
 
 
 def network(seed: int = 0, outputs: int = 3) -> nn.Sequential:
@@ -63,6 +63,30 @@ def test_what_stands_beside_a_network_in_a_module_of_lightnings_is_left_out_and_
     torch.save(state, tmp_path / "broken.ckpt")
     with pytest.raises(InputError, match=r"missing: 0\.bias; unexpected: loss\.weight\."):
         load_checkpoint(network(1), tmp_path / "broken.ckpt")
+
+
+@pytest.mark.parametrize("stored", ["float32", "float64", "bfloat16", "float16"])
+def test_the_type_comes_back_where_nothing_is_lost_or_rounding_is_asked_for(stored: str, tmp_path: Path) -> None:
+    kind = getattr(torch, stored)
+    old = {k: v.to(kind) if v.is_floating_point() else v for k, v in network().state_dict().items()}
+    torch.save(old, tmp_path / "w.pth")
+    model = network(1)
+    origin, _ = load_checkpoint(model, tmp_path / "w.pth")
+    came, state = origin.dtype, model.state_dict()
+    assert came == ("" if stored == "float32" else stored)
+    exact, rounded = as_it_came(state, came), as_it_came(state, came, rounded=True)
+    assert all(torch.equal(v.double(), state[k].double()) for k, v in exact.items())
+    assert exact["0.weight"].dtype == (kind if stored == "float64" else torch.float32)
+    assert {k: v.dtype for k, v in rounded.items()} == {k: v.dtype for k, v in old.items()}  # counters are integers
+    assert all(torch.equal(v, old[k]) for k, v in rounded.items())
+
+
+def test_of_several_types_none_comes_back(tmp_path: Path) -> None:
+    torch.save(network().state_dict() | {"0.bias": torch.zeros(8).bfloat16()}, tmp_path / "w.pth")
+    assert load_checkpoint(network(1), tmp_path / "w.pth")[0].dtype == ""
+    state = network().state_dict()
+    assert as_it_came(state, "bfloat16, float32", rounded=True).keys() == state.keys()
+    assert as_it_came(state, "bfloat16, float32", rounded=True)["0.weight"].dtype == torch.float32
 
 
 def test_arguments_kept_as_a_namespace_are_no_obstacle(tmp_path: Path) -> None:

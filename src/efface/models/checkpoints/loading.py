@@ -19,8 +19,8 @@ from pydantic import JsonValue
 from torch import nn
 
 from efface.errors import InputError
-from efface.models.checkpoints.origin import PREPROCESSOR, Origin, kept_beside
-from efface.models.hugging_face import is_folder, preprocessor, state_of
+from efface.models.checkpoints.origin import CAST, PREPROCESSOR, Origin, kept_beside
+from efface.models.hugging_face import is_folder, preprocessor, state_of, stored_as
 
 __all__ = ["diverged", "load_checkpoint", "load_weights", "read_state"]
 
@@ -79,6 +79,9 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> tuple[Origin, tuple[s
     _check_fit(path, state, expected, missing)
     cast = {(str(v.dtype), str(expected[name].dtype)) for name, v in state.items() if v.dtype != expected[name].dtype}
     notes += [f"weights of type {theirs} were cast to {ours}." for theirs, ours in sorted(cast)]
+    kinds = {str(v.dtype).removeprefix("torch.") for v in state.values() if v.is_floating_point()}
+    if len(kinds) == 1 and kinds <= set(CAST):
+        origin = origin.model_copy(update={"dtype": kinds.pop()})
     bad = diverged(model, state)
     if bad:
         raise InputError(
@@ -137,7 +140,14 @@ def _read_folder(folder: Path) -> tuple[dict[str, torch.Tensor], list[str], Orig
     """Read the weights of a folder of Hugging Face's as `_read` does."""
     said = preprocessor(folder)
     beside: dict[str, JsonValue] = {} if said is None else {PREPROCESSOR: said}
-    return state_of(folder), [], Origin(format="hugging-face", name=folder.resolve().name, beside=beside)
+    stored = stored_as(folder)
+    dtype = stored if stored in CAST else ""
+    notes = [f"weights of type torch.{dtype} were cast to torch.float32."] if dtype else []
+    return (
+        state_of(folder),
+        notes,
+        Origin(format="hugging-face", name=folder.resolve().name, beside=beside, dtype=dtype),
+    )
 
 
 def diverged(model: nn.Module, state: Mapping[str, torch.Tensor] | None = None) -> list[str]:

@@ -16,12 +16,15 @@ from torch import Tensor
 from efface.errors import InputError
 from efface.files import write_file
 
-__all__ = ["CONFIG", "KEPT_BESIDE", "PREPROCESSOR", "Origin", "kept_beside", "write_back"]
+__all__ = ["CAST", "CONFIG", "KEPT_BESIDE", "PREPROCESSOR", "Origin", "as_it_came", "kept_beside", "write_back"]
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 """Files of a Hugging Face folder."""
 
 SAFETENSORS, TORCH = (".safetensors",), (".pt", ".pth", ".ckpt", ".bin", ".tar")
+
+CAST = ("float64", "bfloat16", "float16")
+"""Types of weights that are cast to float32."""
 
 KEPT_BESIDE = (
     "arch",
@@ -51,6 +54,8 @@ class Origin(BaseModel):
         prefix: What stood before every name.
         beside: Plain values that stood beside the weights and go back with them, see `KEPT_BESIDE`; for a folder, its
             `preprocessor_config.json`.
+        dtype: Type of the weights where it was not float32: `float64`, `bfloat16` or `float16`; empty for float32, and
+            where there were several.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +65,20 @@ class Origin(BaseModel):
     nest: str = ""
     prefix: str = ""
     beside: dict[str, JsonValue] = {}
+    dtype: str = ""
+
+
+def as_it_came(state: Mapping[str, Tensor], came: str, *, rounded: bool = False) -> dict[str, Tensor]:
+    """Return weights in the type in which the original's came, where nothing is lost by it or rounding is allowed.
+
+    Args:
+        state: Names and tensors; what is no float32 stays as it is.
+        came: One of `CAST`; anything else changes nothing.
+        rounded: Allow bfloat16 and half. A weight that moved by less than their last digit is then the original's
+            again, so that small steps of forgetting are undone.
+    """
+    back = came in CAST and (rounded or came == "float64")
+    return {k: v.to(getattr(torch, came)) if back and v.dtype == torch.float32 else v for k, v in state.items()}
 
 
 def kept_beside(checkpoint: Mapping[Any, Any], nest: str) -> tuple[dict[str, JsonValue], list[str]]:
