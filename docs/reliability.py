@@ -11,6 +11,9 @@ PAGE, TRIED = ROOT / "docs" / "reliability.md", ROOT / "docs" / "reliability.jso
 FIRST, WITH, ENDED = "a worker first", "with its workers", "ended before"
 """How outcomes of killed runs with workers begin, and that of a kill which came too late; see tests/test_faults.py."""
 
+ALONE = "only a worker killed"
+"""The fault that a run survives."""
+
 VERBS = (
     "train", "train --overwrite", "forget", "forget --overwrite", "audit", "verify", "train --references, one by one",
     "train --references, processes", "train --references --overwrite", "compare, 2 workers",
@@ -44,17 +47,28 @@ def table() -> str:
 
 
 def of_workers(rows: list[dict[str, Any]]) -> str:
-    """Say which runs have workers, and how many of their kills came after that of a worker."""
-    names, counts = [], {FIRST: 0, WITH: 0}
+    """Return a table of the runs with workers: how often each was killed, and how often after one of its workers."""
+    alone = {row["verb"]: sum(row["outcomes"].values()) for row in rows if row["fault"] == ALONE}
+    lines, totals, everything = [], [0, 0, 0], 0
     for row in (row for row in rows if row["fault"] == "killed"):
-        own = {how: sum(n for o, n in row["outcomes"].items() if o.startswith(how)) for how in counts}
-        names += [f"`{row['verb']}`"] * any(own.values())
-        counts = {how: n + own[how] for how, n in counts.items()}
-    kills = sum(counts.values())
-    return (
-        f"Runs with workers are {', '.join(names)}. Of their {kills} kills, {counts[FIRST]} came after one of the "
-        f'workers had been killed ("{FIRST}"), the others hit the run "{WITH}". All other runs are one process, which '
-        "has no worker to kill."
+        first, other = (sum(n for o, n in row["outcomes"].items() if o.startswith(how)) for how in (FIRST, WITH))
+        everything += sum(row["outcomes"].values()) - row["outcomes"].get(ENDED, 0)
+        if not first + other:
+            continue
+        own = [first + other, first, alone.get(row["verb"], 0)]
+        lines.append(f"| `{row['verb']}` | {' | '.join(map(str, own))} |")
+        totals = [t + n for t, n in zip(totals, own, strict=True)]
+    return "\n".join(
+        [
+            f"Runs with workers, and how many of their kills came after that of a worker ({totals[1]} of "
+            f'{totals[0]}, or {100 * totals[1] / totals[0]:.0f} %; "{FIRST}" below, the others "{WITH}"). The other '
+            f"{everything - totals[0]} kills hit runs of one process, which has no worker to kill.",
+            "",
+            "| run with workers | killed | of these after a worker | only a worker killed |",
+            "|---|---|---|---|",
+            *lines,
+            f"| together | {' | '.join(map(str, totals))} |",
+        ]
     )
 
 

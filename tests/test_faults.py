@@ -603,7 +603,7 @@ def finished(cells: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     ("verb", "wanted", "chain"),
-    [(REFERENCES, 20, 4), (COMPARE, 20, 5), (PROCESSES_OVER, 16, 4), (RAY, 3, 3), (COMPARE_RAY, 2, 2)],
+    [(REFERENCES, 20, 4), (COMPARE, 20, 5), (PROCESSES_OVER, 16, 4), (RAY, 6, 3), (COMPARE_RAY, 4, 2)],
     ids=lambda value: value.name if isinstance(value, Verb) else str(value),
 )
 def test_killed_with_its_workers_again_and_again_the_last_run_completes_it(
@@ -815,43 +815,61 @@ def test_references_on_a_disk_without_room_are_used_and_their_answers_not_kept(w
 LADDER = "forget, by the ladder"
 
 
-def test_a_ladder_killed_in_a_rung_resumes_there(world, tmp_path):
-    """Finished trials are kept beside the result and not done again; then the same model comes out, and they go."""
-    judges, out, chance = tmp_path / "judges", tmp_path / "forgotten", random.Random(2)
-    original = tmp_path / "original"
+def test_a_ladder_killed_at_random_moments_resumes_where_it_was(world, tmp_path):
+    """Finished trials are kept beside the result and not done again; then the same model comes out, and they go.
+
+    Each search is killed three times at most; the first one right after its first trial, so that one is there.
+    """
+    judges, original = tmp_path / "judges", tmp_path / "original"
     world.run("train", *(a.replace("epochs=2", "epochs=30") for a in SMALL), "--out", original)
     asked = ("--references", 4, "--classes", "0", "--backend", "serial", "--device", "cpu", "-q")
     world.run("train", "--from", original, *asked, "--out", judges)
-    trials = tmp_path / ".forgotten.trials" / "trials.json"
 
-    def done() -> int:
-        return len(json.loads(trials.read_text())["trials"]) if trials.is_file() else 0
-
-    def command(to: Path) -> tuple[object, ...]:
+    def command(_: World, to: Path) -> tuple[object, ...]:
         asked = ("--classes", "0", "--references", judges, "--out", to, "--device", "cpu", "-q")
         return ("forget", original, *asked)
 
-    kept = 0
-    for goal in (0, 1, 2):
-        run = world.forge.start(*command(out))
-        waited(lambda run=run, goal=goal: done() > goal or not run.alive(), 240)
-        time.sleep(chance.random() / 10)
-        family = run.family()
-        run.kill()
-        if run.end() == -signal.SIGKILL:
-            kept = max(kept, done())
-            found = "then new" if out.is_dir() else f"with {done()} trials finished"
-            TRIED["killed", LADDER, found] += 1
-        assert_gone(world, run, family, FORGET)
-        if out.is_dir():
-            break
-    assert kept >= 1  # it was killed with a rung behind it
-    undisturbed = world.forge.run(*command(tmp_path / "undisturbed"))
-    if not out.is_dir() or trials.parent.exists():  # a kill between the result and the end of its trials leaves both
-        run = world.forge.run(*command(out), "--overwrite")
-        assert run.code == undisturbed.code, run.text
-    found, expected = (Artifact.read_record(p) for p in (out, tmp_path / "undisturbed"))
-    assert any("kept from an earlier start" in note for note in found.notes)
-    assert (found.weights_after, found.method) == (expected.weights_after, expected.method)
-    assert not trials.parent.exists()
-    assert not drafts(tmp_path)
+    started = time.monotonic()
+    undisturbed = world.forge.run(*command(world, tmp_path / "undisturbed"))
+    expected = Artifact.read_record(tmp_path / "undisturbed")
+    kills = Kills(Verb(LADDER, command, artifact, again=False), time.monotonic() - started)
+    went_on = 0
+    for number in kills.attempts(12):
+        out = tmp_path / str(number) / "out"
+        out.parent.mkdir()
+        trials = out.parent / ".out.trials" / "trials.json"
+        for link in range(3):
+            kept = trials_of(trials)
+            run = world.forge.start(*command(world, out))
+            if number == link == 0:
+                waited(lambda run=run, trials=trials: trials_of(trials) or not run.alive(), 240)
+            else:
+                kills.sleep()
+            family = run.family()
+            run.kill()
+            killed = run.end() == -signal.SIGKILL
+            kills.counted(killed)
+            assert_gone(world, run, family, kills.verb)
+            found = trials_of(trials)
+            assert out.is_dir() or found[: len(kept)] == kept  # what is finished is kept, and is as it was
+            outcome = "then new" if out.is_dir() else f"with {len(found)} trials finished"
+            TRIED["killed", LADDER, outcome if killed else ENDED] += 1
+            if out.is_dir():
+                break
+        if not out.is_dir() or trials.parent.exists():  # a kill between the result and the end of its trials: both
+            some = bool(trials_of(trials))
+            run = world.forge.run(*command(world, out), "--overwrite")
+            assert run.code == undisturbed.code, run.text
+            noted = any("kept from an earlier start" in note for note in Artifact.read_record(out).notes)
+            assert noted or not some
+            went_on += some
+        found = Artifact.read_record(out)
+        assert (found.weights_after, found.method) == (expected.weights_after, expected.method)
+        assert not trials.parent.exists()
+        assert not drafts(out.parent)
+    assert went_on
+
+
+def trials_of(file: Path) -> list[Any]:
+    """Return the trials of a search that are finished."""
+    return json.loads(file.read_text())["trials"] if file.is_file() else []

@@ -8,7 +8,7 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor, nn
 
-from efface.artifact.artifact import MODEL, Artifact
+from efface.artifact.artifact import MEMORY, MODEL, Artifact
 from efface.artifact.case import split_under
 from efface.artifact.pieces import prefix_of, read_piece, sorted_out
 from efface.artifact.record import Record, versions, weights_sha256
@@ -78,6 +78,7 @@ def repair(
         raise InputError(f"{', '.join(lost)}: nothing is left of a plain training to make them of again; train anew")
     run = Run(seed=record.seed, device=device, precision=record.recipe.precision, progress=progress)
     method = make(step.method, step.settings)
+    artifact.memory |= _beside(artifact)
     spread(run, backend, workers, apart=method.apart)
     with seeded(run.number("repair/forward passes")):
         made, memory = method.made_again(artifact, split_under(record, data), run, sound)
@@ -107,6 +108,16 @@ def _sound(artifact: Artifact) -> tuple[tuple[str, ...], set[str]]:
         except InputError:
             lost.append(file)
     return tuple(sorted(lost)), sound
+
+
+def _beside(artifact: Artifact) -> dict[str, Tensor]:
+    """Read what is kept beside the pieces, which cannot be made again."""
+    assert artifact.path is not None
+    file = artifact.path / MEMORY
+    try:
+        return safetensors.torch.load_file(file) if file.is_file() else {}
+    except safetensors.SafetensorError as error:
+        raise InputError(f"{file} is damaged, too: {error}; take it from a copy, or train anew") from None
 
 
 def _require_same(record: Record, found: Mapping[str, Mapping[str, Tensor]]) -> None:

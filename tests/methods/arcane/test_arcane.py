@@ -20,7 +20,7 @@ from efface.data import ArraySamples, Data, Part, Split, load
 from efface.errors import InputError
 from efface.mechanisms.shards import epochs_by_slice
 from efface.methods.applying import apply, prepare, rebuilt
-from efface.methods.arcane.arcane import Arcane, _require_spread
+from efface.methods.arcane.arcane import CHOSEN, Arcane, _require_spread
 from efface.methods.arcane.one_class import ABSENT, AutoEncoder, Distance, Subspace, fit_subspace
 from efface.methods.retrain import Retrain
 from efface.request import Request
@@ -34,6 +34,7 @@ METHODS = {
     "svdd": Arcane(score="svdd", size=16, blocks=3, epochs=4, batch_size=32),
     "share": Arcane(share=0.5),
 }
+ANEW = Arcane(share=0.5, selection="recompute")
 
 
 def trained(data: Data, method: Arcane) -> Artifact:
@@ -111,7 +112,7 @@ def test_a_chain_of_requests_is_what_retraining_gives_from_the_same_seed(
 def test_check_1_over_random_sequences_of_requests(choice: Any) -> None:
     data = load("digits")
     method = choice.draw(
-        st.sampled_from([METHODS["pca"], METHODS["share"], dataclasses.replace(METHODS["svdd"], epochs=2)])
+        st.sampled_from([METHODS["pca"], METHODS["share"], ANEW, dataclasses.replace(METHODS["svdd"], epochs=2)])
     )
     artifact, left, served = trained(data, method), Split.of(data).train.indices, []
     items = choice.draw(st.lists(st.sampled_from(left.tolist()), min_size=1, max_size=4, unique=True))
@@ -150,6 +151,60 @@ def test_check_3_what_was_not_selected_costs_nothing(artifacts: dict[str, Artifa
     assert made.record.weights_after == artifacts["share"].record.weights_after
     assert any("the model is unchanged" in note for note in made.record.notes)
     assert_exact(made, digits_data, method, request)
+
+
+@pytest.fixture(scope="module")
+def by_entropy(digits_data: Data) -> dict[str, Artifact]:
+    methods = {name: Arcane(share=0.5, selection=name) for name in ("entropy", "recompute")}  # type: ignore[arg-type]
+    return {name: trained(digits_data, method) for name, method in methods.items()}
+
+
+def test_check_3_a_frozen_choice_runs_no_step_and_is_not_what_training_without_gives(
+    by_entropy: dict[str, Artifact], digits_data: Data
+) -> None:
+    """The documented caveat: a record that was not chosen kept others out, which `recompute` takes in."""
+    frozen, anew = by_entropy["entropy"], by_entropy["recompute"]
+    assert frozen.record.weights_after == anew.record.weights_after
+    assert any("deletions are exact beside this choice only" in note for note in frozen.record.notes)
+    positions = Split.of(digits_data).train.indices
+    chosen = frozen.memory[CHOSEN].numpy()
+    sizes = np.bincount(digits_data.train_labels[positions])
+    assert np.bincount(digits_data.train_labels[chosen]).tolist() == [-(-n // 2) for n in sizes.tolist()]
+    outside = np.setdiff1d(positions, chosen)
+    request = Request.of(items=outside[digits_data.train_labels[outside] == 2][:30].tolist())
+    made, exact = deletion(frozen, digits_data, request), deletion(anew, digits_data, request)
+    assert made.record.weights_after == frozen.record.weights_after
+    assert any("the model is unchanged" in note for note in made.record.notes)
+    assert not torch.equal(exact.memory[CHOSEN], made.memory[CHOSEN])
+    assert exact.record.weights_after != made.record.weights_after
+    assert_exact(exact, digits_data, ANEW, request)
+
+
+@pytest.mark.seconds
+@pytest.mark.parametrize("score", ["pca", "svdd"])
+def test_what_is_left_of_a_frozen_choice_is_trained_on_exactly(score: str, digits_data: Data) -> None:
+    """Equal to training where the same records are chosen."""
+    method = dataclasses.replace(METHODS[score], share=0.5, selection="entropy")
+    artifact = trained(digits_data, method)
+    chosen = artifact.memory[CHOSEN].numpy()
+    asked = chosen[digits_data.train_labels[chosen] == 4][::9]
+    made = deletion(artifact, digits_data, Request.of(items=asked.tolist()))
+    left = np.setdiff1d(chosen, asked)
+    assert made.memory[CHOSEN].tolist() == left.tolist()
+    without = np.setdiff1d(Split.of(digits_data).train.indices, left)
+    plain = dataclasses.replace(method, share=1.0)
+    split = Split.of(digits_data, earlier=[Request.of(items=without.tolist())])
+    model, _ = plain.train(small_mlp(), split, RECIPE, Run(seed=3, device="cpu"))
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in made.model.state_dict().items())
+
+
+def test_a_class_and_a_damaged_block_of_a_choice(by_entropy: dict[str, Artifact], digits_data: Data) -> None:
+    made = deletion(by_entropy["entropy"], digits_data, Request.of(classes=[5]))
+    assert not bool((digits_data.train_labels[made.memory[CHOSEN].numpy()] == 5).any())
+    assert "arcane: classes trained again: none; dropped: 5" in made.record.notes
+    split = Split.of(digits_data, earlier=made.record.earlier_requests)
+    again, _ = Arcane().made_again(made, split, Run(seed=9, device="cpu"), set())
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in made.model.state_dict().items())
 
 
 def test_check_4_the_subspace_by_singular_values() -> None:

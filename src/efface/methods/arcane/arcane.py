@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Annotated, ClassVar, Literal
 
@@ -19,6 +20,7 @@ from efface.errors import InputError, NotPreparedError
 from efface.mechanisms.members import Member, train_members
 from efface.mechanisms.shards import Shards, first_touched, require_passes, require_unfrozen, seeded_as, states_of
 from efface.methods.arcane.one_class import Distance, OneClassClassifier, Score, Subspace, fit_subspace, one_class
+from efface.methods.arcane.selection import most_informative
 from efface.methods.method import Expense, Method, Needs
 from efface.models.reset import reset
 from efface.running.run import Run
@@ -26,6 +28,14 @@ from efface.running.threads import one_thread
 from efface.training.recipe import Recipe
 
 __all__ = ["Arcane"]
+
+CHOSEN = "arcane/chosen"
+"""Positions of the records that are trained on, in the memory, where they were chosen by entropy."""
+
+GUARANTEES = {
+    "entropy": "; deletions are exact beside this choice only, in which all records had a part",
+    "recompute": ", anew at every deletion, which stays exact",
+}
 
 HOW = "train with `efface train --method arcane`, or use retrain"
 
@@ -43,8 +53,10 @@ class Arcane(Method):
     do not expect the accuracy of a supervised network.
 
     Source: Yan et al., "ARCANE", IJCAI 2022, which has no code and no pseudo-code: models, sizes and rates are ours.
-    Its selection of data by entropy is not offered: whether a record is kept depends on others, so filtering the chosen
-    subset is not what training without the record gives. `share` keeps each record by a draw of its own instead.
+    All data is used by default. With `share` below 1, `draw` keeps each record by a draw of its own, and stays exact.
+    The paper's choice by entropy, `entropy`, does not: whether a record is kept depends on the others, so that what is
+    left of the chosen is not what training without the record would have chosen, even where a record that was not
+    chosen is deleted. `recompute` chooses anew at every deletion: exact, and rarely cheaper than the whole class.
 
     Attributes:
         score: Training: `pca`, `autoencoder` or `svdd`.
@@ -54,7 +66,9 @@ class Arcane(Method):
         lr: Training: constant rate of Adam.
         batch_size: Training: samples per step.
         calibrate: Training: divide by the quantile: `auto` for the autoencoder only, `on`, `off`.
-        share: Training: part of each class that is trained on; a record outside of it is deleted without any work.
+        share: Training: part of each class that is trained on.
+        selection: Training: which part: `draw`, `entropy` or `recompute`. By the first two, a record outside of it is
+            deleted without any work.
     """
 
     score: Score = "pca"
@@ -65,6 +79,7 @@ class Arcane(Method):
     batch_size: Annotated[int, Field(ge=1)] = 128
     calibrate: Literal["auto", "on", "off"] = "auto"
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    selection: Literal["draw", "entropy", "recompute"] = "draw"
 
     name: ClassVar[str] = "arcane"
     needs: ClassVar[Needs] = Needs(
@@ -82,6 +97,7 @@ class Arcane(Method):
         "batch_size",
         "calibrate",
         "share",
+        "selection",
     )
     source: ClassVar[str] = "ARCANE, IJCAI 2022"
     apart: ClassVar[bool] = True
@@ -90,9 +106,14 @@ class Arcane(Method):
         """Train one model per class on what the split retains; return the classifier and its checkpoints."""
         if self.score != "pca":
             require_passes(self.name, self.epochs, self.blocks, "blocks")
-        dealt = self._dealt(split, run)
-        made = self._architecture(split.data.input_shape, len(split.data.classes)).to(run.device)
-        memory = self._train_classes(made, dict.fromkeys(range(len(made.members)), 0), {}, dealt, split, run)
+        every = range(len(split.data.classes))
+        kept = {CHOSEN: self._chosen(every, split, run)} if self._by_entropy else {}
+        dealt = self._dealt(split, run, kept.get(CHOSEN))
+        made = self._architecture(split.data.input_shape, len(every)).to(run.device)
+        memory = self._train_classes(made, dict.fromkeys(every, 0), kept, dealt, split, run)
+        if self._by_entropy:
+            chosen, all_of_it = len(kept[CHOSEN]), len(split.retain)
+            run.note(f"arcane: {chosen} of {all_of_it} records were chosen by entropy{GUARANTEES[self.selection]}")
         run.note(f"arcane: {int(made.present.sum())} one-class models ({self.score}); the network given is not used")
         return made, memory
 
@@ -116,13 +137,19 @@ class Arcane(Method):
         assert split.resolved is not None
         step, trained_by = self._training(artifact)
         own = seeded_as(run, step.seed)
-        dealt = trained_by._dealt(split, own)
         made = run.copied(artifact.model)
         assert isinstance(made, OneClassClassifier)
         asked = np.setdiff1d(split.resolved.indices, np.union1d(split.held_out, split.gone))
-        found = {k: first_touched(dealt.lists(k, asked)) for k in range(len(split.data.classes))}
+        memory = trained_by._chosen_without(asked, artifact, split, own)
+        dealt = trained_by._dealt(split, own, memory.get(CHOSEN))
+        changed = asked
+        if trained_by._by_entropy:  # what was trained on and is no longer, or the other way round
+            changed = np.setxor1d(artifact.memory[CHOSEN].numpy(), memory[CHOSEN].numpy())
+            run.note(f"arcane: {len(changed)} of the chosen records changed{GUARANTEES[trained_by.selection]}")
+        places = dealt if not trained_by._by_entropy else trained_by._dealt(split, own, torch.from_numpy(changed))
+        found = {k: first_touched(places.lists(k, changed)) for k in range(len(split.data.classes))}
         starts = {k: start for k, start in found.items() if start is not None}
-        memory = trained_by._train_classes(made, starts, artifact.memory, dealt, split, own)
+        memory = trained_by._train_classes(made, starts, memory, dealt, split, own)
         touched = [split.data.classes[k] for k in starts if made.present[k]]
         dropped = [split.data.classes[k] for k in starts if not made.present[k]]
         run.history.add("arcane", touched=len(touched), dropped=len(dropped))
@@ -140,7 +167,7 @@ class Arcane(Method):
         own, pieces = seeded_as(run, step.seed), trained_by.blocks - 1 if trained_by.score != "pca" else 0
         made = run.copied(artifact.model)
         assert isinstance(made, OneClassClassifier)
-        lists = trained_by._dealt(split, own)
+        lists = trained_by._dealt(split, own, artifact.memory.get(CHOSEN))
         starts = {}
         for k in range(len(made.members)):
             empty = not any(len(positions) for positions in lists.lists(k, split.retain.indices))
@@ -153,11 +180,46 @@ class Arcane(Method):
     def _architecture(self, shape: tuple[int, ...], classes: int) -> OneClassClassifier:
         return OneClassClassifier([one_class(self.score, shape, self.size) for _ in range(classes)])
 
-    def _dealt(self, split: Split, run: Run) -> Shards:
-        """Return the place of every record; those outside of `share` get a shard that no class has."""
+    @property
+    def _by_entropy(self) -> bool:
+        return self.share < 1 and self.selection != "draw"
+
+    def _dealt(self, split: Split, run: Run, chosen: Tensor | None = None) -> Shards:
+        """Return the place of every record; those outside of `share` get a shard that no class has.
+
+        Args:
+            split: The data.
+            run: With the seed of training.
+            chosen: Positions inside of it, where they are chosen by entropy.
+        """
         dealt = Shards.by_class(split.data, self.blocks, run.generator("arcane/blocks"))
         kept = torch.rand(len(dealt.shard), generator=run.generator("arcane/share")).numpy() < self.share
+        if chosen is not None:
+            kept = np.isin(np.arange(len(dealt.shard)), chosen.numpy())
         return Shards(np.where(kept | (self.share == 1), dealt.shard, -1), dealt.piece, self.blocks)
+
+    def _chosen(self, classes: Iterable[int], split: Split, run: Run) -> Tensor:
+        """Return the positions of `share` of each class, chosen by entropy from what the split retains."""
+        order = torch.randperm(len(split.data.train), generator=run.generator("arcane/selection"))
+        found = [np.array([], np.int64)]
+        for k in run.track(list(classes), "choosing by entropy"):
+            own = np.sort(split.retain.indices[split.data.train_labels[split.retain.indices] == k])
+            if len(own):
+                x, _ = Part(_named(k, split), split.data.train, own).tensors()
+                found.append(own[most_informative(x, order[own], math.ceil(self.share * len(own))).numpy()])
+        return torch.from_numpy(np.sort(np.concatenate(found)))
+
+    def _chosen_without(self, asked: np.ndarray, artifact: Artifact, split: Split, run: Run) -> dict[str, Tensor]:
+        """Return the memory with the choice of records as it is after a deletion."""
+        if not self._by_entropy:
+            return artifact.memory
+        chosen = np.setdiff1d(artifact.memory[CHOSEN].numpy(), asked)
+        if self.selection == "recompute":
+            labels = split.data.train_labels
+            touched = np.unique(labels[asked])
+            others = chosen[~np.isin(labels[chosen], touched)]
+            chosen = np.union1d(others, self._chosen(touched.tolist(), split, run).numpy())
+        return {**artifact.memory, CHOSEN: torch.from_numpy(chosen)}
 
     def _train_classes(
         self,
