@@ -53,10 +53,8 @@ class Arcane(Method):
     do not expect the accuracy of a supervised network.
 
     Source: Yan et al., "ARCANE", IJCAI 2022, which has no code and no pseudo-code: models, sizes and rates are ours.
-    All data is used by default. With `share` below 1, `draw` keeps each record by a draw of its own, and stays exact.
-    The paper's choice by entropy, `entropy`, does not: whether a record is kept depends on the others, so that what is
-    left of the chosen is not what training without the record would have chosen, even where a record that was not
-    chosen is deleted. `recompute` chooses anew at every deletion: exact, and rarely cheaper than the whole class.
+    All data is used unless `share` is below 1: by `draw`, each record's own, which stays exact; by the paper's
+    `entropy`, which does not, as whether a record is chosen depends on the others; by `recompute`, anew, exactly.
 
     Attributes:
         score: Training: `pca`, `autoencoder` or `svdd`.
@@ -67,8 +65,7 @@ class Arcane(Method):
         batch_size: Training: samples per step.
         calibrate: Training: divide by the quantile: `auto` for the autoencoder only, `on`, `off`.
         share: Training: part of each class that is trained on.
-        selection: Training: which part: `draw`, `entropy` or `recompute`. By the first two, a record outside of it is
-            deleted without any work.
+        selection: Training: which part. By `draw` and `entropy`, a record outside of it is deleted without any work.
     """
 
     score: Score = "pca"
