@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -170,15 +171,18 @@ class Bench:
         self._outcomes: dict[tuple[str, str, str], Outcome] = {}
 
     def artifact(self, method: Method, network: str) -> Artifact:
-        """Return the plainly trained network, or the one that the method prepared."""
+        """Return a copy of the plainly trained network, or of the one that the method prepared.
+
+        A method that changes what it is given is found out, and spoils nothing for the others.
+        """
         if not method.needs.prepared:
-            return self.plain[network]
+            return copy.deepcopy(self.plain[network])
         key = (repr(method), network)
         if key not in self._trained:
             model = small_mlp() if network == "mlp" else small_cnn()
             spec = MLP_SPEC if network == "mlp" else None
             self._trained[key] = prepare(method, model, Split.of(self.data), RECIPE, Run(device="cpu"), spec=spec)
-        return self._trained[key]
+        return copy.deepcopy(self._trained[key])
 
     def usual(self, method: Method) -> Outcome:
         """Return the result for one class (or items) on the MLP, or on the CNN where the method refuses an MLP."""
