@@ -28,6 +28,7 @@ from efface.methods.applying import apply, prepare
 from efface.methods.catalogue import make, methods
 from efface.models.adapt import adapted
 from efface.models.checkpoints import diverged
+from efface.models.spec import ModelSpec, build
 from efface.request import Request
 from efface.running.run import Run
 from efface.running.seeding import seeded
@@ -38,11 +39,13 @@ from tests.methods.test_contract import NAMES, QUICK
 
 RECIPE = Recipe(lr=0.05, epochs=1, batch_size=16)
 N = 48
-
+GROUPS = np.arange(N) + 100
+GROUPS[[1, 4]] = 7  # for methods of groups: the items to forget are a whole one
 
 TIMES = {"seconds", "speedup", "peak_memory"}
 OWN: dict[str, dict[str, Any]] = {
     "amnesiac": {"classes": [0], "items": [1, 4]},
+    "erm-ktp": {"reg": 10.0, "mask_lr": 2.0, "period": 1, "least_allowed": 0.05},  # zeros in the mask after six steps
     "certified-removal": {"noise": "run"},  # by default it is secret, and no two results are equal
 }
 
@@ -58,8 +61,12 @@ def arrays(classes: int = 3, ids: bool = False) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def tiny(classes: int = 3, ids: bool = False, tested: tuple[int, ...] = (0, 1, 2), groups: Any = None) -> Data:
+def tiny(
+    classes: int = 3, ids: bool = False, tested: tuple[int, ...] = (0, 1, 2), groups: Any = GROUPS, enlarged: int = 1
+) -> Data:
     x, y = arrays(classes, ids)
+    if enlarged > 1:
+        x = x.repeat_interleave(enlarged, 2).repeat_interleave(enlarged, 3)
     seen = torch.isin(y, torch.tensor(tested))
     names = tuple(map(str, range(classes)))
     return Data("tiny", ArraySamples(x, y), ArraySamples(x[seen], y[seen]), names, groups=groups)
@@ -68,14 +75,14 @@ def tiny(classes: int = 3, ids: bool = False, tested: tuple[int, ...] = (0, 1, 2
 def labelled(like: Callable[[np.ndarray], Any]) -> Data:
     """The images with labels of another type."""
     x, y = arrays()
-    return Data("tiny", ArraySamples(x, like(y.numpy())), ArraySamples(x, like(y.numpy())), tuple("012"))
+    return Data("tiny", ArraySamples(x, like(y.numpy())), ArraySamples(x, like(y.numpy())), tuple("012"), groups=GROUPS)
 
 
 def with_gradients() -> Data:
     """Arrays for training, a dataset for testing; both require gradients."""
     x, y = arrays()
     tested = Data.of(*[TensorDataset(x.clone().requires_grad_(), y)] * 2)
-    return Data("tiny", ArraySamples(x.clone().requires_grad_(), y), tested.test, tuple("012"))
+    return Data("tiny", ArraySamples(x.clone().requires_grad_(), y), tested.test, tuple("012"), groups=GROUPS)
 
 
 def single_numbers(listed: bool) -> Data:
@@ -147,6 +154,50 @@ def text() -> nn.Module:
         return Text()
 
 
+class Transformer(nn.Module):
+    """Patches of 2 x 2 as tokens, a token for the class, one layer of attention, LayerNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.first = nn.Conv2d(1, 8, 2, stride=2), nn.Parameter(torch.zeros(1, 1, 8))
+        self.places = nn.Parameter(torch.zeros(1, 5, 8))
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True, norm_first=True)
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 3)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.first, std=0.02)
+        nn.init.normal_(self.places, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = self.patches(x).flatten(2).mT
+        tokens = torch.cat([self.first.expand(len(x), -1, -1), patches], 1) + self.places
+        return self.head(self.norm(self.layer(tokens))[:, 0])
+
+
+def transformer() -> nn.Module:
+    with seeded(0):
+        return Transformer()
+
+
+def depthwise() -> nn.Module:
+    """Return a network of depthwise and pointwise convolutions, as MobileNet and ConvNeXt are made of."""
+    with seeded(0):
+        return nn.Sequential(
+            nn.Conv2d(1, 6, 1), nn.BatchNorm2d(6), nn.Hardswish(), nn.Conv2d(6, 6, 3, padding=1, groups=6),
+            nn.BatchNorm2d(6), nn.Hardswish(), nn.Conv2d(6, 12, 1), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+            nn.Linear(48, 3),
+        )  # fmt: skip
+
+
+def lenet5() -> nn.Module:
+    return build(ModelSpec(build="lenet5"), input_shape=(1, 16, 16), num_classes=3, seed=0)
+
+
+def mlp() -> nn.Module:
+    return build(ModelSpec(build="mlp", arguments={"hidden": [16]}), input_shape=(1, 4, 4), num_classes=3, seed=0)
+
+
 def lazy() -> nn.Module:
     with seeded(0):
         return nn.Sequential(nn.Flatten(), nn.LazyLinear(16), nn.ReLU(), nn.Linear(16, 3))
@@ -193,7 +244,11 @@ CAST = {"float64": "float64", "bfloat16": "bfloat16", "half": "float16"}
 LIKE = partial(Kind, like_plain=True)
 
 KINDS = {
-    "plain": Kind(),
+    "plain": Kind(),  # convolution and BatchNorm
+    "mlp": Kind(mlp),
+    "lenet5": Kind(lenet5, load=lambda: tiny(enlarged=4)),
+    "transformer": Kind(transformer),
+    "depthwise": Kind(depthwise),
     "float64": LIKE(handed=nn.Module.double),
     "bfloat16": LIKE(handed=nn.Module.bfloat16),
     "half": LIKE(handed=nn.Module.half),
@@ -306,6 +361,25 @@ def test_the_right_result_or_an_error_that_says_what_to_do(kind: str, name: str,
         assert isinstance(plain, Artifact)
         for a, b in zip(made.model.state_dict().values(), plain.model.state_dict().values(), strict=True):
             assert torch.equal(a, b)
+
+
+NEED_A_ROW = {
+    "boundary-expand", "certified-removal", "class-means", "class-transport", "erm-ktp", "logit-mask", "lwsf", "msg",
+    "ntk-f", "project-distil", "sfdn", "undo",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["plain", "mlp", "lenet5", "transformer", "depthwise", "one logit"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_runs_on_every_network_that_has_what_it_is_about(name: str, kind: str, foreign: Foreign) -> None:
+    """Connection tampering is about kernels; of one logit for two classes no class has a row of weights."""
+    made = foreign.made(kind, name)
+    if kind == "one logit" and name in NEED_A_ROW:
+        assert "one output for two classes" in str(made)
+    elif (kind, name) == ("mlp", "ct"):
+        assert "transposes convolution kernels" in str(made)
+    else:
+        assert isinstance(made, Artifact), made
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -191,6 +191,12 @@ def _producer(calls: dict[str, tuple[torch.Tensor, torch.Tensor]], output: torch
             "same function as a linear layer after it."
         )
     result = calls[last][1]
+    if given.shape[-1] == 2 and result.shape[-1:] == (1,) and _same(result, given[..., 1]) and not given[..., 0].any():
+        raise InputError(
+            f"This {type(model).__name__} has one output for two classes, so that no class has a row of weights of its "
+            "own in its last layer. Give it two outputs and train them by cross-entropy, or use what needs no such "
+            "row: retrain, fine-tune, gradient-ascent, ssd"
+        )
     reason = f"the last one called, {last!r}, has another output of shape {tuple(result.shape)}"
     for word, function in (("log-softmax", torch.log_softmax), ("softmax", torch.softmax)):
         if result.dim() > 0 and _same(function(result, dim=-1), given):

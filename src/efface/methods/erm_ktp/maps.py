@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -27,8 +27,12 @@ def last_map(model: nn.Module, head: str, example_input: Tensor) -> str | None:
     found: dict[str, Tensor] = {}
     entered: list[Tensor] = []
 
-    def keep(name: str) -> object:
-        return lambda _, args, output: found.update({name: output.detach().clone()})
+    def keep(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: object, output: object) -> None:
+            if isinstance(output, Tensor) and output.ndim == 4:  # attention answers with its weights beside
+                found[name] = output.detach().clone()
+
+        return hook
 
     handles = [m.register_forward_hook(keep(name)) for name, m in model.named_modules() if name]
     handles.append(
@@ -44,9 +48,7 @@ def last_map(model: nn.Module, head: str, example_input: Tensor) -> str | None:
     names = [
         name
         for name, output in found.items()
-        if isinstance(output, Tensor)
-        and output.ndim == 4
-        and output.shape[2] * output.shape[3] > 1
+        if output.shape[2] * output.shape[3] > 1
         and output.shape[1] == features.shape[1]
         and torch.allclose(output.mean((2, 3)), features, rtol=1e-4, atol=1e-6)
     ]
