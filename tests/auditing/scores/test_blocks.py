@@ -62,10 +62,48 @@ def test_features_are_what_enters_every_block_but_the_first():
     ("model", "words"),
     [
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "found 1"),
-        (Unused(), "called were a, b"),
+        (Unused(), r"of this Unused cannot be probed: a, b, idle should each be called once for .*; called were a, b$"),
         (Wrapped(nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Linear(64, 64)), twice=True), "called once"),
     ],
 )
 def test_a_model_whose_blocks_cannot_be_found_says_so(model, words):
     with pytest.raises(InputError, match=words):
         block_features(model, _part(4))
+
+
+class Sequences(nn.Module):
+    """Four tokens of sixteen numbers, embedded to three, and a head on their mean; what the head is handed can vary."""
+
+    def __init__(self, handed=lambda z: z):
+        super().__init__()
+        self.embed, self.head, self.handed = nn.Linear(16, 3), nn.Linear(3, 10), handed
+
+    def forward(self, x):
+        return self.head(self.handed(self.embed(x.reshape(len(x), 4, 16)))).reshape(len(x), -1)
+
+
+def test_sequences_are_averaged_over_their_length():
+    model, part = Sequences(), _part(5)
+    x, _ = part.tensors()
+    with torch.no_grad():
+        expected = model.embed(x.reshape(5, 4, 16)).mean(1)
+    found = block_features(model, part)
+    assert list(found) == ["head"]
+    torch.testing.assert_close(found["head"], expected)
+
+
+def test_maps_are_averaged_only_where_they_are_larger_than_four_by_four():
+    for side, kept in ((4, 4), (5, 4)):
+        model = nn.Sequential(nn.Conv2d(1, 1, 8 - side + 1), nn.Conv2d(1, 1, side), nn.Flatten())
+        x, _ = _part(3).tensors()
+        with torch.no_grad():
+            entered = model[0](x)
+        assert entered.shape[2:] == (side, side)
+        expected = nn.functional.adaptive_avg_pool2d(entered, kept).flatten(1)
+        torch.testing.assert_close(block_features(model, _part(3))["1"], expected)
+
+
+def test_a_block_that_is_handed_no_tensor_of_the_records_says_so():
+    model = Sequences(lambda z: z.reshape(-1, 3))
+    with pytest.raises(InputError, match=r"a block was handed a tensor of shape \(20, 3\) for 5 records"):
+        block_features(model, _part(5))

@@ -1,5 +1,7 @@
 """The sealed questions' scores from what was seen in models, made by hand."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -15,6 +17,7 @@ from efface.auditing.scores.deeper import deeper_scores, path_scores
 from efface.auditing.scores.looked import DRAWS, PROBES, Looked
 from efface.auditing.settings import AuditSettings
 from efface.data import ArraySamples, Data, Split
+from efface.models.recorded import Recorded
 from efface.request import Request
 from efface.running.run import Run
 
@@ -180,6 +183,13 @@ def test_models_of_other_shapes_have_no_way_between_them():
     found = path_scores(asked(wide), asked(linear(HERE)))
     assert {s.why for s in found.values()} == {"its weights have other names or shapes than the original's"}
     assert set(found) == {"path_distance", "path_barrier"}
+
+
+def test_recorded_answers_have_no_way_back():
+    ours = dataclasses.replace(asked(linear(HERE)), model=Recorded(torch.zeros(2, 3)))
+    found = path_scores(ours, asked(linear(THERE)))
+    said = "only its answers are known, and the way from its weights to the original's needs the model itself"
+    assert {key: s.why for key, s in found.items()} == dict.fromkeys(("path_distance", "path_barrier"), said)
 
 
 def test_each_score_says_what_it_rests_on():

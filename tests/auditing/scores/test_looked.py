@@ -67,6 +67,17 @@ def test_every_look_is_there_with_its_shape():
     torch.testing.assert_close(looked.found["before"], own.margin("forget")[own.records.watched].clamp(-100, 100))
 
 
+def test_what_was_seen_is_kept_and_taken_from_the_folder(tmp_path, monkeypatch):
+    own = answers(network())
+    first = Looked.at(own, None, tmp_path)
+    assert [p.name.partition("-")[0] for p in tmp_path.iterdir()] == ["deeper"]
+    monkeypatch.setattr(Looked, "_now", None)
+    again = Looked.at(own, None, tmp_path)
+    assert (again.missing, again.blocks) == (first.missing, first.blocks)
+    assert first.found.keys() == again.found.keys()
+    assert all(torch.equal(first.found[k], again.found[k]) for k in first.found)
+
+
 def test_the_heads_rows_are_in_deviations_of_the_kept_ones():
     found = Looked.at(answers(network()), None).found
     kept = torch.tensor([0.5, -0.5, 0.0], dtype=torch.float64)

@@ -51,6 +51,8 @@ def test_whole_steps_have_at_least_the_spread_of_rounding_and_whole_ends():
     assert plain.high - 20 == pytest.approx(20 - plain.low)
     assert 0 < plain.high - 20 < 1
     assert measure("steps").band(alike, 0.9) == (20, 19, 21)
+    # Student's t of 3 degrees at 99 % is 5.84: 5.84 sqrt(1/12 (1 + 1/4)) = 1.89.
+    assert measure("steps").band(alike, 0.99) == (20, 18, 22)
     broad = band(alike, 0.9, least=3.0)
     assert tuple(measure("steps").band(alike, 0.9, least=3.0)) == (20, math.floor(broad.low), math.ceil(broad.high))
     drawn = torch.tensor([3.0, 5.0, 8.0, 12.0])
