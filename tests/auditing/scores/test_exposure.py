@@ -6,22 +6,25 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from efface.auditing.answers import Answers
 from efface.auditing.floors import Floors
-from efface.auditing.measures.exposure import deviations, deviations_beside_unseen
+from efface.auditing.measures.exposure import CLIP, deviations, deviations_beside_unseen
 from efface.auditing.records import Records
 from efface.auditing.rows import Row
 from efface.auditing.scores.exposure import _name, exposure_scores
 from efface.auditing.settings import AuditSettings
+from efface.data import Split, load
+from efface.request import Request
 from efface.running.run import Run
 
 
 @pytest.fixture(scope="module")
-def plain(world):
-    return Answers.of(
-        Row("plain", "other", world.models["original"]), Records.drawn(world.split, AuditSettings(), Run())
-    )
+def plain():
+    split = Split.of(load("digits"), Request(classes=(3,)))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))  # what it answers is of no account, see `drawn`
+    return Answers.of(Row("plain", "other", model), Records.drawn(split, AuditSettings(), Run()))
 
 
 def drawn(plain, seed, **stayed):
@@ -96,6 +99,20 @@ def test_the_record_that_stands_out_is_named_with_what_it_was_measured_in(plain)
     v = deviations_beside_unseen(d, expected, unseen, levels)
     assert found["exposure_ratio"].value == pytest.approx(float(v[30]))
     assert found["exposure_ratio"].why == f"record {record}; {len(unseen)} unseen records"
+
+
+@pytest.mark.parametrize("part", ["forget", "held_out"])
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("far", [-1e9, -torch.inf, 1e9, torch.inf])
+def test_margins_beyond_what_is_counted_are_cut_alike_in_both_models(plain, part, which, far):
+    models = [drawn(plain, 1), drawn(plain, 0)]
+    margins = models[which].margin(part)
+    margins[3] = far
+    expected = [m.margin(name).clamp(-CLIP, CLIP) for name in ("forget", "held_out") for m in models]
+    v = deviations_beside_unseen(expected[0] - expected[1], expected[1], expected[2] - expected[3], expected[3])
+    found = exposure_scores(*models, models[1:])["exposure_ratio"]
+    assert found.value == pytest.approx(float(v[v.abs().argmax()]))
+    assert torch.isfinite(v).all()
 
 
 def test_without_anything_to_compare_with_it_says_so(plain):
