@@ -166,6 +166,9 @@ def test_each_engine_is_given_what_its_jobs_can_see(tmp_path, monkeypatch):
     run_jobs(do, given, few, "local", 4, None)  # an original and its cell follow one another
     assert set(seen) == {"one_by_one"}
     seen.clear()
+    run_jobs(do, given, [c for c in cells if c.seed == 0][:2], "local", 3, None)  # two cells may follow one original
+    assert seen.pop("in_processes")[1] == 3
+    assert not seen
     run_jobs(do, given, cells[:2], "local", 3, None)
     state, tasks, workers, options = seen.pop("in_processes")
     assert (state.shared, tasks, workers, options) == (True, 4, 3, {})

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from efface.comparing.keys import Keys, _with_imports, content_of, method_source
+from efface.comparing.keys import RESULTS, Keys, _digest, _with_imports, content_of, method_source
 from efface.comparing.plan import Plan
 from efface.data import ArraySamples, Data
 from efface.errors import InputError
@@ -18,6 +18,7 @@ from efface.methods.catalogue import _registered
 from efface.methods.retrain import Retrain
 from efface.methods.ssd import SSD
 from efface.models.spec import ModelSpec, build
+from efface.request import ABOUT
 
 PLAN = {
     "name": "keys",
@@ -270,3 +271,96 @@ def test_weights_that_are_not_there_are_no_others(tmp_path):
     first, second = ({"model": {**PLAN["model"], "weights": str(tmp_path / name)}} for name in ("a", "b"))
     assert one(**first) != one(**second)
     assert one(**first) == one(**first) != one()
+
+
+# --- what is digested, by name: another name would throw away every cell that was kept before -----------------------
+
+
+@pytest.fixture
+def undigested(monkeypatch):
+    """Contents in place of digests; sources are named, not read."""
+    monkeypatch.setattr("efface.comparing.keys._digest", dict)
+    monkeypatch.setattr("efface.comparing.keys.method_source", lambda name: f"source of {name}")
+    monkeypatch.setattr("efface.comparing.keys._module", lambda build: f"file of {build}")
+
+
+def contents(kind: str = "cell", **change):
+    made = Plan.model_validate({**PLAN, "requests": [{"classes": [3]}], "seeds": [1], **change})
+    cell = made.cells()[-1]
+    return made, cell, getattr(Keys(made, "abc"), kind)(cell)
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_what_an_original_depends_on(undigested, tmp_path, prepared):
+    weights = tmp_path / "w"
+    weights.write_bytes(b"the weights")
+    more = {
+        "model": {"build": "my.nets:build", "weights": str(weights)},
+        "train": {"method": "mnemonic", "fine_tune": {"epochs": 2}},
+    }
+    plan, cell, found = contents("original", **(more if prepared else {}))
+    expected = {
+        "model": plan.model.model_dump(mode="json"),
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "train": cell.train.model_dump(mode="json", exclude=None if prepared else {"fine_tune"}),
+        "seed": 1,
+        "data": "abc",
+        "validation": plan.data.validation,
+        "results": RESULTS,
+    }
+    if prepared:
+        expected |= {
+            "weights": hashlib.sha256(b"the weights").hexdigest(),
+            "builder": "file of my.nets:build",
+            "preparation": "source of mnemonic",
+        }
+    assert found == expected
+
+
+def test_what_references_depend_on(undigested):
+    plan, cell, found = contents("references")
+    asked = cell.request.model_dump(mode="json", exclude=set(ABOUT))
+    assert found == {"original": Keys(plan, "abc").original(cell), "request": asked, "source": "source of retrain"}
+    assert asked["classes"] == [3]
+
+
+def test_what_a_cell_depends_on(undigested):
+    plan, cell, found = contents(measures=["accuracy", "my.metric:metric"], sampled=7)
+    assert found == {
+        "measures": ["accuracy", "my.metric:metric"],
+        "sampled": 7,
+        "references": plan.references,
+        "audit": plan.audit.model_dump(mode="json"),
+        "method": "ssd",
+        "settings": {"alpha": 10},
+        "original": Keys(plan, "abc").original(cell),
+        "request": cell.request.model_dump(mode="json", exclude=set(ABOUT)),
+        "own measures": {"my.metric:metric": "file of my.metric:metric"},
+        "source": "source of ssd",
+        "retraining": "source of retrain",
+    }
+    *_, found = contents(methods=[{"method": "original"}])
+    assert not {"own measures", "source", "retraining"} & set(found)
+
+
+def test_a_digest_is_that_of_sorted_json():
+    expected = hashlib.sha256(b'{"a": [1, "x"], "b": null}').hexdigest()[:24]
+    assert _digest({"b": None, "a": [1, "x"]}) == _digest({"a": [1, "x"], "b": None}) == expected
+
+
+def test_columns_of_the_data_are_digested_by_name_and_in_order(tmp_path):
+    samples = Lazy(torch.arange(4.0)[:, None], np.arange(4) % 2)
+    (tmp_path / "file").write_bytes(b"pixels")
+    samples.files = [tmp_path / "file"]
+    letters = np.array(list("abcd"))
+    data = Data(
+        "four", samples, ArraySamples(torch.arange(2.0)[:, None], np.arange(2)), ("even", "odd"),
+        groups=letters, ids=letters[::-1].copy(), test_groups=letters[:2],
+        metadata={"year": np.arange(4), "day": letters},
+    )  # fmt: skip
+    parts = [
+        data.fingerprint, '["groups", ["a", "b", "c", "d"]]', '["ids", ["d", "c", "b", "a"]]',
+        '["test groups", ["a", "b"]]', '["metadata day", ["a", "b", "c", "d"]]',
+        '["metadata year", ["0", "1", "2", "3"]]', hashlib.sha256(b"pixels").hexdigest(),
+    ]  # fmt: skip
+    assert content_of(data) == hashlib.sha256("".join(parts).encode()).hexdigest()
