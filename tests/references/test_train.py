@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from efface.references import train as module
 from efface.references.jobs import Repeat, Retraining
 from efface.references.manifest import MANIFEST, Manifest, grown, write_manifest
 from efface.request import Request
+from efface.running.progress import Progress
 from efface.running.run import Run
 from efface.training.recipe import Recipe
 
@@ -150,6 +152,24 @@ def test_the_first_reference_is_made_alone_and_the_others_as_is_quickest(
         assert made.calls == []  # nothing is made again
 
 
+def test_it_is_shown_what_is_made_and_how_many(case, tmp_path, monkeypatch):
+    class Shown(Progress):
+        def track(self, items, label, total):
+            tracked.append((label, total))
+            return items
+
+    Filled(monkeypatch, tmp_path)
+    tracked = []
+    seen = Case(case.original, case.split, Run(device="cpu", progress=Shown()))
+    jobs = {"reference": [Retraining(k, k) for k in range(3)], "unlearned-x": [Repeat(k, k, "x") for k in range(2)]}
+    module._fill(tmp_path, jobs, {"reference": "vmap", "unlearned-x": "serial"}, "auto", 2, seen)
+    assert tracked == [
+        ("first reference, timed alone", 1),
+        ("reference (2 models, vmap)", 2),
+        ("unlearned-x (2 models, serial)", 2),
+    ]
+
+
 def test_what_is_there_is_not_made_again_and_repeats_need_no_first(case, tmp_path, monkeypatch):
     made = Filled(monkeypatch, tmp_path)
     Filled.save(tmp_path / "reference-000")
@@ -189,6 +209,33 @@ def test_a_folder_of_something_else_is_left_alone(case, tmp_path):
         module._manifest(tmp_path, other)
 
 
+def test_what_lies_where_nothing_can_be_written_is_used_if_it_is_all_there(case, tmp_path, monkeypatch):
+    folder, jobs = tmp_path / "there", {"reference": [Retraining(k, k) for k in range(2)]}
+    assert module._unfinished(folder, jobs, case)
+    folder.mkdir()
+    asked = []
+    monkeypatch.setattr(os, "access", lambda *given: asked.append(given) or allowed)
+    allowed = True
+    assert module._unfinished(folder, jobs, case)
+    assert asked == [(folder, os.W_OK | os.X_OK)]
+    allowed = False
+    with pytest.raises(InputError) as error:
+        module._unfinished(folder, jobs, case)
+    assert str(error.value) == (
+        f"{folder} cannot be written to, and these are not in it: reference-000, reference-001; choose another folder, "
+        "or ask for fewer"
+    )
+    manifest = Manifest.of(case.original.record, case.split, case.run.seed)
+    for job in jobs["reference"]:
+        Filled.save(folder / job.folder)
+    write_manifest(folder, manifest)
+    with pytest.raises(InputError, match=r"not in it: the jobs asked for; choose"):
+        module._unfinished(folder, jobs, case)
+    write_manifest(folder, grown(manifest, jobs, folder))
+    assert module._unfinished(folder, jobs, case) is False
+    assert module._unfinished(folder, {"reference": jobs["reference"][:1]}, case) is False
+
+
 @pytest.mark.parametrize(
     "asked", [{"n": 0}, {"n": 1, "repeats": -1, "method": "fine-tune"}, {"n": 1, "workers": 0}], ids=str
 )
@@ -216,6 +263,7 @@ def test_only_what_retrains_plainly_is_batched(case, digits, tmp_path, monkeypat
     monkeypatch.setattr(module, "chosen", choose)
     monkeypatch.setattr(module, "cores", lambda: 7)
     options = {"recipe": Recipe(epochs=1), "device": "cpu", "repeats": 2, "method": "fine-tune", "backend": "vmap"}
+    options |= {"seed": 11}
     with pytest.warns(UserWarning, match="the model as given"):
         found = module.train_references(
             case.original.model, digits, Request(classes=(0,)), 2, tmp_path / "x", **options
@@ -223,5 +271,6 @@ def test_only_what_retrains_plainly_is_batched(case, digits, tmp_path, monkeypat
     assert asked == {"reference": ("vmap", 2, 7, {}, None), "unlearned-fine-tune": ("auto", 2, 7, {}, None)}
     assert [name for name, _ in made.calls] == ["one_by_one", "one_by_one"]
     assert len(found) == 2
+    assert found.manifest.seed == case.run.seed + 11
     assert (found.trust, found.like is not None) == (True, True)
     assert torch.equal(found.like[1].weight, case.original.model[1].weight)
