@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from efface.artifact.case import Case
+from efface.auditing.settings import AuditSettings
 from efface.data import ArraySamples, Data, Split, load
 from efface.errors import InputError
 from efface.methods.applying import apply, prepare
@@ -170,6 +172,8 @@ RIGHT = (0, 1, 2)
 @pytest.fixture
 def tried(monkeypatch):
     """Let `choose` try methods that return planted models, and return its record's notes and the model taken."""
+    quick = functools.partial(AuditSettings, relearn_cap=0, few_draws=2, resamples=100)
+    monkeypatch.setattr("efface.searching.judge.AuditSettings", quick)
 
     def run(request, models, reference=None, standards=None):
         made = {}
