@@ -95,11 +95,14 @@ def table(published: Mapping[str, Any]) -> Iterator[str]:
     titles = [f"{c}, {which}" for c in COLUMNS for which in ("published", "ours", "difference", "small")]
     yield from header("row", *titles, "cells")
     gaps: dict[str, list[float]] = {c: [] for c in COLUMNS}
+    elsewhere: dict[str, str] = published.get("rows_of", {})
     for entry in dict.fromkeys(["original", *published["rows"]]):
         figures = published["rows"].get(entry, {})
-        line, count = [entry], 0
+        line, count, own = [entry], 0, cells
+        if entry in elsewhere and not ours(cells, entry, COLUMNS[0])[2]:
+            line, own = [f"{entry} (`{elsewhere[entry]}`)"], cells_of(elsewhere[entry])
         for column in COLUMNS:
-            mean, printed, count = ours(cells, entry, column)
+            mean, printed, count = ours(own, entry, column)
             stated = str(figures.get(column, "-"))
             gap = mean - float(stated.split()[0]) if stated != "-" else float("nan")
             if not pd.isna(gap):
