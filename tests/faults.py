@@ -179,12 +179,14 @@ class Running:
         forge: What it was forked by.
         pid: Its process.
         said: File of what it prints.
+        ray: Whether its workers are Ray's.
         code: Its exit status once it has ended; negative for the signal that ended it.
     """
 
     forge: Forge
     pid: int
     said: Path
+    ray: bool = False
     code: int | None = None
 
     def alive(self) -> bool:
@@ -270,7 +272,7 @@ class Forge:
             "forked": forked,
             "count": None if count is None else str(count),
         }
-        return Running(self, self.asked(question), said)
+        return Running(self, self.asked(question), said, ray="ray" in arguments)
 
     def run(self, *arguments: object, **more: Any) -> Running:
         """Start a run and wait for its end."""

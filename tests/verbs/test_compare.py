@@ -390,3 +390,28 @@ def test_a_method_that_fails_keeps_its_row_and_its_reason(plan_file, tmp_path):
     assert failed.A_R.isna().all()
     assert failed.refused.str.contains("not finite").all()
     assert "not finite" in (tmp_path / "results" / "smoke" / "table.md").read_text()
+
+
+@pytest.mark.seconds
+def test_ensembles_are_rows_whose_features_are_not_assessed(tmp_path):
+    """Exact deletion, and retraining members apart, lose the class; the probe's column stays empty."""
+    sisa = {"method": "sisa", "settings": {"shards": 2, "slices": 1}}
+    plan = PLAN | {
+        "recipe": {"lr": 0.1, "epochs": 15, "batch_size": 32},
+        "requests": [{"classes": [3]}],
+        "seeds": [0],
+        "measures": ["accuracy", "probe"],
+        "methods": [
+            {"method": "original", "label": "shards", "train": sisa},
+            {"method": "sisa", "train": sisa},
+            {"method": "retrain", "train": sisa},
+            {"method": "arcane", "train": {"method": "arcane"}},
+        ],
+    }
+    plan = {k: v for k, v in plan.items() if k != "published"}
+    frame = compare(Plan.model_validate(plan), out=tmp_path / "out", device="cpu", progress=False).frame
+    found = frame.set_index("entry")
+    assert found.A_R.notna().all()
+    assert (found.E_F[["sisa", "arcane", "retrain"]] > 90).all()
+    assert found.E_F["shards"] < 50
+    assert found.probe.isna().all()
