@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,9 +22,10 @@ from efface.methods.sisa import Sisa
 from efface.models.spec import ModelSpec, build
 from efface.request import Request
 from efface.running.run import Run
+from efface.searching import ladder as module
 from efface.searching.judge import Judge, Standards
 from efface.searching.ladder import RUNGS, Search, climb, tuned
-from efface.searching.trials import Trial
+from efface.searching.trials import Trial, Trials
 from efface.training.recipe import Recipe
 
 
@@ -541,3 +543,81 @@ def test_a_search_that_cannot_be_done_says_why(change, why, data, artifact):
     case = Case(dataclasses.replace(artifact, record=record), split, Run(seed=1))
     with pytest.raises(InputError, match=why):
         climb(case, Search(budget=change.get("budget")))
+
+
+# Turning a knob, tuning a rung and taking the leader, by hand.
+
+
+@pytest.fixture
+def knob(monkeypatch):
+    """Turn a knob between 1 and 10 from 4 on, where trials miss on these sides; returns what was asked for."""
+
+    def turn(*sides, log=False, left=None):
+        asked, ahead = [], iter(sides)
+
+        def one(name, settings, case, judge, trials):
+            asked.append(settings)
+            trials.spent += 10
+            side = next(ahead)
+            return Trial(method=name, side=side, excess=(9.0 - len(asked)) * bool(side))
+
+        kind = SimpleNamespace(knob="k", space={"k": SimpleNamespace(log=log, low=1.0, high=10.0)})
+        monkeypatch.setattr(module, "methods", lambda: {"x": kind})
+        monkeypatch.setattr(module, "make", lambda name: SimpleNamespace(settings=lambda: {"k": 4}))
+        monkeypatch.setattr(module, "tried", one)
+        last = module._turned("x", None, SimpleNamespace(bands=True), SimpleNamespace(spent=0), left)
+        assert asked[0] == {}
+        return last.side, [settings["k"] for settings in asked[1:]]
+
+    return turn
+
+
+def test_between_two_sides_the_middle_is_taken_on_the_axis_of_the_knob(knob):
+    assert knob("left", "over", "over", "") == ("", [8, 6, 5])
+    assert knob("left", "over", "left", "", log=True) == ("", [8, pytest.approx(32**0.5, abs=1e-3), 6.727])
+    assert knob("over", "left", "left", "") == ("", [2, 3, 3.5])
+
+
+def test_a_knob_stops_at_its_ends_and_where_the_budget_is_spent(knob):
+    assert knob("left", "left", "left") == ("left", [8, 10])
+    assert knob("over", "over", "over") == ("over", [2, 1])
+    assert knob(*["left"] * 3, left=20) == ("left", [8])
+    assert knob(*["left"] * 3, left=20.1) == ("left", [8, 10])
+    assert knob("left", left=10) == ("left", [])
+
+
+def test_of_a_rung_that_was_tuned_in_vain_the_least_miss_of_its_own_is_given(monkeypatch):
+    missed = [Trial(method="ssd", excess=e) for e in (None, 0.5, 0.2, 0.4)]
+    earlier = Trial(method="msg", excess=0.1)
+
+    def tune(name, case, judge, trials, *, budget):
+        trials.done += missed
+
+    monkeypatch.setattr(module, "tune", tune)
+    search = Search(tune=True, retraining=100.0)
+    for found, least in ((missed, missed[2]), ([missed[0]], missed[0])):
+        missed = found
+        trials = SimpleNamespace(done=[earlier], spent=0.0)
+        assert module._rung("ssd", None, None, trials, search, None, 1) is least
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_leader_whose_model_was_not_kept_is_made_again(kept, monkeypatch):
+    calls = []
+    monkeypatch.setattr(module, "make", lambda *given: ("method", *given))
+    monkeypatch.setattr(module, "apply", lambda *given: calls.append(given) or "made again")
+    monkeypatch.setattr(module, "described", lambda *given: given)
+    leader = Trial(method="ssd", settings={"alpha": 2.0}, excess=0.25, kept=0.9, forgotten=0.1, seconds=1.5, spent=2.0)
+    trials = Trials(None, {}, None)
+    trials.done, trials.reused = [leader], 2
+    if kept:
+        trials.best, trials._best_trial = "kept", leader
+    case = SimpleNamespace(child=lambda: "a child")
+    found = module._taken(trials, ["a note"], SimpleNamespace(basis="that"), case, "auto")
+    line = (
+        "auto: took ssd, NONE met the standards; it misses them least; judged on that, 1 trial in 2.0 s; 2 trials were "
+        "kept from an earlier start"
+    )
+    trial = "auto: ssd (alpha=2): kept 90.0%, forgotten 10.0%, 1.50 s; misses them by 0.250"
+    assert found == ("kept" if kept else "made again", [line, trial, "a note"], [line])
+    assert calls == ([] if kept else [(("method", "ssd", {"alpha": 2.0}), "a child")])
