@@ -23,7 +23,11 @@ def asked(monkeypatch):
     calls = {}
 
     def stub(name):
-        return lambda *given, **named: calls.setdefault(name, []).append((given, named))
+        def draw(*given, **named):
+            calls.setdefault(name, []).append((given, named))
+            return f"drawn by {name}"
+
+        return draw
 
     for name in ("class_bars", "confusions", "curves", "histograms", "time_bars"):
         monkeypatch.setattr(module, name, stub(name))
@@ -47,8 +51,10 @@ def test_what_there_is_no_data_for_is_not_drawn(asked):
     names = ["classes", "confusion", "answers", "margins", "relearning", "time", "steps"]
     audit = build(drawn=True)
     assert list(drawn(audit)) == names
-    for name, made in drawn(audit).items():
+    by = ["class_bars", "confusions", "class_bars", "histograms", "curves", "time_bars", "curves"]
+    for (name, made), function in zip(drawn(audit).items(), by, strict=True):
         assert made.key == f"fig-{name}"
+        assert made.figure == f"drawn by {function}"
     assert list(drawn(audit.model_copy(update={"plots": Plots()}))) == ["time"]
     # The model before beside itself is no comparison.
     same = audit.model_copy(update={"candidate": "original"})
