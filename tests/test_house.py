@@ -23,6 +23,7 @@ NO_MODULE = {
     "curvature/test_backpack.py": "skipped as a whole without BackPACK",
     "methods/test_contract.py": "every method, found by introspection",
     "methods/test_foreign_models.py": "every method on models that others made",
+    "references/test_folder.py": "a folder of references by hand, without the trainings of test_references.py",
     "report/test_browser.py": "skipped as a whole without a browser",
     "test_docs.py": "the documents",
     "verbs/test_ensembles.py": "one kind of model on its way through all verbs",
