@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from efface.auditing import plots as module
 from efface.auditing.exposed import most_exposed
 from efface.auditing.measures.exposure import deviations
 from efface.auditing.plots import BINS, MOST_CLASSES, course, cut, margin_histograms, most_changed, plots
@@ -48,6 +49,25 @@ def test_accuracies_confusions_and_answers_of_each_row():
     assert [(h.row, h.part) for h in without.margins] == [("x", "forget")]
     bare = plots([answering("x", empty=("test_retain", "test_forget", "held_out"))], {}, [])
     assert (bare.per_class, bare.confusion, bare.per_class_counts) == ({}, {}, ())
+
+
+@pytest.mark.parametrize("most", [2, 3])
+def test_of_many_classes_the_tables_hold_those_that_changed_most_between_two_rows(most, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "MOST_CLASSES", most)
+    monkeypatch.setattr(module, "most_changed", lambda *given: asked.append(given) or (1, 2))
+    first = answering("first", test_retain=[0, 1, 2], test_forget=[0], forget=[0, 2])
+    models, options = [first, answering("right")], {"between": ("first", "right"), "forgotten": (1,)}
+    found, whole = plots(models, {}, [], **options), plots(models, {}, [])
+    assert (whole.confusion_classes, len(whole.confusion["first"])) == ((), 3)
+    if most == 3:
+        assert (found, asked) == (whole, [])
+        return
+    assert asked == [(found.per_class["first"], found.per_class["right"], (1,))]
+    assert found.confusion_classes == (1, 2)
+    for name, table in found.confusion.items():
+        assert table == tuple(map(tuple, cut(torch.tensor(whole.confusion[name]), (1, 2)).tolist()))
+    assert found.per_class == whole.per_class
 
 
 def test_edges_leave_half_a_unit_around_all_but_the_outermost_margins():
