@@ -157,6 +157,15 @@ def test_a_folder_without_a_whole_manifest_is_none(tmp_path):
         load_references(tmp_path)
 
 
+def test_a_folder_is_opened_with_what_loading_its_models_takes(tmp_path, monkeypatch):
+    (tmp_path / "references.json").write_text("the text")
+    monkeypatch.setattr(module.Manifest, "model_validate_json", lambda text: ("read from", text))
+    like = nn.Linear(1, 1)
+    assert load_references(tmp_path, like, trust=True) == References(tmp_path, ("read from", b"the text"), like, True)
+    assert load_references(str(tmp_path)) == References(tmp_path, ("read from", b"the text"))
+    assert not load_references(tmp_path).trust
+
+
 def test_what_efface_did_not_write_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "foreign_to_artifact", lambda path: ["notes.txt"] if path.name.endswith("1") else [])
     own = ["reference-000", "reference-001", "unlearned-ssd-000", "shadow-bad-teacher-1001", "answers", "as-long"]
