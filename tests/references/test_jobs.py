@@ -58,6 +58,8 @@ def test_what_cannot_be_done_is_refused_before_any_work(original, split):
     Shadow(0, 0, "ssd", out=(1,), unlearned=(2,)).check(original, split)
     with pytest.raises(InputError, match="no hyper-parameter 'alfa'"):
         Repeat(0, 0, "ssd", {"alfa": 1}).check(original, split)
+    with pytest.raises(InputError, match="no hyper-parameter 'alfa'"):
+        Shadow(0, 0, "ssd", {"alfa": 1}, out=(1,), unlearned=(2,)).check(original, split)
     with pytest.raises(UnsupportedRequestError, match="logit-mask"):
         Repeat(0, 0, "logit-mask").check(original, split)
     served = dataclasses.replace(original, record=step(original, "forget", "ssd", request=ITEMS))
