@@ -79,6 +79,12 @@ def test_bad_input_is_refused():
         epsilon(torch.full((4, 1), math.nan), torch.zeros(4, 1))
 
 
+def test_every_record_is_judged_by_itself():
+    u, r = _margins(9, 12, seed=0, mean=1.0) * torch.arange(1, 13), _margins(9, 12, seed=1)
+    alone = torch.cat([epsilon(u[:, [j]], r[:, [j]]) for j in range(12)])
+    torch.testing.assert_close(epsilon(u, r), alone, rtol=0, atol=1e-12)
+
+
 def _regression_attack(u, r):
     """Shares of mistakes of scikit-learn's regression with five folds, for one record."""
     n, folds = len(u), min(5, len(u))
