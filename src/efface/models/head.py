@@ -191,7 +191,8 @@ def _producer(calls: dict[str, tuple[torch.Tensor, torch.Tensor]], output: torch
             "same function as a linear layer after it."
         )
     result = calls[last][1]
-    if given.shape[-1:] == (2,) and result.shape[-1:] == (1,) and _same(result, given[..., 1]) and not given[..., 0].any():
+    one_output = given.shape[-1:] == (2,) and result.shape[-1:] == (1,)
+    if one_output and _same(result, given[..., 1]) and not given[..., 0].any():
         raise InputError(
             f"This {type(model).__name__} has one output for two classes, so that no class has a row of weights of its "
             "own in its last layer. Give it two outputs and train them by cross-entropy, or use what needs no such "
