@@ -47,6 +47,12 @@ def test_a_package_that_does_not_import_is_named(few, monkeypatch):
     assert found["numpy", ""].problem == "installed, but cannot be imported: undefined symbol"
 
 
+def test_a_package_with_an_extra_of_its_own_belongs_to_ours(monkeypatch):
+    monkeypatch.setattr(metadata, "requires", lambda _: ["no-such-package[all]>=2; extra == 'docs'"])
+    (found,) = installed.packages()
+    assert (found.name, found.extra, found.wanted) == ("no-such-package", "docs", ">=2")
+
+
 def test_without_metadata_it_says_why(monkeypatch):
     def lost(_):
         raise metadata.PackageNotFoundError

@@ -91,7 +91,7 @@ def packages() -> Iterator[Package]:
             "efface is not installed as a package here (it runs from its source), so nothing says what it needs; "
             "pip install -e ."
         ) from None
-    pattern = re.compile(r"([A-Za-z0-9_.-]+)([^;\[]*)(?:;.*extra == ['\"](.+)['\"].*)?")
+    pattern = re.compile(r"([A-Za-z0-9_.-]+)(?:\[[^\]]*\])?([^;]*)(?:;.*extra == ['\"](.+)['\"].*)?")
     wanted = [match.groups(default="") for match in map(pattern.match, named) if match]
     for name, version, extra in sorted(wanted, key=lambda w: (w[2], w[0].lower())):
         if extra not in SKIPPED and name != DISTRIBUTION:
