@@ -160,6 +160,12 @@ def test_a_whole_pickled_model_is_refused_with_what_to_save_instead(source, targ
     )
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_a_traced_model_is_refused_as_one(target, tmp_path):
+    torch.jit.save(torch.jit.trace_module(nn.Linear(2, 2), {"forward": torch.zeros(1, 2)}), tmp_path / "w.pt")
+    assert_refused(target, tmp_path / "w.pt", r"a scripted or traced model .* Save the weights with torch\.save")
+
+
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.5, 0.99])
 def test_truncated_files_are_refused(source, target, tmp_path, name, fraction):

@@ -8,8 +8,9 @@ import pickle
 import pickletools
 import re
 import struct
+import zipfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import safetensors
@@ -190,6 +191,11 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _read_torch(path: Path) -> Any:
     """Read a torch.save file; the restricted unpickler knows tensors and containers, and calls nothing else."""
+    if _scripted(path):
+        raise InputError(
+            f"{path}: refused, because this is a scripted or traced model (torch.jit.save), code and all. Go "
+            f"back to the module that it was made from. {_SAVE}"
+        )
     try:
         # timm's training script and many others keep their arguments beside the weights: a bag of attributes.
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -221,6 +227,15 @@ _UNREADABLE = (
     MemoryError,
     struct.error,
 )
+
+
+def _scripted(path: Path) -> bool:
+    """Say whether the file is what `torch.jit.save` writes: an archive with constants of its code beside the tensors."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(PurePosixPath(name).name == "constants.pkl" for name in archive.namelist())
+    except (zipfile.BadZipFile, *_UNREADABLE):
+        return False  # no archive: what it is else, torch says
 
 
 def _calls_something(path: Path) -> bool:
