@@ -1,8 +1,10 @@
 """The subcommand `audit`."""
 
 import json
+import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from efface.auditing.sealed import SEED
 from tests.conftest import efface_command
@@ -60,3 +62,36 @@ def test_all_requests_are_asked_about_and_verified(trained_folder, tmp_path):
     again = efface_command("verify", second, "--original", trained_folder, "-q")
     assert "nothing failed" in again.stdout, again.stdout + again.stderr
     assert "class 3: comes out as recorded" in again.stdout
+
+
+@pytest.mark.seconds
+def test_weights_without_a_record_are_audited_by_what_the_options_say(trained_folder, tmp_path):
+    shutil.copy(trained_folder / "model.safetensors", weights := tmp_path / "w.safetensors")
+    recorded = json.loads((trained_folder / "record.json").read_text())["model"]["arguments"]
+    built = ("--model", "mlp", *(part for k, v in recorded.items() for part in ("--model-set", f"{k}={v}")))
+    of_what = (*built, "--data", "digits", "-q")
+    for given, said in (
+        ((weights, "--original", weights), "say what was to be forgotten: --classes, --ids"),
+        (
+            (weights, "--original", weights, "--classes", "3", *built),
+            "say with --data what",
+        ),
+        ((weights, "--original", weights, "--classes", "3", "--retrain", *of_what), "efface import ... --recipe"),
+        ((weights, "--original", weights, "--classes", "3", "--step", trained_folder, *of_what), "an artifact folder"),
+        ((trained_folder, "--original", weights, *built), "an artifact's record says how its model is built"),
+    ):
+        answer = efface_command("audit", *given)
+        assert (answer.status, said in answer.stderr) == (2, True), answer.stderr
+    state = {name: 1.01 * value for name, value in load_file(weights).items()}
+    save_file(state, other := tmp_path / "other.safetensors")
+    retrained = "--retrained", other
+    answer = efface_command(
+        "audit", weights, "--original", trained_folder, "--classes", "3", *retrained, *of_what, "--json"
+    )
+    assert answer.status == 0, answer.stderr
+    found = json.loads(answer.stdout)
+    assert (found["level"], found["request"]["classes"]) == ("b", [3])
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "other.safetensors",
+        "w.safetensors",
+    ]  # no report

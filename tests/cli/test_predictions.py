@@ -82,7 +82,7 @@ def test_options_of_the_other_form_are_refused(tables, tmp_path):
         ((before, after, "--predictions", "--device", "cpu"), "--device is for models"),
         ((before, "--predictions"), "give two tables or more"),
         ((before, "--original", before, "--ids", "a"), "--ids is for --predictions"),
-        ((before, after), "give one artifact folder and --original"),
+        ((before, after), "give one artifact folder or weights, and --original"),
         ((before, after, "--predictions"), "no column 'id'"),
         ((before, after, "--predictions", "--out", before), "before.csv"),
         (

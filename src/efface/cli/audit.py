@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from efface.cli.loading import by_name, data_of, load_artifact, original_of, progress_of
+from efface.cli.loading import by_name, checkpoints, data_of, is_weights, load_artifact, original_of, progress_of
 from efface.cli.options import (
     ConfigOption,
     DataOption,
@@ -17,6 +18,8 @@ from efface.cli.options import (
     DownloadOption,
     JsonOption,
     LogOption,
+    ModelOption,
+    ModelSetOption,
     QuietOption,
     ReferencesFolderOption,
     RootOption,
@@ -31,15 +34,18 @@ from efface.cli.predictions import (
     PredictedRepeat,
     PredictedRequest,
     PredictedWhere,
+    asked_of,
     audit_tables,
-    refuse_requests,
+    refuse_others,
 )
 from efface.errors import InputError
 
 if TYPE_CHECKING:
     from efface.artifact.artifact import Artifact
+    from efface.artifact.case import Model
     from efface.artifact.record import Record
     from efface.auditing.result import Audit
+    from efface.data import Data
 
 
 @guarded
@@ -48,7 +54,7 @@ def audit(
         list[Path],
         typer.Argument(
             metavar="ARTIFACT | BEFORE AFTER [RETRAINED]...",
-            help="Artifact folder made by `efface forget`; with --predictions, tables of predictions.",
+            help="Artifact folder made by `efface forget`, or weights; with --predictions, tables of predictions.",
         ),
     ],
     original: Annotated[
@@ -84,6 +90,8 @@ def audit(
         Path | None,
         typer.Option("--shareable", help="Folder for a second version, without single records and who asked."),
     ] = None,
+    model: ModelOption = "",
+    model_set: ModelSetOption = None,
     data: DataOption = None,
     root: RootOption = None,
     download: DownloadOption = False,
@@ -115,15 +123,19 @@ def audit(
         _to(out, shareable, None)
         _deliver(audit_tables(given), None, given, out)
         return
-    refuse_requests(given)
     if len(artifact) != 1 or original is None:
         raise InputError(
-            "give one artifact folder and --original; of models that are only known by their predictions: "
+            "give one artifact folder or weights, and --original; of models that are only known by their predictions: "
             "efface audit --predictions BEFORE.csv AFTER.csv [RETRAINED.csv ...]"
         )
     if sum(map(bool, (retrain, retrained, references))) > 1:
         raise InputError("give one of --references FOLDER, --retrained FOLDERS and --retrain")
-    folder = _to(out or artifact[0], shareable, artifact[0])
+    weights = is_weights(artifact[0]) and artifact[0].suffix not in {".csv", ".parquet"}
+    refuse_others(given, weights)
+    folder = _to(out or (None if weights else artifact[0]), shareable, artifact[0])
+    if weights:
+        _deliver(_of_weights(given), None, given, folder)
+        return
     candidate = load_artifact(artifact[0], trust)
     _deliver(_audited(given, candidate), candidate.record, given, folder)
 
@@ -167,28 +179,60 @@ def _deliver(found: Audit, record: Record | None, given: SimpleNamespace, folder
         raise typer.Exit(status)
 
 
+def _of_weights(given: SimpleNamespace) -> Audit:
+    """Audit weights that have no record: the options say how they are built and what was to be forgotten."""
+    (candidate,) = given.artifact
+    asked = asked_of(given)
+    if asked is None:
+        raise InputError(
+            f"{candidate} is weights without a record; say what was to be forgotten: --classes, --ids, --groups, "
+            "--where or --request"
+        )
+    if given.retrain and is_weights(given.original):
+        raise InputError(
+            f"{given.original} does not say how it was trained, so --retrain has no recipe; make an artifact of it "
+            "(efface import ... --recipe RECIPE.yaml --out FOLDER) and give that as --original, or give --retrained"
+        )
+    data, loaded = checkpoints(given, [candidate, given.original], given.data_set, foreign=True)
+    if data is None:
+        raise InputError(f"{candidate} is weights without a record; say with --data what the original was trained on")
+    return _asked(given, loaded(candidate), data, loaded(given.original), loaded, request=asked)
+
+
 def _audited(given: SimpleNamespace, candidate: Artifact) -> Audit:
+    """Audit an artifact: its record says what was to be forgotten, and of which data."""
+
+    def loaded(path: Path) -> Artifact:
+        return load_artifact(path, given.trust)
+
+    data = data_of(candidate.record, given.data, given.root, given.download, given.data_set)
+    before = original_of(given.original, candidate.record, given.trust)
+    steps = [loaded(p) for p in given.step or ()]
+    return _asked(given, candidate, data, before, loaded, all_requests=given.all_requests, steps=steps)
+
+
+def _asked(
+    given: SimpleNamespace, candidate: Model, data: Data, before: Model, loaded: Callable[[Path], Model], **known: Any
+) -> Audit:
     """Audit with the options as they were given."""
+    from efface.artifact.case import network_of
     from efface.auditing.sealed import SEED
     from efface.auditing.settings import AuditSettings
     from efface.references import load_references
     from efface.verbs import audit as verb
 
-    trust = given.trust
-    before = original_of(given.original, candidate.record, trust)
-    retrained: Any = [load_artifact(p, trust) for p in given.retrained] if given.retrained else given.retrain
+    retrained: Any = [loaded(p) for p in given.retrained] if given.retrained else given.retrain
     if given.references:
-        retrained = load_references(given.references, before.model, trust=trust)
+        retrained = load_references(given.references, network_of(before), trust=given.trust)
     return verb.audit(
         candidate,
-        data_of(candidate.record, given.data, given.root, given.download, given.data_set),
+        data,
         original=before,
         retrained=retrained,
-        others={name: load_artifact(p, trust) for name, p in by_name(given.other).items()},
-        all_requests=given.all_requests,
-        steps=[load_artifact(p, trust) for p in given.step or ()],
+        others={name: loaded(p) for name, p in by_name(given.other).items()},
         settings=AuditSettings(sealed=given.sealed),
         seed=given.seed + SEED if given.sealed else given.seed,
         device=given.device,
         progress=progress_of(given.quiet),
+        **known,
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from efface.errors import InputError
@@ -252,6 +253,24 @@ def checkpoint(path: Path, model: str, arguments: dict[str, Any], data: Data | N
     if data is None:
         raise InputError("--data is missing; name the data that the models were trained on, e.g. --data digits")
     return build(spec, input_shape=data.input_shape, num_classes=len(data.classes), trust=True)
+
+
+def checkpoints(
+    given: SimpleNamespace, paths: Sequence[Path], options: Sequence[str] | None, foreign: bool
+) -> tuple[Data | None, Callable[[Path], Artifact | Module]]:
+    """Return the data that models were trained on, as far as it is known, and what loads a model.
+
+    Args:
+        given: The options --model, --model-set, --data, --root, --download and --trust.
+        paths: The models: artifacts' folders or weights.
+        options: Of the data's source.
+        foreign: Say how images are prepared by the library that the first weights among them come from.
+    """
+    arguments = pairs(given.model_set)
+    weights = [p for p in paths if is_weights(p)]
+    spec = spec_of(weights[0], given.model, arguments) if weights and foreign else None
+    data = data_known(paths, given.data, given.root, given.download, options, spec)
+    return data, lambda path: checkpoint(path, given.model, arguments, data, given.trust)
 
 
 def original_of(path: Path, forgotten: Record, trust: bool) -> Artifact:

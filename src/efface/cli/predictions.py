@@ -13,6 +13,7 @@ from efface.errors import InputError
 
 if TYPE_CHECKING:
     from efface.auditing.result import Audit
+    from efface.request import Request
 
 __all__ = [
     "PredictedClasses",
@@ -21,11 +22,12 @@ __all__ = [
     "PredictedRepeat",
     "PredictedRequest",
     "PredictedWhere",
+    "asked_of",
     "audit_tables",
-    "refuse_requests",
+    "refuse_others",
 ]
 
-PANEL = "What was to be forgotten (with --predictions; else by the column part)"
+PANEL = "What was to be forgotten (of tables: else by the column part; of weights)"
 
 PredictedClasses = Annotated[
     str | None, typer.Option("--classes", rich_help_panel=PANEL, help="Classes: 0,5 or ship,cat.")
@@ -64,11 +66,16 @@ OF_MODELS = (
     "root",
     "download",
     "trust",
+    "model",
+    "model_set",
 )
 """Options that ask for models or their data."""
 
-OF_TABLES = ("classes", "ids", "groups", "where", "request", "repeat")
-"""Options that only tables of predictions need: an artifact's record says what was asked."""
+OF_ARTIFACTS = ("all_requests", "step")
+"""Options that need a record."""
+
+OF_REQUESTS = ("classes", "ids", "groups", "where", "request")
+"""Options that an artifact does not need: its record says what was asked."""
 
 
 def audit_tables(given: SimpleNamespace) -> Audit:
@@ -86,13 +93,12 @@ def audit_tables(given: SimpleNamespace) -> Audit:
     tables = given.artifact
     if len(tables) < 2:
         raise InputError("give two tables or more: --predictions BEFORE.csv AFTER.csv [RETRAINED.csv ...]")
-    asked = Asked(given.classes, None, given.groups, given.where, given.request, ids=given.ids)
     before, after, *retrained = tables
     return audit_predictions(
         before,
         after,
         retrained,
-        request=asked.request() if any(asked) else None,
+        request=asked_of(given),
         columns={name: str(value) for name, value in pairs(given.data_set).items()},
         repeats=given.repeat or (),
         others=by_name(given.other),
@@ -103,13 +109,26 @@ def audit_tables(given: SimpleNamespace) -> Audit:
     )
 
 
-def refuse_requests(given: SimpleNamespace) -> None:
-    """Refuse options that only tables of predictions need.
+def asked_of(given: SimpleNamespace) -> Request | None:
+    """Return what was to be forgotten, where the options say so."""
+    asked = Asked(given.classes, None, given.groups, given.where, given.request, ids=given.ids)
+    return asked.request() if any(asked) else None
+
+
+def refuse_others(given: SimpleNamespace, weights: bool) -> None:
+    """Refuse options that are not for models, or not for models of this kind.
 
     Raises:
         InputError: One was given.
     """
-    _refuse(given, OF_TABLES, "is for --predictions; an artifact's record says what it was asked to forget")
+    _refuse(given, ("repeat",), "is for --predictions")
+    if weights:
+        _refuse(given, OF_ARTIFACTS, "needs an artifact folder, whose record lists its requests")
+        return
+    _refuse(
+        given, OF_REQUESTS, "is for --predictions or weights; an artifact's record says what it was asked to forget"
+    )
+    _refuse(given, ("model", "model_set"), "is for weights; an artifact's record says how its model is built")
 
 
 def _refuse(given: SimpleNamespace, names: tuple[str, ...], why: str) -> None:

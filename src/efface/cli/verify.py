@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from efface.cli.loading import (
-    Asked,
-    checkpoint,
-    data_known,
-    is_weights,
-    original_of,
-    pairs,
-    progress_of,
-    spec_of,
-    with_skips,
-)
+from efface.cli.loading import Asked, checkpoints, original_of, progress_of, with_skips
 from efface.cli.options import (
     ClassesOption,
     ConfigOption,
@@ -124,14 +114,8 @@ def _checked(given: SimpleNamespace, asked: Request | None) -> Verification:
 
     trust = given.trust
     folders = [p for p in (given.artifact, given.candidate, given.original) if p is not None]
-    foreign = [p for p in folders if is_weights(p)]
-    spec = spec_of(foreign[0], given.model, pairs(given.model_set)) if foreign and given.candidate else None
     options = with_skips(given.data_set, given.skip_bad)
-    data = data_known(folders, given.data, given.root, given.download, options, spec)
-
-    def loaded(path: Path) -> Artifact | Module:
-        return checkpoint(path, given.model, pairs(given.model_set), data, trust)
-
+    data, loaded = checkpoints(given, folders, options, foreign=given.candidate is not None)
     before: Artifact | Module | None = None
     if given.original is not None and given.artifact is not None and not given.model:
         before = original_of(given.original, Artifact.read_record(given.artifact), trust)

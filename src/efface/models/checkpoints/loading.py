@@ -230,7 +230,7 @@ _UNREADABLE = (
 
 
 def _scripted(path: Path) -> bool:
-    """Say whether the file is what `torch.jit.save` writes: an archive with constants of its code beside the tensors."""
+    """Say whether the file is what `torch.jit.save` writes: an archive that holds constants of its code, too."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(PurePosixPath(name).name == "constants.pkl" for name in archive.namelist())
