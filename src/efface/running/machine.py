@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -76,6 +77,7 @@ class Machine(BaseModel):
         return f"{self.processor} ({self.instructions}), {self.threads} thread{plural}{where}; {packages}"
 
 
+@cache
 def processor() -> str:
     """Return the processor's model."""
     info = Path("/proc/cpuinfo")
@@ -92,6 +94,7 @@ def _accelerator(device: torch.device) -> str:
     return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
 
 
+@cache  # reading a package's metadata takes as long as a step of a small network
 def _version(package: str) -> str | None:
     try:
         return version(package)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -111,15 +111,8 @@ class Run:
 
     @cached_property
     def fabric(self) -> Fabric:
-        """Lightning Fabric for this device and precision, launched."""
-        from lightning_fabric import Fabric
-
-        kind, _, index = self._device.partition(":")
-        chosen: Any = [int(index)] if index else self.devices
-        strategy = "ddp" if self.devices > 1 else "auto"
-        fabric = Fabric(accelerator=kind, devices=chosen, precision=self.precision, strategy=strategy)
-        fabric.launch()
-        return fabric
+        """Lightning Fabric for this device and precision, launched; one in a process for all equal runs."""
+        return _launched(self._device, self.devices, self.precision)
 
     @property
     def device(self) -> torch.device:
@@ -165,3 +158,14 @@ class Run:
         if seed is not None:
             other.seed = seed
         return other
+
+
+@cache  # each one asks all installed packages for plug-ins, as long as a few steps of a small network take
+def _launched(device: str, devices: int, precision: Precision) -> Fabric:
+    from lightning_fabric import Fabric
+
+    kind, _, index = device.partition(":")
+    chosen: Any = [int(index)] if index else devices
+    fabric = Fabric(accelerator=kind, devices=chosen, precision=precision, strategy="ddp" if devices > 1 else "auto")
+    fabric.launch()
+    return fabric
