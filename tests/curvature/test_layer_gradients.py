@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from efface.curvature.jacobian import Linearisation
-from efface.curvature.layer_gradients import Block, closed_form
+from efface.curvature.layer_gradients import Block, closed_form, conv_patches, conv_positions
 
 
 def gradients(module, a, g, workspace):
@@ -51,6 +51,11 @@ def test_convolutions_of_every_window(data):
     g = torch.randn_like(layer(a))
     workspace = data.draw(st.sampled_from([1, 20, 100, 10**6]))
     torch.testing.assert_close(gradients(layer, a, g, workspace), by_autograd(layer, a, g), rtol=1e-11, atol=1e-12)
+    every, positions = conv_patches(layer, a), conv_positions(layer, a)
+    assert every.shape[3] == positions == g[0, 0].numel()
+    at = torch.randint(0, positions, (len(a), data.draw(st.integers(1, 3))))
+    chosen = every.gather(3, at[:, None, None].expand(-1, *every.shape[1:3], -1))
+    assert torch.equal(conv_patches(layer, a, at), chosen)
 
 
 def test_rows_of_a_wide_convolution_reach_their_place_in_the_jacobian(monkeypatch):

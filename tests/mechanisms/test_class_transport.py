@@ -126,3 +126,22 @@ def test_frozen_layers_stay(digits_data: Data) -> None:
         model = small_mlp().eval()
     model.get_parameter("fc1.weight").requires_grad_(False)
     assert transport(model, split, Run(device="cpu"), Move(), 50, "the test") == []
+
+
+def test_of_every_layer_one_batch_alone_goes_through_what_comes_after(
+    digits_data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shows that the layer is called once a sample; to ask the rest of the others would tell nothing."""
+    split = Split.of(digits_data, Request(classes=(0,)))
+    asked = []
+    for size in (512, 16):
+        with seeded(0):
+            model = small_cnn().eval()
+        calls: list[int] = []
+        next(m for m in reversed(list(model.modules())) if isinstance(m, nn.Linear)).register_forward_hook(
+            lambda *_, calls=calls: calls.append(1)
+        )
+        monkeypatch.setattr("efface.mechanisms.class_transport._READ", size)
+        transport(model, split, Run(device="cpu"), Move(), 20, "the test")
+        asked.append(len(calls))
+    assert asked[0] == asked[1]

@@ -181,16 +181,24 @@ Entered = dict[str, tuple[nn.Module, list[Tensor]]]
 
 
 @contextmanager
-def entering(model: nn.Module) -> Iterator[Entered]:
-    """Record what enters every tap, samples first, while the block runs."""
+def entering(model: nn.Module, only: str = "") -> Iterator[Entered]:
+    """Record what enters every tap, or one alone, samples first, while the block runs.
+
+    Args:
+        model: Whose taps.
+        only: Name of the tap; all of them if empty.
+    """
     entered: Entered = {}
     inside = {id(m.out_proj) for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
 
     def record(name: str, module: nn.Module, value: Tensor) -> None:
-        entered.setdefault(name, (module, []))[1].append(value.detach())
+        if only in ("", name):
+            entered.setdefault(name, (module, []))[1].append(value.detach())
 
     handles = []
     for name, module in model.named_modules():
+        if only not in ("", name) and only.rpartition(".")[0] != name:
+            continue
         if isinstance(module, nn.MultiheadAttention):
 
             def attended(

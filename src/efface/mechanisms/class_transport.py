@@ -7,14 +7,15 @@ inputs alone. Ours; docs/research.md compares it with taking the class's directi
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from efface.curvature.layer_gradients import conv_patches
+from efface.curvature.layer_gradients import conv_patches, conv_positions
 from efface.data.epoch import Epoch
 from efface.data.part import Part
 from efface.data.split import Split
@@ -192,7 +193,7 @@ def _moments(
     draw = run.generator(f"transport/{place}")  # not by name: a wrapper around the model changes those
     found: Moments | None = None
     size = max(*split.forget_classes, *split.retain_classes) + 1
-    for ours, theirs, y in _inputs(model, original, tap, parts, run, lambda n, k: _chosen(n, k, draw)):
+    for ours, theirs, y in _inputs(model, original, tap, parts, run, draw):
         n, groups, d, places = ours.shape
         a = torch.cat([ours, ours.new_ones(n, groups, 1, places)], 2) if constant else ours
         if found is None:
@@ -215,42 +216,68 @@ def _moments(
 
 
 def _inputs(
-    model: nn.Module,
-    original: nn.Module,
-    tap: Tap,
-    parts: Sequence[Part],
-    run: Run,
-    choose: Callable[[int, int], Tensor | None],
+    model: nn.Module, original: nn.Module, tap: Tap, parts: Sequence[Part], run: Run, draw: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield a layer's inputs (n, G, d, places), float64, in both models, and labels; nothing if it mixes samples."""
-    with evaluating(model), evaluating(original), torch.no_grad(), entering(model) as new, entering(original) as old:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        taken = []
+        for one in (model, original):
+            stack.enter_context(evaluating(one))
+            taken.append((one, stack.enter_context(entering(one, tap.name))))
         for part in parts:
             for x, y in part.batches(Epoch(_READ, device=run.device)):
-                new.clear()
-                old.clear()
-                model(x)
-                original(x)
-                if any(tap.name not in seen or len(seen[tap.name][1]) != 1 for seen in (new, old)):
+                pair = []
+                for one, seen in taken:
+                    called = seen.get(tap.name)
+                    seen.clear()
+                    _ask(one, x, None if called is None else called[0])
+                    if tap.name not in seen or len(seen[tap.name][1]) != 1:
+                        return
+                    pair.append(seen[tap.name][1][0])
+                layer = taken[0][1][tap.name][0]
+                if len(pair[0]) != len(y):
                     return
-                (layer, (ours,)), (_, (theirs,)) = new[tap.name], old[tap.name]
-                if len(ours) != len(y):
-                    return
-                pair = [_places(layer, a).cpu() for a in (ours, theirs)]
-                at = choose(len(y), pair[0].shape[-1])
-                if at is not None:
-                    pair = [a.gather(3, at[:, None, None].expand(-1, *a.shape[1:3], -1)) for a in pair]
-                yield pair[0].double(), pair[1].double(), y.cpu()  # widened last: of a convolution few places are kept
+                at = _chosen(layer, pair[0], draw)
+                ours, theirs = (_places(layer, a, at).cpu().double() for a in pair)  # of few places if there are many
+                yield ours, theirs, y.cpu()
 
 
-def _places(layer: nn.Module, a: Tensor) -> Tensor:
-    """Return a layer's input as (n, G, d, places): patches of a convolution, tokens, or one place."""
+class _EnoughError(Exception):
+    """A layer has been called; what comes after it is not asked for."""
+
+
+def _ask(model: nn.Module, x: Tensor, last: nn.Module | None) -> None:
+    """Run a model forward, no farther than a layer if one is given."""
+    if last is None:
+        model(x)
+        return
+
+    def stop(*_: object) -> None:
+        raise _EnoughError
+
+    handle = last.register_forward_hook(stop)
+    try:
+        model(x)
+    except _EnoughError:
+        pass
+    finally:
+        handle.remove()
+
+
+def _places(layer: nn.Module, a: Tensor, at: Tensor | None) -> Tensor:
+    """Return a layer's input as (n, G, d, places): patches of a convolution, tokens, or one place; those of `at`."""
     if isinstance(layer, nn.Conv1d | nn.Conv2d):
-        return conv_patches(layer, a)
-    return a.reshape(len(a), -1, a.shape[-1]).mT.unsqueeze(1)
+        return conv_patches(layer, a, at)
+    tokens = a.reshape(len(a), -1, a.shape[-1])
+    if at is not None:
+        tokens = tokens.gather(1, at[..., None].expand(-1, -1, a.shape[-1]))
+    return tokens.mT.unsqueeze(1)
 
 
-def _chosen(samples: int, places: int, draw: torch.Generator) -> Tensor | None:
+def _chosen(layer: nn.Module, a: Tensor, draw: torch.Generator) -> Tensor | None:
     """Return random places of every sample (n, few), or None where all are taken."""
+    places = conv_positions(layer, a) if isinstance(layer, nn.Conv1d | nn.Conv2d) else a[0].numel() // a.shape[-1]
     if places <= _PLACES:
         return None
-    return torch.rand(samples, places, generator=draw).argsort(1)[:, :_PLACES]
+    return torch.rand(len(a), places, generator=draw).topk(_PLACES, 1, largest=False).indices.to(a.device)
