@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +50,27 @@ def test_json_both_ways(kind: dict[str, Any], reason: str, when: datetime | None
     assert request.kind == next(iter(kind))
     assert request.target == ("classes" if "classes" in kind else "items")
     assert request.describe()
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"groups": "C0042"}, ("C0042",)),
+        ({"classes": 3}, (3,)),
+        ({"ids": pd.Series(["a.jpg", "b.jpg"])}, ("a.jpg", "b.jpg")),
+        ({"items": np.array([4, 2])}, (4, 2)),
+        ({"items": np.int64(7)}, (7,)),
+    ],
+)
+def test_a_single_value_and_an_array_are_taken_as_they_are(given: dict[str, Any], meant: tuple[object, ...]) -> None:
+    request = Request(**given)
+    assert getattr(request, request.kind) == meant
+
+
+@pytest.mark.parametrize("mask", [True, [False, True], np.array([False, True])])
+def test_a_mask_is_not_taken_for_positions(mask: object) -> None:
+    with pytest.raises(InputError, match="truth values"):
+        Request(items=mask)  # type: ignore[arg-type]
 
 
 @given(st.sets(st.integers(0, 9), min_size=1, max_size=9))

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from efface.errors import InputError, explain, nearest
 from efface.fields import Fields
@@ -90,6 +90,8 @@ class Resolved(NamedTuple):
 class Request(Fields):
     """A deletion request: exactly one of classes, items, ids, groups or where, plus why, when and by whom.
 
+    Classes, items, ids and groups are lists, arrays or columns of a table; a single value stands for itself.
+
     Attributes:
         classes: Class numbers or class names; every training sample of them is forgotten.
         items: Positions in the training set; one that is named again is counted (`repeated`) and forgotten once.
@@ -124,6 +126,16 @@ class Request(Fields):
     requested_at: datetime | None = None
     requested_by: str = ""
     ticket: str = ""
+
+    @field_validator("classes", "items", "ids", "groups", mode="before")
+    @classmethod
+    def _several(cls, given: object) -> object:
+        """Take one value for a list of one, and arrays, columns of tables and tensors for what they hold."""
+        held = given.tolist() if hasattr(given, "tolist") else given
+        values = [held] if isinstance(held, str | int) else held
+        if isinstance(values, list | tuple) and any(isinstance(value, bool) for value in values):
+            raise ValueError("these are truth values; name the records that are meant, e.g. np.flatnonzero(mask)")
+        return values
 
     @model_validator(mode="after")
     def _exactly_one_kind(self) -> Request:
@@ -330,7 +342,10 @@ class Request(Fields):
         import numpy as np
 
         if data.groups is None:
-            raise InputError("the data has no group ids; give `groups` when making the Data, or ask for items")
+            raise InputError(
+                "the data has no group ids; give `groups` when making the Data (of a manifest or a table: --data-set "
+                "groups=COLUMN), or ask for items"
+            )
         known = {str(g) for g in np.unique(data.groups).tolist()}
         missing = [str(g) for g in self.groups if str(g) not in known]
         if missing and data.test_groups is not None and np.isin(data.test_groups.astype(str), missing).any():
