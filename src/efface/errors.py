@@ -73,6 +73,24 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f"{hint}Allowed: {', '.join(names)}."
 
 
+PLAIN = {
+    "Value error, ": "",
+    "Input should be a valid tuple": "must be a list",
+    "Input should ": "must ",
+    "String should ": "must ",
+    "Value should ": "must ",
+    "Tuple should ": "must ",
+    "List should ": "must ",
+    "Field required": "is missing",
+}
+"""How pydantic's messages begin, and how a sentence about a field would go on."""
+
+
+def _plainly(message: str) -> str:
+    begins = next((begins for begins in PLAIN if message.startswith(begins)), "")
+    return PLAIN.get(begins, "") + message.removeprefix(begins)
+
+
 UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
 """Pydantic's names of the error that a field does not exist."""
 
@@ -91,5 +109,7 @@ def explain(error: ValidationError, known: Iterable[str] = ()) -> str:
             clauses.append(f"there is no {where!r}. {nearest(where, names)}")
             continue
         given = "" if e["type"] in {"missing", "value_error"} else f" (given: {e['input']!r})"
-        clauses.append((f"{where}: " if where else "") + e["msg"].removeprefix("Value error, ") + given)
+        said = _plainly(e["msg"])
+        joint = " " if said.startswith(("must ", "is ")) else ": "
+        clauses.append((f"{where}{joint}" if where else "") + said + given)
     return "; ".join(clauses)
