@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
@@ -35,6 +37,14 @@ def test_a_value_that_does_not_fit_is_said_in_one_line(made, said):
         made()
     assert "\n" not in str(caught.value)
     assert "pydantic" not in str(caught.value)
+
+
+def test_a_message_does_not_repeat_a_whole_file(tmp_path):
+    for text in ("[" * 5000, '{"classes": ["' + 5000 * "x" + '", null]}', json.dumps({"reason": 5000 * ["x"]})):
+        (tmp_path / "request.json").write_text(text)
+        with pytest.raises(InputError, match=r"request\.json") as caught:
+            efface.Request.read(tmp_path / "request.json")
+        assert len(str(caught.value)) < 600
 
 
 def test_reading_json_still_raises_what_its_callers_turn_into_their_own_words():

@@ -86,6 +86,15 @@ PLAIN = {
 """How pydantic's messages begin, and how a sentence about a field would go on."""
 
 
+SHOWN = 200
+"""Most characters of a value that a message repeats."""
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
 def _plainly(message: str) -> str:
     begins = next((begins for begins in PLAIN if message.startswith(begins)), "")
     return PLAIN.get(begins, "") + message.removeprefix(begins)
@@ -108,7 +117,7 @@ def explain(error: ValidationError, known: Iterable[str] = ()) -> str:
         if names and len(e["loc"]) == 1 and e["type"] in UNKNOWN:
             clauses.append(f"there is no {where!r}. {nearest(where, names)}")
             continue
-        given = "" if e["type"] in {"missing", "value_error"} else f" (given: {e['input']!r})"
+        given = "" if e["type"] in {"missing", "value_error", "json_invalid"} else f" (given: {_short(e['input'])})"
         said = _plainly(e["msg"])
         joint = " " if said.startswith(("must ", "is ")) else ": "
         clauses.append((f"{where}{joint}" if where else "") + said + given)
