@@ -5,6 +5,8 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 # Models this small run faster with one thread per process, and tests use two processes.
 export OMP_NUM_THREADS ?= 1
+# Tests start many processes, and each would compile what it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 export EFFACE_PYTHONS
 
 # Two workers, a file each at a time, those with most tests of seconds first.
