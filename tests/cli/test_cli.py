@@ -57,6 +57,13 @@ def test_the_package_runs_as_a_module():
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == efface.__version__
 
 
+def test_the_table_of_methods_fits_a_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    answer = efface_command("methods").stdout
+    assert "certified-removal" in answer
+    assert max(map(len, answer.splitlines())) <= 80
+
+
 def test_methods_as_json_describes_every_method():
     rows = json.loads(efface_command("methods", "--json").stdout)
     assert {"mnemonic", "decay", "retrain", "fine-tune", "logit-mask"} <= {r["name"] for r in rows}

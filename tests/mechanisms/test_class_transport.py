@@ -75,6 +75,16 @@ def test_refit_is_the_least_squares_solution_over_records(constant: bool, mixtur
     torch.testing.assert_close(found, expected, atol=1e-8, rtol=1e-6)
 
 
+@pytest.mark.parametrize("constant", [True, False])
+def test_inputs_that_no_kept_record_uses_are_refitted_and_those_of_no_record_are_left_alone(constant: bool) -> None:
+    _, _, gone = drawn()
+    nothing, shares = torch.zeros(40, 6).double(), torch.tensor([[0.5, 0.3, 0.2]]).double()
+    found = refit(moments_of(nothing, nothing, gone, constant), (3,), (0, 1, 2), shares, Move(1, 1, 1))[0]
+    assert (gone @ found[:, :6].mT).norm() < 0.1 * gone.norm()
+    found = refit(moments_of(nothing, nothing, 0 * gone, constant), (3,), (0, 1, 2), shares, Move(1, 1, 1))[0]
+    assert found.equal(torch.eye(6, 6 + constant).double())
+
+
 def test_a_heavy_class_ends_where_it_is_sent_and_none_leaves_inputs_alone() -> None:
     kept, _, gone = drawn()
     shares = torch.tensor([[0.5, 0.3, 0.2]]).double()

@@ -18,11 +18,14 @@ def methods(as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from efface.report.console import print_table
 
-    table = Table("method", "forgets", "reads", "needs at training", "time", "source", header_style="bold")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for heading in ("method", "forgets", "reads", "needs at training", "time", "source"):
+        table.add_column(heading)
     table.columns[0].min_width = max(len(row["name"]) for row in rows)
     for row in rows:
         table.add_row(

@@ -95,6 +95,7 @@ def refit(moments: Moments, forget: Sequence[int], retain: Sequence[int], shares
     """
     groups, d, _ = moments.crossed.shape
     found = []
+    unmoved = torch.eye(d, moments.crossed.shape[2], dtype=moments.crossed.dtype)
     there = moments.counts[list(retain)] > 0
     if not there.all():
         retain = [c for c, some in zip(retain, there.tolist(), strict=True) if some]
@@ -104,7 +105,11 @@ def refit(moments: Moments, forget: Sequence[int], retain: Sequence[int], shares
         u, s, _ = torch.linalg.svd(kept.mT, full_matrices=False)
         span = u[:, s > 1e-5 * s.max()]
         left, right = moments.crossed[g].clone(), moments.second[0, g].clone()
-        ridge = _RIDGE * right.diagonal()[:d].mean()
+        used = right if right.diagonal()[:d].any() else moments.second[1:, g].sum(0)
+        ridge = _RIDGE * used.diagonal()[:d].mean()
+        if ridge == 0:  # inputs that are zero for every record, as in depthwise layers of dead channels
+            found.append(unmoved)
+            continue
         left.diagonal().add_(ridge)
         right.diagonal()[:d].add_(ridge)
         for kind, c in enumerate(forget):

@@ -44,8 +44,9 @@ def reset(model: nn.Module, seed: int | torch.Generator) -> nn.Module:
         return built
     if stuck:
         raise InputError(
-            f"This model cannot be given fresh weights for retraining: {', '.join(stuck)} own parameters but have no "
-            "reset_parameters() method. Add one, or hand over a function that builds the model (as `my_package:build`)."
+            f"This model cannot be given fresh weights for retraining: parameters are held by {', '.join(stuck)}, "
+            "without a reset_parameters() method. Add one, or say how the model is built, and with which weights: "
+            'efface.ModelSpec(build="my_package:build", weights=...); build may be timm.create_model, too.'
         )
     fresh = copy.deepcopy(model)
     with seeded(seed), torch.no_grad():
