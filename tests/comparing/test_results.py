@@ -365,9 +365,10 @@ def test_means_come_as_a_frame_and_as_latex():
     assert header.startswith(r"method & A\_R & probe & probe published & ")
     assert row.startswith(r"ssd & 90.0 $\pm$ 0.0 & 97.5 $\pm$ 0.7 & 77 $\pm$ 1 & ")
     assert r"\toprule" in made.to_latex()
-    hostile = plan(methods=[{"method": "ssd", "label": r"50% {of} $x^2$ \input~"}])
-    latex = Comparison.of(hostile, [cell(r"50% {of} $x^2$ \input~", s, 97.0, 1.0) for s in (0, 1)]).to_latex()
-    assert r"50\% \{of\} \$x\textasciicircum{}2\$ \textbackslash{}input\textasciitilde{} &" in latex
+    hostile = plan(methods=[{"method": "ssd", "label": r"50% {of} $x^2$ \input~ <b>|"}])
+    latex = Comparison.of(hostile, [cell(r"50% {of} $x^2$ \input~ <b>|", s, 97.0, 1.0) for s in (0, 1)]).to_latex()
+    assert r"50\% \{of\} \$x\textasciicircum{}2\$ \textbackslash{}input\textasciitilde{} " in latex
+    assert r"\textless{}b\textgreater{}\textbar{} &" in latex
 
 
 def test_two_requests_of_the_same_words_are_two_rows():

@@ -401,6 +401,7 @@ def _sign(column: str, bounds: str) -> str:
 LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
     | {"±": r"$\pm$", "≥": r"$\geq$", "≤": r"$\leq$", "≷": r"$\gtrless$"}
 )
 """Characters that mean something to LaTeX, or that it has no plain letter for."""
