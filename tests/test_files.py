@@ -218,7 +218,7 @@ def test_reads_yaml_and_json(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("epcohs: 3", "has no 'epcohs'. Did you mean 'epochs'"),
-        ("lr: -1", r"recipe\.yaml: lr: .*greater than or equal to 0 .*given: -1"),
+        ("lr: -1", r"recipe\.yaml: lr must be greater than or equal to 0 .*given: -1"),
         ("batch_size: many", "batch_size"),
         ("lr: .nan", "lr"),
         ("optimiser: sdg", "optimiser"),

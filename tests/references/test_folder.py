@@ -153,7 +153,7 @@ def test_a_folder_without_a_whole_manifest_is_none(tmp_path):
         "ORIGINAL --references N --classes ... --out FOLDER`"
     )
     (tmp_path / "references.json").write_text("{}")
-    with pytest.raises(InputError, match=r"references\.json is damaged: data: "):
+    with pytest.raises(InputError, match=r"references\.json is damaged: data is missing"):
         load_references(tmp_path)
 
 

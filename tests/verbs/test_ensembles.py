@@ -46,7 +46,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("forget", "MADE", "-m", "fine-tune", "--items", "9"), "methods that do not: arcane, retrain, sisa"),
         (
             ("forget", "MADE", "-m", "sisa", "--groups", "anna"),
-            "no group ids; give `groups` when making the Data, or ask for",
+            "no group ids; give `groups` when making the Data",
         ),
         (
             ("forget", "MADE", "-m", "arcane", "--items", "9"),
