@@ -16,20 +16,6 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").glob("*.md"))]
 
 
-def test_a_file_of_weights_is_forgotten_from_by_a_method_that_is_named_or_with_records_held_out():
-    commands = [
-        command
-        for page in DOCUMENTS
-        for command in re.findall(
-            r"^efface forget (?:[^\n]*\\\n)*[^\n]*", page.read_text(encoding="utf-8"), re.MULTILINE
-        )
-        if re.match(r"efface forget \S+\.(?:pth|pt|safetensors|ckpt) ", command)
-    ]
-    assert len(commands) >= 3
-    for command in commands:
-        assert "--method" in command or "--validation" in command, command  # else there is nothing to judge by
-
-
 GENERATED = {
     "architecture.py": "the picture of the rooms and their table",
     "catalogue.py": "the page of methods",

@@ -43,6 +43,22 @@ def test_every_row_of_a_customer_is_forgotten_and_counted_and_the_gate_answers(w
     assert efface_command("audit", out, "--original", weights, "-q").status == 0
 
 
+@pytest.mark.seconds
+def test_weights_alone_need_no_method_and_a_note_says_that_none_was_judged(weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    answer = efface_command("forget", weights, *BUILT, *RECIPE, "--classes", "1", "--out", out, "-q")
+    assert answer.status == 0, answer.stderr
+    record = Artifact.read_record(out)
+    assert record.method == "project-distil"
+    assert any("no method could be judged: project-distil was taken at its defaults" in n for n in record.notes)
+    assert "no method could be judged" in answer.stdout
+    assert list(tmp_path.iterdir()) == [out]
+    for asked in (("--budget", "0.5", "--classes", "1"), ("--items", "3,4")):  # asks for a judge, or has no such method
+        refused = efface_command("forget", weights, *BUILT, *RECIPE, *asked, "--out", tmp_path / "b", "-q")
+        assert refused.status == 2
+        assert "nothing was held out; name a method instead" in refused.stderr
+
+
 def test_what_was_seen_of_the_weights_is_printed_once(
     weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -28,6 +28,9 @@ __all__ = ["forget", "kept_accuracy"]
 
 AUTO = "auto"
 
+UNJUDGED = "project-distil"
+"""What `auto` takes for classes of a model that came without a record, where nothing is held out to judge by."""
+
 
 def forget(
     model: Model | ModelSpec,
@@ -56,7 +59,8 @@ def forget(
         data: The data it was trained on.
         request: What to forget.
         method: Name or instance; `auto` climbs the ladder of methods from cheap to dear until one passes, see
-            `efface.searching.ladder.climb`.
+            `efface.searching.ladder.climb`. For classes of your own module nothing of whose training data is held out
+            it can judge none, and takes project-distil as it is; a note says so.
         settings: Hyper-parameters of a method given by name; with `tune`, those that are not varied.
         tune: Search the method's other hyper-parameters on held-out training data (extra `search`).
         budget: Share of retraining's time that a search may take, such as 0.3; `auto` then tunes its rungs.
@@ -109,6 +113,9 @@ def forget(
     case.run.checkpoints = checkpoints
     if not isinstance(model, Artifact) and case.split.counts is not None and case.split.counts.untrained:
         _ask_whether_seen(case.split.counts, validation, case.run)
+    if chosen is None and budget is None and retrained == () and not isinstance(model, Artifact):
+        chosen = _unjudged(case)
+        searching = chosen is None
     if searching:
         made = _searched(case, chosen, settings, tune, budget, retrained, keep_trials)
     else:
@@ -117,6 +124,18 @@ def forget(
     for text in made.record.failures:
         warnings.warn(text, ForgettingWarning, stacklevel=2)
     return made
+
+
+def _unjudged(case: Case) -> Method | None:
+    """Return what is taken where nothing is held out to judge by, and note that; None where a search can judge."""
+    split = case.split
+    if len(split.validation_retain) or not split.forget_classes:
+        return None
+    case.run.note(
+        "auto: nothing is known to be held out of this model's training, so that no method could be judged: "
+        f"{UNJUDGED} was taken at its defaults. Audit it; or say what the model did not see (--validation 0.1)"
+    )
+    return method_of(UNJUDGED, None)
 
 
 def _searched(
