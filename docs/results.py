@@ -95,14 +95,11 @@ def table(published: Mapping[str, Any]) -> Iterator[str]:
     titles = [f"{c}, {which}" for c in COLUMNS for which in ("published", "ours", "difference", "small")]
     yield from header("row", *titles, "cells")
     gaps: dict[str, list[float]] = {c: [] for c in COLUMNS}
-    elsewhere: dict[str, str] = published.get("rows_of", {})
     for entry in dict.fromkeys(["original", *published["rows"]]):
         figures = published["rows"].get(entry, {})
-        line, count, own = [entry], 0, cells
-        if entry in elsewhere and not ours(cells, entry, COLUMNS[0])[2]:
-            line, own = [f"{entry} (`{elsewhere[entry]}`)"], cells_of(elsewhere[entry])
+        line, count = [entry], 0
         for column in COLUMNS:
-            mean, printed, count = ours(own, entry, column)
+            mean, printed, count = ours(cells, entry, column)
             stated = str(figures.get(column, "-"))
             gap = mean - float(stated.split()[0]) if stated != "-" else float("nan")
             if not pd.isna(gap):
@@ -139,13 +136,13 @@ def maps(figure: Mapping[str, Any]) -> Iterator[str]:
 
 def needs(published: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     """Yield the section on needs and cost: published, by our classes, and measured."""
-    cells = cells_of("mnist_mlp_methods_one_seed")
+    cells = cells_of("mnist_mlp_methods")
     known = {r["name"]: r for r in describe()}
     yield from ("## Mnemonic code, Table 1 and Figure 3: what methods need and how long they take", "")
     yield (
         "Published on the left; then what our classes declare (data that a method does not declare raises when "
         "touched), and the median time as a share of retraining's for the same request and seed "
-        "(`mnist_mlp_methods_one_seed`; certified removal serves items)."
+        "(`mnist_mlp_methods`; certified removal serves items)."
     )
     yield ""
     yield from header(
@@ -165,7 +162,7 @@ def needs(published: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
             ]
         )
     yield from ("", "Seconds of every method, as in Figure 3:", "")
-    yield from ("![Seconds of each method](../experiments/results/mnist_mlp_methods_one_seed/seconds.png)", "")
+    yield from ("![Seconds of each method](../experiments/results/mnist_mlp_methods/seconds.png)", "")
 
 
 def part(file: str, title: str) -> Iterator[str]:
