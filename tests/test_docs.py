@@ -26,6 +26,7 @@ GENERATED = {
 }
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("script", sorted(GENERATED))
 def test_what_a_script_writes_is_current(script):
     run = subprocess.run([sys.executable, ROOT / "docs" / script, "--check"], capture_output=True, text=True)

@@ -96,6 +96,7 @@ def test_every_example_is_run_here_and_listed_for_readers() -> None:
     assert all(f"({p.name})" in listed for p in EXAMPLES.glob("*.*") if p.suffix in {".py", ".ipynb"})
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in sorted(SHOWN)])
 def test_it_runs_and_shows_what_it_is_there_to_show(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

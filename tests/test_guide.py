@@ -44,6 +44,7 @@ def network_and_samples() -> dict[str, Any]:
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {"curvature.md": network_and_samples}
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     """From top to bottom, in an empty folder."""
@@ -97,6 +98,7 @@ def written(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> set[str
     return set(files)
 
 
+@pytest.mark.seconds
 def test_the_page_on_writing_a_method_runs(tmp_path, monkeypatch):
     """The module and the plan of the page, as files; the method's row and the measure's column are in the table."""
     assert written("writing_a_method.md", tmp_path, monkeypatch) == {"my_methods.py", "plan.yaml"}

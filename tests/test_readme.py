@@ -42,6 +42,7 @@ def test_the_example_has_eight_lines():
     assert len([line for line in example().splitlines() if line.strip() and not line.startswith("import")]) == 8
 
 
+@pytest.mark.seconds
 def test_the_example_runs_on_a_torchvision_model(tmp_path, monkeypatch, capsys):
     if importlib.util.find_spec("torchvision") is None:
         pytest.skip("the example's model comes from torchvision, which is not installed")

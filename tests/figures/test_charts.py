@@ -142,6 +142,7 @@ def test_settings_outside_are_neither_used_nor_changed():
         assert matplotlib.rcParams["font.size"] == 40
 
 
+@pytest.mark.seconds
 def test_matplotlib_and_jinja_are_imported_only_when_used():
     code = "import sys, efface.report; print([m for m in ('matplotlib', 'jinja2') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -451,6 +451,7 @@ def test_shadow_models_refuse_methods_that_cannot_forget_items(original, split):
 # --- the command line -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.seconds
 def test_the_command_line_trains_references_and_audits_with_them(trained_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("efface.verbs.audit.audit", functools.partial(efface.audit, settings=QUICK))
     folder = tmp_path / "references"

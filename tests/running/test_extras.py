@@ -22,6 +22,7 @@ def test_timm_imports():
     assert "resnet18" in import_timm().list_models("resnet18")
 
 
+@pytest.mark.seconds
 def test_import_works_in_a_fresh_process_with_no_earlier_torchvision():
     code = (
         "from efface.running.extras import import_torchvision as f; "

@@ -70,6 +70,7 @@ def held(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.seconds
 def test_the_example_of_the_page_keeps_every_promise_beside_broken_methods_which_are_found_out(tmp_path: Path) -> None:
     """Those by the test that is there for it; `-k` chooses among the contract's tests as among any."""
     page = (ROOT / "docs" / "writing_a_method.md").read_text(encoding="utf-8")

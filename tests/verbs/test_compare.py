@@ -260,6 +260,7 @@ def test_plans_survive_json():
     assert Plan.model_validate(json.loads(plan.model_dump_json())) == plan
 
 
+@pytest.mark.seconds
 def test_a_method_that_breaks_is_a_row_with_its_error_and_is_tried_again(plan_file, monkeypatch, tmp_path):
     from efface.verbs import compare as grid
 

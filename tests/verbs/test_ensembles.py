@@ -99,6 +99,7 @@ def test_a_spent_certificate_is_refused_and_the_head_can_be_trained_anew(tmp_pat
     assert efface_command(*deletion, "--set", "when_spent=retrain").status == 0
 
 
+@pytest.mark.seconds
 def test_an_ensemble_is_audited_and_verified_and_its_features_are_not_assessed(tmp_path: Path) -> None:
     original, forgotten = tmp_path / "original", tmp_path / "forgotten"
     settings = ("--set", "shards=2", "--set", "slices=2")

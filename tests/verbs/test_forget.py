@@ -111,6 +111,7 @@ def test_a_recipe_of_no_epochs_makes_no_reference(data, original):
         efface.forget(original.model, data, CLASS, method="retrain", recipe=RECIPE.but(epochs=0), device="cpu")
 
 
+@pytest.mark.seconds
 def test_without_a_method_a_small_network_passes_a_sealed_audit(data, original, tmp_path):
     """The fast version of the test through the shell: held-out data to be judged by, four retrained models to audit."""
     held = efface.train(
