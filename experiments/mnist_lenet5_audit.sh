@@ -13,5 +13,5 @@ for method in mnemonic decay ssd fine-tune; do
   # What ended but did not forget, as SSD here, is status 1; it is audited all the same.
   [ -d "$work/$method" ] || efface forget "$work/original" --method "$method" "${search[@]}" --classes 0 --root "$data" --out "$work/$method" || [ -d "$work/$method" ]
   "${references[@]}" --repeats 16 --method "$method" "${search[@]}"
-  efface audit "$work/$method" --original "$work/original" --references "$work/references" --root "$data" --overwrite --out "$results/$method"
+  efface audit "$work/$method" --original "$work/original" --references "$work/references" --root "$data" --out "$results/$method"
 done
