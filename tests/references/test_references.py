@@ -369,6 +369,20 @@ def test_repeats_train_as_a_prepared_original_was_trained(digits, split):
     assert not torch.equal(next(made.model.parameters()), next(prepared.model.parameters()))
 
 
+@pytest.mark.seconds
+def test_repeats_of_a_method_that_trained_with_settings_of_its_own_are_found_by_the_audit(digits, tmp_path):
+    recipe = RECIPE.but(epochs=1)
+    prepared = efface.train(
+        MODEL, digits, method="mnemonic", settings={"codes": "normal"}, recipe=recipe, device="cpu", progress=False
+    )
+    candidate = efface.forget(prepared, digits, REQUEST, method="mnemonic", device="cpu", progress=False)
+    found = train_references(
+        prepared, digits, REQUEST, 1, tmp_path / "r", method="mnemonic", repeats=2, device="cpu", backend="serial"
+    )
+    assert candidate.record.settings["codes"] == "normal"
+    assert len(found.unlearned("mnemonic", candidate.record.settings)) == 2
+
+
 def test_repeats_keep_what_the_original_kept(digits):
     kept = efface.train(MODEL, digits, recipe=RECIPE, keep=["class-means"], device="cpu")
     split = split_under(kept.record, digits, Request(classes=(0,)))

@@ -32,7 +32,7 @@ from efface.training.convergence import still_falling
 from efface.training.loop import fit, warm_up
 from efface.training.recipe import Recipe
 
-__all__ = ["apply", "check", "forgotten", "prepare", "rebuilt"]
+__all__ = ["apply", "check", "forgotten", "prepare", "rebuilt", "recorded_settings"]
 
 IDS = 10_000
 """Ids of forgotten records that a record keeps."""
@@ -185,6 +185,14 @@ def _check_settings(method: Method, artifact: Artifact) -> None:
         )
 
 
+def recorded_settings(method: Method, artifact: Artifact) -> dict[str, object]:
+    """Return a method's hyper-parameters as the record of a forgetting has them.
+
+    Those that only training reads are as they were when this method trained the model, whatever the method says.
+    """
+    return method.settings() | _trained_with(method, artifact)
+
+
 def _trained_with(method: Method, artifact: Artifact) -> dict[str, object]:
     """Return the hyper-parameters that only training reads, as they were when this method last trained."""
     steps = (r for r in reversed(artifact.record.chain) if r.action == "train" and r.method == method.name)
@@ -252,7 +260,7 @@ def forgotten(
         request=split.request,
         request_fingerprint=split.resolved.fingerprint,
         method=method.name,
-        settings=method.settings() | _trained_with(method, artifact),
+        settings=recorded_settings(method, artifact),
         recipe=artifact.record.recipe,
         seed=run.seed,
         device=str(run.device),

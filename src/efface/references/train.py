@@ -18,6 +18,7 @@ from efface.data import Data, Split
 from efface.drafts import MARK, NAME
 from efface.errors import InputError
 from efface.files import LOCK, check_vacant, held, remove_drafts
+from efface.methods.applying import recorded_settings
 from efface.methods.catalogue import method_of
 from efface.methods.method import Method
 from efface.references.backends import Backend, Made, chosen, one_by_one, over_ray, processes, side_by_side
@@ -127,7 +128,9 @@ def _jobs(case: Case, n: int, repeats: int, shadows: int, unlearning: Method | N
     if (repeats or shadows) and unlearning is None:
         raise InputError("repeats and shadow models unlearn; name the method")
     run = case.run
-    name, values = (unlearning.name, unlearning.settings()) if unlearning else ("", {})
+    name, values = "", dict[str, Any]()
+    if unlearning is not None:
+        name, values = unlearning.name, recorded_settings(unlearning, case.original)
     jobs: dict[str, list[Job]] = {
         "reference": [Retraining(k, run.number(f"reference {k}")) for k in range(n)],
         f"unlearned-{name}": [Repeat(k, run.number(f"repeat {k}"), name, values) for k in range(repeats)],
