@@ -236,6 +236,18 @@ def test_a_subspace_of_few_records_has_no_further_axes() -> None:
     assert float(model(x).detach().max()) < 1e-6
 
 
+def test_few_wide_records_need_no_moments_of_all_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten photographs: a 12,000 x 12,000 matrix would need 1.1 GB and minutes."""
+    monkeypatch.setattr(torch.linalg, "eigh", lambda *_: pytest.fail("moments of all inputs"))
+    x = torch.rand(10, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    model = Subspace(3 * 64 * 64, 4)
+    fit_subspace(model, x)
+    rows = x.flatten(1).double()
+    _, spreads, _ = torch.linalg.svd(rows - rows.mean(0), full_matrices=False)
+    left = float(spreads[4:].square().sum())
+    assert float(model(x).detach().sum()) == pytest.approx(left, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("method", "least"),
     [

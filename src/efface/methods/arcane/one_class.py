@@ -40,7 +40,7 @@ class Subspace(nn.Module):
 
 
 def fit_subspace(model: Subspace, x: Tensor) -> None:
-    """Write mean and axes of the rows into a subspace, from float64 moments; axes beyond the rows' rank are zero.
+    """Write mean and axes of the rows into a subspace, computed in float64; axes beyond the rows' rank are zero.
 
     Args:
         model: Changed.
@@ -48,12 +48,19 @@ def fit_subspace(model: Subspace, x: Tensor) -> None:
     """
     rows = x.flatten(1).double()
     mean = rows.mean(0)
-    values, axes = torch.linalg.eigh((rows - mean).T @ (rows - mean))
-    top = axes.flip(1).T[: len(model.axes)]
-    sound = values.flip(0)[: len(top)] > values[-1].clamp(min=0) * 1e-12
+    away = rows - mean
+    if len(away) < away.shape[1]:  # d x d moments of a few rows take minutes where d is thousands, and say no more
+        _, spreads, axes = torch.linalg.svd(away, full_matrices=False)
+        values = spreads.square()
+    else:
+        values, axes = torch.linalg.eigh(away.T @ away)
+        values, axes = values.flip(0), axes.flip(1).T
+    top = axes[: len(model.axes)]
+    sound = values[: len(top)] > values[0].clamp(min=0) * 1e-12
     with torch.no_grad():
         model.mean.copy_(mean)
-        model.axes.copy_(top * sound[:, None])
+        model.axes.zero_()
+        model.axes[: len(top)] = (top * sound[:, None]).to(model.axes)
 
 
 class AutoEncoder(nn.Module):
